@@ -1,0 +1,109 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net/mail"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// What may be asked of who calls a hostname.
+const (
+	// Public lets everybody through.
+	Public = "public"
+	// Team lets those through who log in with one of the AccessEmails.
+	Team = "team"
+)
+
+// Args describes an Edge.
+type Args struct {
+	// AccountID and ZoneID are Cloudflare's 32 hexadecimal digits.
+	AccountID string
+	ZoneID    string
+	// Zone is the domain of ZoneID. Every hostname lies in it.
+	Zone string
+	// TunnelName is shown in the dashboard and is unique in the account.
+	TunnelName string
+	// Ingress is the one list that tunnel rules, DNS records and Access
+	// applications are made of. Its order has no meaning.
+	Ingress []Route
+	// AccessEmails are the people who may use the team's hostnames.
+	AccessEmails []string
+	// DependsOn is waited for before anything is created. It is an argument
+	// because children do not inherit a component's own dependencies.
+	DependsOn []pulumi.Resource
+}
+
+// Route leads one hostname to one service.
+type Route struct {
+	// Hostname is the zone itself, a name in it, or *.<such a name>.
+	Hostname string
+	// Service is where a connector finds the service, seen from the cluster:
+	// http, https, tcp, ssh, rdp or smb with host and port, unix:<path>,
+	// unix+tls:<path>, or http_status:<code>.
+	Service string
+	// Access is Public or Team.
+	Access string
+}
+
+var (
+	cloudflareID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	domain       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+)
+
+const maxDomain = 253
+
+func isDomain(name string) bool { return len(name) <= maxDomain && domain.MatchString(name) }
+
+func isWildcard(hostname string) bool { return strings.HasPrefix(hostname, "*.") }
+
+// Validate returns everything that is wrong with the arguments, joined. Each
+// line reads "key: value: consequence: fix".
+func (a *Args) Validate() error {
+	var problems []error
+	refuse := func(format string, values ...any) {
+		problems = append(problems, fmt.Errorf(format, values...))
+	}
+	for _, id := range []struct{ key, value string }{{"accountId", a.AccountID}, {"zoneId", a.ZoneID}} {
+		if !cloudflareID.MatchString(id.value) {
+			refuse("%s: %q is not 32 lower-case hexadecimal digits: Cloudflare would refuse every request: copy it from the zone's overview page", id.key, id.value)
+		}
+	}
+	if !isDomain(a.Zone) {
+		refuse("zone: %q is not a domain name in lower case: no hostname could be checked against it: set the domain of zoneId", a.Zone)
+	}
+	if strings.TrimSpace(a.TunnelName) == "" {
+		refuse("tunnel: empty: Cloudflare refuses a tunnel without a name: set one that is unique in the account")
+	}
+
+	seen, team := map[string]int{}, false
+	for i, route := range a.Ingress {
+		key := fmt.Sprintf("ingress[%d]", i)
+		for _, err := range route.problems(a.Zone) {
+			refuse("%s.%w", key, err)
+		}
+		if first, found := seen[route.Hostname]; found {
+			refuse("%s.hostname: %q is already ingress[%d]: only the first rule would ever be used: remove one of them", key, route.Hostname, first)
+		} else {
+			seen[route.Hostname] = i
+		}
+		team = team || route.Access == Team
+	}
+
+	if team && len(a.AccessEmails) == 0 {
+		refuse("accessEmails: empty: nobody could pass the login of a hostname with access %q: list who may, or set access %q", Team, Public)
+	}
+	for i, email := range a.AccessEmails {
+		if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
+			refuse("accessEmails[%d]: %q is not an e-mail address: this person could not log in: write it as name@domain", i, email)
+		}
+		if slices.Contains(a.AccessEmails[:i], email) {
+			refuse("accessEmails[%d]: %q is listed twice: removing it once would leave the access open: remove one of them", i, email)
+		}
+	}
+	return errors.Join(problems...)
+}
