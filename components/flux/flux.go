@@ -1,0 +1,199 @@
+// Package flux hands a cluster over to Flux: the Flux Operator, the FluxInstance
+// that says which Flux runs and what it syncs, the credentials for the git host
+// and the variables the manifests may use. It ends when Flux is Ready on the
+// wanted revision, not when the objects are stored.
+package flux
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apiextensions"
+	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
+	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/script"
+)
+
+// Args describes what Flux runs and from where.
+type Args struct {
+	// Connection reaches a server of the cluster, for the final wait.
+	Connection remote.ConnectionArgs
+	// User is the login of Connection.
+	User string
+	// Version is the Flux release, for example "2.9.2".
+	Version string
+	// Sync is what Flux keeps the cluster equal to.
+	Sync Sync
+	// Git are the credentials for Sync.
+	Git Credentials
+	// Variables become the ConfigMap cluster-vars, which Kustomizations substitute
+	// from. Not secret.
+	Variables map[string]pulumi.StringInput
+	// Revision is the commit to wait for. Optional: the newest of the branch.
+	Revision string
+	// DependsOn must exist before anything of Flux.
+	DependsOn []pulumi.Resource
+}
+
+// Sync names a directory of a git repository.
+type Sync struct {
+	// URL starts with https:// or ssh://.
+	URL string
+	// Branch is a branch name, for example "main".
+	Branch string
+	// Path is relative to the repository, for example "./clusters/production".
+	Path string
+	// Interval is how often Flux looks for new commits. Default 1m.
+	Interval string
+}
+
+// Flux is a cluster that syncs itself from git. Its children, named after the
+// component NAME:
+//
+//	NAME-<kind>-<name>  every object of operator.yaml, the namespace among them
+//	NAME-credentials    Secret flux-system/flux-system
+//	NAME-variables      ConfigMap flux-system/cluster-vars
+//	NAME-instance       FluxInstance flux-system/flux
+//	NAME-ready          the command that waits until Flux is Ready
+type Flux struct {
+	pulumi.ResourceState
+
+	// Revision is what Flux was Ready on when this component last changed, for
+	// example "main@sha1:<commit>". Flux goes on from there by itself.
+	Revision pulumi.StringOutput
+}
+
+// Bounds of the waits, in seconds. A first start pulls every image.
+const (
+	instanceLimit = "900"
+	syncLimit     = "900"
+)
+
+var (
+	versionPattern  = regexp.MustCompile(`^2\.\d+\.\d+$`)
+	pathPattern     = regexp.MustCompile(`^\./[A-Za-z0-9._/-]+$`)
+	branchPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+	intervalPattern = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
+	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	revisionPattern = regexp.MustCompile(`^[A-Za-z0-9._/@:-]*$`)
+)
+
+// Validate returns every problem with a.
+func (a *Args) Validate() error {
+	if a == nil {
+		return errors.New("no arguments: there is nothing to sync: pass Args")
+	}
+	var problems []error
+	refuse := func(format string, v ...any) { problems = append(problems, fmt.Errorf(format, v...)) }
+	if err := script.ValidateConnection(a.Connection); err != nil {
+		problems = append(problems, err)
+	}
+	if !versionPattern.MatchString(a.Version) {
+		refuse("version %q: not an exact Flux 2 release: an upgrade could happen unseen: write it like 2.9.2", a.Version)
+	}
+	if !branchPattern.MatchString(a.Sync.Branch) {
+		refuse("branch %q: not a branch name: Flux would find nothing to fetch: write it like main", a.Sync.Branch)
+	}
+	if !pathPattern.MatchString(a.Sync.Path) || strings.Contains(a.Sync.Path, "..") {
+		refuse("path %q: not a path within the repository: Flux would apply nothing: write it like ./clusters/production", a.Sync.Path)
+	}
+	if a.Sync.Interval != "" && !intervalPattern.MatchString(a.Sync.Interval) {
+		refuse("interval %q: not a duration: the FluxInstance would be refused: write it like 1m", a.Sync.Interval)
+	}
+	if !revisionPattern.MatchString(a.Revision) {
+		refuse("revision %q: not a commit: the wait would never end: write a commit hash", a.Revision)
+	}
+	for name := range a.Variables {
+		if !variablePattern.MatchString(name) {
+			refuse("variable %q: not a variable name: Flux would not substitute it: use letters, digits and underscores", name)
+		}
+	}
+	if err := a.Git.validate(a.Sync.URL); err != nil {
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
+// New registers the component. The caller passes the kubernetes provider with
+// pulumi.Providers.
+//
+// On destroy the FluxInstance goes first, while the operator that finishes its
+// uninstall still runs and the credentials are still there.
+func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Flux, error) {
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("flux %q: nothing was registered: %w", name, err)
+	}
+	sync := args.Sync
+	if sync.Interval == "" {
+		sync.Interval = "1m"
+	}
+	f := &Flux{}
+	if err := ctx.RegisterComponentResource("tinyrack:flux:Flux", name, f, opts...); err != nil {
+		return nil, fmt.Errorf("flux %q: %w", name, err)
+	}
+	operator, err := registerOperator(ctx, name, f, args.DependsOn)
+	if err != nil {
+		return nil, fmt.Errorf("flux %q: %w", name, err)
+	}
+	inNamespace := []pulumi.ResourceOption{pulumi.Parent(f), pulumi.DependsOn([]pulumi.Resource{operator.namespace})}
+
+	credentials, err := corev1.NewSecret(ctx, name+"-credentials", &corev1.SecretArgs{
+		Metadata:   metadata(pullSecret, nil),
+		Type:       pulumi.String("Opaque"),
+		StringData: args.Git.secretData(),
+	}, inNamespace...)
+	if err != nil {
+		return nil, fmt.Errorf("flux %q: git credentials: %w", name, err)
+	}
+	variables, err := corev1.NewConfigMap(ctx, name+"-variables", &corev1.ConfigMapArgs{
+		Metadata: metadata(variablesName, nil),
+		Data:     pulumi.StringMap(args.Variables),
+	}, inNamespace...)
+	if err != nil {
+		return nil, fmt.Errorf("flux %q: cluster variables: %w", name, err)
+	}
+
+	spec := instanceSpec(args.Version, sync)
+	instance, err := apiextensions.NewCustomResource(ctx, name+"-instance", &apiextensions.CustomResourceArgs{
+		ApiVersion: pulumi.String("fluxcd.controlplane.io/v1"),
+		Kind:       pulumi.String("FluxInstance"),
+		Metadata: metadata(instanceName, pulumi.StringMap{
+			"pulumi.com/waitFor":        pulumi.String("condition=Ready"),
+			"pulumi.com/timeoutSeconds": pulumi.String(instanceLimit),
+		}),
+		OtherFields: kubernetes.UntypedArgs{"spec": spec},
+	}, pulumi.Parent(f), pulumi.DependsOn(slices.Concat(operator.rest, []pulumi.Resource{credentials, variables})))
+	if err != nil {
+		return nil, fmt.Errorf("flux %q: FluxInstance: %w", name, err)
+	}
+
+	ready, err := script.NewCommand(ctx, name+"-ready", &script.CommandArgs{
+		Connection: args.Connection,
+		User:       args.User,
+		Create:     waitScript(args.Revision),
+		Stdin:      fingerprint(spec, args.Variables, args.Git.secretData()),
+	}, pulumi.Parent(f), pulumi.DependsOn([]pulumi.Resource{instance}))
+	if err != nil {
+		return nil, fmt.Errorf("flux %q: wait for Flux: %w", name, err)
+	}
+	f.Revision = ready.Stdout.ApplyT(strings.TrimSpace).(pulumi.StringOutput)
+	if err := ctx.RegisterResourceOutputs(f, pulumi.Map{"revision": f.Revision}); err != nil {
+		return nil, fmt.Errorf("flux %q: outputs: %w", name, err)
+	}
+	return f, nil
+}
+
+func metadata(name string, annotations pulumi.StringMapInput) metav1.ObjectMetaArgs {
+	return metav1.ObjectMetaArgs{
+		Name:        pulumi.String(name),
+		Namespace:   pulumi.String(namespaceName),
+		Annotations: annotations,
+	}
+}

@@ -1,0 +1,243 @@
+package flux
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"golang.org/x/crypto/ssh"
+	"sigs.k8s.io/yaml"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/golden"
+	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
+)
+
+const token = "canary-token"
+
+func validArgs() *Args {
+	return &Args{
+		Connection: remote.ConnectionArgs{
+			Host:       pulumi.String("192.0.2.1"),
+			HostKey:    pulumi.String("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7y1cZ8bGJXn0Yf3tqFh9mPpqzK5o1c2s3u4v5w6x7y"),
+			PrivateKey: pulumi.String("key"),
+		},
+		User:      "root",
+		Version:   "2.9.2",
+		Sync:      Sync{URL: "https://git.example.com/o/r.git", Branch: "main", Path: "./clusters/lab"},
+		Git:       Credentials{Username: "git", Token: pulumi.String(token), CA: "CA"},
+		Variables: map[string]pulumi.StringInput{"zone": pulumi.String("example.com")},
+	}
+}
+
+func newSSHKey(t *testing.T) (private, public string) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(block)), string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
+}
+
+// deploy runs the component and returns what it registered and its Revision.
+func deploy(t *testing.T, args *Args) (*pulumitest.Recording, string) {
+	t.Helper()
+	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
+		f, err := New(ctx, "flux", args)
+		if err != nil {
+			return err
+		}
+		return pulumitest.Probe(ctx, "probe", pulumi.Map{"revision": f.Revision})
+	}, func(r pulumitest.Resource) map[string]any {
+		if r.Name == "flux-ready" {
+			return map[string]any{"stdout": "main@sha1:abc\n"}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recording, fmt.Sprint(recording.Get(t, "probe").Plain()["revision"])
+}
+
+func TestChildren(t *testing.T) {
+	recording, revision := deploy(t, validArgs())
+	golden.Check(t, "children.txt", strings.Join(recording.Names(), "\n")+"\n")
+	if revision != "main@sha1:abc" {
+		t.Errorf("revision is %q", revision)
+	}
+	if recording.OutputsRegistered != 2 {
+		t.Error("the component did not register its outputs")
+	}
+	for _, name := range recording.Names() {
+		if parent := recording.Get(t, name).Parent; parent != "flux" {
+			t.Errorf("%s is below %q", name, parent)
+		}
+	}
+}
+
+// Deletion is the reverse of creation: the instance must go before the operator
+// that uninstalls it and before what the uninstall reads.
+func TestOrder(t *testing.T) {
+	args := validArgs()
+	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
+		var before pulumi.CustomResourceState
+		if err := ctx.RegisterResource("test:index:Before", "before", pulumi.Map{}, &before); err != nil {
+			return err
+		}
+		args.DependsOn = []pulumi.Resource{&before}
+		_, err := New(ctx, "flux", args)
+		return err
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, wants := range map[string][]string{
+		"flux-namespace-flux-system":    {"before"},
+		"flux-credentials":              {"flux-namespace-flux-system"},
+		"flux-variables":                {"flux-namespace-flux-system"},
+		"flux-deployment-flux-operator": {"flux-serviceaccount-flux-operator", "flux-clusterrolebinding-flux-operator-cluster-admin", "flux-customresourcedefinition-fluxinstances.fluxcd.controlplane.io"},
+		"flux-instance":                 {"flux-deployment-flux-operator", "flux-service-flux-operator", "flux-credentials", "flux-variables"},
+		"flux-ready":                    {"flux-instance"},
+	} {
+		got := recording.Get(t, name).DependsOn
+		for _, want := range wants {
+			if !slices.Contains(got, want) {
+				t.Errorf("%s depends on %q, not on %s", name, got, want)
+			}
+		}
+	}
+	// The provider waits for a Service's endpoints, which the Deployment brings.
+	if slices.Contains(recording.Get(t, "flux-deployment-flux-operator").DependsOn, "flux-service-flux-operator") {
+		t.Error("the operator waits for its own Service: they would wait for each other")
+	}
+}
+
+func TestInstance(t *testing.T) {
+	recording, _ := deploy(t, validArgs())
+	text, err := yaml.Marshal(recording.Get(t, "flux-instance").Plain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, "instance.yaml", string(text))
+}
+
+func TestCredentials(t *testing.T) {
+	private, public := newSSHKey(t)
+	overSSH := validArgs()
+	overSSH.Sync.URL = "ssh://git@git.example.com/o/r.git"
+	overSSH.Git = Credentials{SSHKey: pulumi.String(private), KnownHosts: "git.example.com ssh-ed25519 AAAA"}
+	for name, tt := range map[string]struct {
+		args *Args
+		want map[string]any
+	}{
+		"token": {validArgs(), map[string]any{"username": "git", "password": token, "ca.crt": "CA"}},
+		"key":   {overSSH, map[string]any{"identity": private, "identity.pub": public, "known_hosts": "git.example.com ssh-ed25519 AAAA"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recording, _ := deploy(t, tt.args)
+			secret := recording.Get(t, "flux-credentials")
+			if got := fmt.Sprint(secret.Plain()["stringData"]); got != fmt.Sprint(tt.want) {
+				t.Errorf("got %s", got)
+			}
+			if !slices.Equal(secret.Secrets(), []string{"stringData"}) {
+				t.Errorf("secret are only %q", secret.Secrets())
+			}
+		})
+	}
+}
+
+// The wait has to run again whenever Flux is told something else, and its text
+// must not say what.
+func TestFingerprint(t *testing.T) {
+	stdin := func(change func(*Args)) string {
+		args := validArgs()
+		change(args)
+		recording, _ := deploy(t, args)
+		command := recording.Get(t, "flux-ready")
+		if !slices.Contains(command.Secrets(), "stdin") {
+			t.Error("the fingerprint is not secret")
+		}
+		if create := fmt.Sprint(command.Plain()["create"]); strings.Contains(create, token) {
+			t.Error("the token is in the command's text")
+		}
+		return fmt.Sprint(command.Plain()["stdin"])
+	}
+	same := stdin(func(*Args) {})
+	if stdin(func(*Args) {}) != same {
+		t.Error("the fingerprint changes by itself: every `up` would wait again")
+	}
+	for name, change := range map[string]func(*Args){
+		"variable": func(a *Args) { a.Variables["zone"] = pulumi.String("example.org") },
+		"path":     func(a *Args) { a.Sync.Path = "./clusters/production" },
+		"version":  func(a *Args) { a.Version = "2.9.1" },
+		"token":    func(a *Args) { a.Git.Token = pulumi.String("another") },
+	} {
+		if stdin(change) == same {
+			t.Errorf("a changed %s goes unnoticed", name)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	if err := validArgs().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		spoil func(*Args)
+		want  string
+	}{
+		"host key":     {func(a *Args) { a.Connection.HostKey = nil }, "connection.hostKey: missing"},
+		"version":      {func(a *Args) { a.Version = "2.x" }, "not an exact Flux 2 release"},
+		"branch":       {func(a *Args) { a.Sync.Branch = "" }, "branch"},
+		"path":         {func(a *Args) { a.Sync.Path = "./a/../b" }, "not a path within the repository"},
+		"interval":     {func(a *Args) { a.Sync.Interval = "1 minute" }, "interval"},
+		"revision":     {func(a *Args) { a.Revision = "a b" }, "revision"},
+		"variable":     {func(a *Args) { a.Variables["a-b"] = pulumi.String("") }, `variable "a-b"`},
+		"plain HTTP":   {func(a *Args) { a.Sync.URL = "http://git.example.com/o/r" }, "unprotected"},
+		"no token":     {func(a *Args) { a.Git.Token = nil }, "needs a token"},
+		"no user name": {func(a *Args) { a.Git.Username = "" }, "username missing"},
+		"no SSH key":   {func(a *Args) { a.Sync.URL = "ssh://git@git.example.com/o/r"; a.Git.KnownHosts = "x" }, "needs an SSH key and no token"},
+		"no known hosts": {func(a *Args) {
+			a.Sync.URL, a.Git = "ssh://git@git.example.com/o/r", Credentials{SSHKey: pulumi.String("k")}
+		}, "known hosts missing"},
+	} {
+		args := validArgs()
+		tt.spoil(args)
+		if err := args.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), token) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	all := &Args{Git: Credentials{Token: pulumi.String(token)}}
+	if err := all.Validate(); strings.Count(err.Error(), "\n") < 5 {
+		t.Errorf("not all problems at once: %v", err)
+	}
+	if err := (*Args)(nil).Validate(); err == nil {
+		t.Error("nil accepted")
+	}
+}
+
+func TestNewRegistersNothingWhenInvalid(t *testing.T) {
+	args := validArgs()
+	args.Version = "latest"
+	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
+		_, err := New(ctx, "flux", args)
+		return err
+	}, nil)
+	if err == nil || !strings.Contains(err.Error(), `flux "flux"`) || len(recording.Names()) > 0 {
+		t.Errorf("got %v, %q", err, recording.Names())
+	}
+}

@@ -1,0 +1,177 @@
+package flux
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/script"
+	"github.com/tinyrack-net/infrastructure/components/internal/script/scripttest"
+)
+
+const (
+	oldCommit = "1111111111111111111111111111111111111111"
+	newCommit = "2222222222222222222222222222222222222222"
+	onOld     = "main@sha1:" + oldCommit
+	onNew     = "main@sha1:" + newCommit
+)
+
+// fakeCluster answers the queries of wait.sh from files: /instance, /revision,
+// /kustomizations and /message. A request to reconcile is handled at once,
+// unless a file /deaf is there.
+const fakeCluster = `
+case "$*" in
+*" annotate "*gitrepositories*)
+	for last; do :; done
+	echo "${last#*=}" >"$ROOT/asked"
+	[ ! -f "$ROOT/next" ] || mv "$ROOT/next" "$ROOT/revision" ;;
+*" annotate "*kustomizations*" --all "*) : >"$ROOT/asked-all" ;;
+*" get fluxinstances"*) cat "$ROOT/instance" ;;
+*" get gitrepositories"*)
+	token=$(cat "$ROOT/asked" 2>/dev/null)
+	handled=$token
+	[ ! -f "$ROOT/deaf" ] || handled=
+	printf '1|1|%s|%s|True|%s|stored artifact | fine\n' "$token" "$handled" "$(cat "$ROOT/revision")" ;;
+*" get kustomizations"*range*) cat "$ROOT/kustomizations" ;;
+*" get kustomizations"*) cat "$ROOT/message" ;;
+*) echo "unexpected: $*" >&2; exit 64 ;;
+esac`
+
+const readyInstance = "1|1|True|Reconciliation finished\n"
+
+// unit is one line of the list of Kustomizations.
+func unit(name, ready, revision string) string {
+	return name + "||GitRepository//flux-system|1|1|||" + ready + "|" + revision + "\n"
+}
+
+func cluster(t *testing.T, revision string, units ...string) *scripttest.Host {
+	t.Helper()
+	h := scripttest.New(t)
+	h.Fake("k3s", fakeCluster)
+	// Every look at the clock is a minute later: a wait of 900 s has few rounds.
+	h.Fake("date", `n=$(cat "$ROOT/clock" 2>/dev/null || echo 0); echo $((n + 60)) >"$ROOT/clock"; echo "$n"`)
+	h.Write("/instance", readyInstance)
+	h.Write("/revision", revision)
+	h.Write("/kustomizations", strings.Join(units, ""))
+	h.Write("/message", "kustomize build failed: no such file\nsecond line\n")
+	return h
+}
+
+func renderedWait(t *testing.T, revision string) string {
+	t.Helper()
+	s := waitScript(revision)
+	text, err := script.Render("root", s.Vars, s.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestWaitEndsWhenReady(t *testing.T) {
+	for name, wanted := range map[string]string{
+		"newest of the branch": "", "commit": newCommit, "short commit": newCommit[:7], "Flux revision": onNew,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := cluster(t, onNew, unit("flux-system", "True", onNew), unit("apps", "True", onNew),
+				"restore|true|GitRepository//flux-system|2|1|||False|\n",
+				"charts||OCIRepository//charts|1|1|||True|latest@sha256:1\n")
+			r := h.Run(renderedWait(t, wanted), "fingerprint")
+			if r.Code != 0 || r.Stdout != onNew+"\n" {
+				t.Errorf("got %d %q\n%s", r.Code, r.Stdout, r.Stderr)
+			}
+			if !r.Called("k3s kubectl --namespace flux-system --request-timeout=15s annotate --overwrite kustomizations.kustomize.toolkit.fluxcd.io --all ") {
+				t.Errorf("changed variables would not be picked up: %q", r.Calls)
+			}
+		})
+	}
+}
+
+func TestWaitSeesTheWantedCommitArrive(t *testing.T) {
+	h := cluster(t, onOld, unit("flux-system", "True", onNew))
+	h.Write("/next", onNew)
+	if r := h.Run(renderedWait(t, newCommit), ""); r.Code != 0 || r.Stdout != onNew+"\n" {
+		t.Errorf("got %d %q\n%s", r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+func TestWaitNamesWhatIsNotReady(t *testing.T) {
+	root := unit("flux-system", "True", onNew)
+	tests := map[string]struct {
+		spoil  func(*scripttest.Host)
+		wanted string
+		says   []string
+	}{
+		"a failing Kustomization": {
+			func(h *scripttest.Host) { h.Write("/kustomizations", root+unit("apps", "False", onNew)) },
+			"",
+			[]string{"not Ready on " + onNew + " after 900s", "Kustomization apps: kustomize build failed: no such file\n", "run \"up\" again"},
+		},
+		"one still on the old revision": {
+			func(h *scripttest.Host) { h.Write("/kustomizations", root+unit("apps", "True", onOld)) },
+			"",
+			[]string{"Kustomization apps:"},
+		},
+		"one that has not seen its new text": {
+			func(h *scripttest.Host) {
+				h.Write("/kustomizations", root+"apps||GitRepository//flux-system|2|1|||True|"+onNew+"\n")
+			},
+			"",
+			[]string{"Kustomization apps:"},
+		},
+		"one that has not handled the request": {
+			func(h *scripttest.Host) {
+				h.Write("/kustomizations", root+"apps||GitRepository/flux-system/flux-system|1|1|120-1|60-1|True|"+onNew+"\n")
+			},
+			"",
+			[]string{"Kustomization apps:"},
+		},
+		"no root Kustomization": {
+			func(h *scripttest.Host) { h.Write("/kustomizations", unit("apps", "True", onNew)) },
+			"",
+			[]string{"Kustomization flux-system:"},
+		},
+		"another revision than wanted": {
+			func(*scripttest.Host) {},
+			oldCommit,
+			[]string{"GitRepository flux-system is at " + onNew + ", wanted " + oldCommit},
+		},
+		"a source that does not fetch": {
+			func(h *scripttest.Host) { h.Write("/deaf", "") },
+			"",
+			[]string{"not Ready on any revision", "GitRepository flux-system: stored artifact | fine"},
+		},
+		"an instance that failed": {
+			func(h *scripttest.Host) { h.Write("/instance", "1|1|False|health check failed\n") },
+			"",
+			[]string{"FluxInstance flux: health check failed"},
+		},
+		"an instance with older news": {
+			func(h *scripttest.Host) { h.Write("/instance", "2|1|True|Reconciliation finished\n") },
+			"",
+			[]string{"FluxInstance flux: Reconciliation finished"},
+		},
+		"no API": {
+			func(h *scripttest.Host) { h.Fake("k3s", "exit 1") },
+			"",
+			[]string{"FluxInstance flux: not there yet"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := cluster(t, onNew, root)
+			tt.spoil(h)
+			r := h.Run(renderedWait(t, tt.wanted), "")
+			if r.Code != 1 || r.Stdout != "" {
+				t.Errorf("got %d %q", r.Code, r.Stdout)
+			}
+			for _, want := range tt.says {
+				if !strings.Contains(r.Stderr, want) {
+					t.Errorf("does not say %q:\n%s", want, r.Stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestWaitScriptIsClean(t *testing.T) {
+	scripttest.ShellCheck(t, renderedWait(t, ""))
+}
