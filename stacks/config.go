@@ -1,0 +1,265 @@
+package stacks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// project is the namespace of the stack's settings, the name in Pulumi.yaml.
+const project = "tinyrack"
+
+// Source is what Pulumi hands over about one stack.
+type Source struct {
+	// Stack is the stack's name; messages repeat it in the commands they give.
+	Stack string
+	// Root is the project's directory; relative paths start there.
+	Root string
+	// Values are all settings, keyed <namespace>:<key>, structured ones in JSON,
+	// secret ones decrypted.
+	Values map[string]string
+	// SecretKeys are the keys of Values that are encrypted in the stack's file.
+	// Nil when the language host did not say.
+	SecretKeys []string
+}
+
+// Config is one environment. Every field is a plain value: the whole of it is
+// checked before the first resource is registered.
+type Config struct {
+	Stack         string        `json:"-"`
+	Cloudflare    Cloudflare    `json:"cloudflare"`
+	Tailnet       Tailnet       `json:"tailnet"`
+	Machine       Machine       `json:"machine"`
+	K3s           K3s           `json:"k3s"`
+	SealedSecrets SealedSecrets `json:"sealedSecrets"`
+	Flux          Flux          `json:"flux"`
+	Secrets       Secrets       `json:"-"`
+}
+
+// Cloudflare is the public side of the site.
+type Cloudflare struct {
+	AccountID string `json:"accountId"`
+	ZoneID    string `json:"zoneId"`
+	// Zone is the domain every hostname is in.
+	Zone   string `json:"zone"`
+	Tunnel string `json:"tunnel"`
+	// BaseURL replaces the Cloudflare API. Optional.
+	BaseURL string `json:"baseUrl"`
+	// AccessEmails may open hostnames with access "team".
+	AccessEmails []string `json:"accessEmails"`
+	Ingress      []Route  `json:"ingress"`
+}
+
+// Route publishes one hostname.
+type Route struct {
+	Hostname string `json:"hostname"`
+	// Service is the URL of what answers, as seen from inside the cluster.
+	Service string `json:"service"`
+	// Access is "public" or "team".
+	Access string `json:"access"`
+}
+
+// Tailnet is the private side of the site.
+type Tailnet struct {
+	// Name is the tailnet, or "-" for the one that owns the credentials.
+	Name string `json:"name"`
+	// BaseURL replaces the Tailscale API. Optional.
+	BaseURL string `json:"baseUrl"`
+	// LoginServer replaces the control server machines join. Optional.
+	LoginServer string `json:"loginServer"`
+	// Admins are the people who may reach SSH and the Kubernetes API.
+	Admins     []string `json:"admins"`
+	MachineTag string   `json:"machineTag"`
+	// OverwritePolicy lets the first `up` replace a policy it did not write.
+	OverwritePolicy bool `json:"overwritePolicy"`
+	// ResetPolicyOnDestroy puts the default policy back on destroy.
+	ResetPolicyOnDestroy bool `json:"resetPolicyOnDestroy"`
+	MagicDNS             bool `json:"magicDns"`
+}
+
+// Machine is the host, as it is reached and as it is set up.
+type Machine struct {
+	Address string `json:"address"`
+	Port    int    `json:"port"`
+	// User is root or a user with passwordless sudo.
+	User string `json:"user"`
+	// HostKey is the host's public key, "ssh-ed25519 AAAA…".
+	HostKey  string `json:"hostKey"`
+	Hostname string `json:"hostname"`
+	// BootstrapSources are the CIDRs that may use SSH on the public address. Empty
+	// once SSH over the tailnet works.
+	BootstrapSources []string          `json:"bootstrapSources"`
+	Packages         []string          `json:"packages"`
+	Sysctl           map[string]string `json:"sysctl"`
+}
+
+// K3s is the cluster.
+type K3s struct {
+	Version       string   `json:"version"`
+	Binary        Artifact `json:"binary"`
+	InstallScript Artifact `json:"installScript"`
+	// APIServer is the management address the kubeconfig points at.
+	APIServer   string   `json:"apiServer"`
+	ClusterCIDR string   `json:"clusterCidr"`
+	ServiceCIDR string   `json:"serviceCidr"`
+	TLSSANs     []string `json:"tlsSans"`
+	Disable     []string `json:"disable"`
+	KubeletArgs []string `json:"kubeletArgs"`
+	// Snapshots sends etcd snapshots to S3. Optional.
+	Snapshots *Snapshots `json:"snapshots"`
+}
+
+// Artifact is a download and what it must be.
+type Artifact struct {
+	URL    string `json:"url"`
+	SHA256 string `json:"sha256"`
+}
+
+// Snapshots is where and when etcd snapshots go.
+type Snapshots struct {
+	// Endpoint is host[:port] without a scheme.
+	Endpoint string `json:"endpoint"`
+	Region   string `json:"region"`
+	Bucket   string `json:"bucket"`
+	Folder   string `json:"folder"`
+	// Insecure means plain HTTP.
+	Insecure bool `json:"insecure"`
+	// Schedule is a cron expression, in the machine's time.
+	Schedule string `json:"schedule"`
+	// Retention is how many snapshots are kept.
+	Retention int `json:"retention"`
+}
+
+// SealedSecrets is the public half of the sealing key.
+type SealedSecrets struct {
+	// Certificate is a path: absolute, or from the project's directory.
+	Certificate string `json:"certificate"`
+	// PEM is the text of that file.
+	PEM string `json:"-"`
+}
+
+// Flux is what keeps the cluster equal to git.
+type Flux struct {
+	Version string `json:"version"`
+	URL     string `json:"url"`
+	Branch  string `json:"branch"`
+	// Path is ./clusters/<environment>.
+	Path     string `json:"path"`
+	Username string `json:"username"`
+	// KnownHosts are the SSH host's keys.
+	KnownHosts string `json:"knownHosts"`
+	// CA is a PEM bundle for an HTTPS host with a certificate of its own.
+	CA string `json:"ca"`
+	// Revision is the commit `up` waits for. Optional: the branch's newest.
+	Revision  string            `json:"revision"`
+	Variables map[string]string `json:"variables"`
+}
+
+// defaults returns what a setting is when the stack's file does not say.
+func defaults() Config {
+	return Config{
+		Tailnet: Tailnet{Name: "-", MachineTag: "tag:k3s", MagicDNS: true},
+		Machine: Machine{Port: 22, User: "root"},
+		Flux:    Flux{Branch: "main", Username: "git"},
+	}
+}
+
+// Load returns the configuration in src, or a *Report of everything that is
+// wrong with it. Apart from the files it names it reads nothing.
+func Load(src Source) (Config, error) {
+	cfg := defaults()
+	cfg.Stack = src.Stack
+	report := &Report{Stack: src.Stack}
+
+	sections := fieldsOf(&cfg)
+	secrets := fieldsOf(&cfg.Secrets)
+	for _, key := range sortedKeys(src.Values) {
+		name, ours := strings.CutPrefix(key, project+":")
+		if !ours {
+			continue // another namespace is another program's
+		}
+		if section, ok := sections[name]; ok {
+			decodeJSON(report, key, src.Values[key], section)
+			continue
+		}
+		if secret, ok := secrets[name]; ok {
+			secret.SetString(trimSecret(src.Values[key]))
+			if src.SecretKeys != nil && !slices.Contains(src.SecretKeys, key) {
+				report.refuse(key, "stored in clear", "anyone who reads the stack's file has it", "revoke it, then set a new one: "+setSecret(name, src.Stack))
+			}
+			continue
+		}
+		known := slices.Concat(sortedKeys(sections), sortedKeys(secrets))
+		report.refuse(key, "unknown setting", "it would have no effect", didYouMean(name, known, "remove it: pulumi config rm "+key+" --stack "+src.Stack))
+	}
+
+	cfg.Flux.URL = sshURL(cfg.Flux.URL)
+	readCertificate(report, src.Root, &cfg.SealedSecrets)
+	require(report, cfg)
+	validate(report, cfg, src.Root)
+	if report.empty() {
+		return cfg, nil
+	}
+	return Config{}, report
+}
+
+// fromEnvironment returns the source of the running program. The SDK only looks
+// up single keys; seeing unknown ones takes the whole map, which it reads from
+// the same variable.
+func fromEnvironment(ctx *pulumi.Context) (Source, error) {
+	src := Source{Stack: ctx.Stack(), Root: ctx.RootDirectory()}
+	if src.Root == "" {
+		src.Root = "." // an older language host: programs start in the project
+	}
+	if err := unmarshalEnv(pulumi.EnvConfig, &src.Values); err != nil {
+		return Source{}, err
+	}
+	if err := unmarshalEnv(pulumi.EnvConfigSecretKeys, &src.SecretKeys); err != nil {
+		return Source{}, err
+	}
+	return src, nil
+}
+
+// trimSecret takes away what pasting and piping add, and gives PEM text the final
+// newline its readers insist on.
+func trimSecret(text string) string {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "-----BEGIN ") {
+		text += "\n"
+	}
+	return text
+}
+
+// sshURL turns the short form git@host:path into the URL Flux wants.
+func sshURL(url string) string {
+	if scpForm.MatchString(url) {
+		return "ssh://" + strings.Replace(url, ":", "/", 1)
+	}
+	return url
+}
+
+func readCertificate(report *Report, root string, s *SealedSecrets) {
+	if s.Certificate == "" {
+		return
+	}
+	path := s.Certificate
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(root, path)
+	}
+	data, err := os.ReadFile(path) //nolint:gosec // the operator's own choice of file
+	if err != nil {
+		var pathErr *os.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		report.refuse("tinyrack:sealedSecrets.certificate", fmt.Sprintf("%q cannot be read (%v)", s.Certificate, err),
+			"there is nothing to compare the sealing key with", "commit the certificate that kubeseal uses, or correct the path")
+		return
+	}
+	s.PEM = string(data)
+}

@@ -1,0 +1,171 @@
+package stacks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func fixtures(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", dir, "*.yaml"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no fixtures in %s: %v", dir, err)
+	}
+	return paths
+}
+
+func minimal(t *testing.T) stackFile {
+	t.Helper()
+	return readStackFile(t, "testdata/valid/minimal.yaml")
+}
+
+func TestValidFixtures(t *testing.T) {
+	for _, path := range fixtures(t, "valid") {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			src := readStackFile(t, path).over(minimal(t)).source("test", newRoot(t, "test"))
+			if _, err := Load(src); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Each invalid fixture has the whole message beside it. UPDATE_GOLDEN=1 writes
+// them.
+func TestInvalidFixtures(t *testing.T) {
+	for _, path := range fixtures(t, "invalid") {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+			src := readStackFile(t, path).over(minimal(t)).source("test", newRoot(t, "test"))
+			cfg, err := Load(src)
+			var report *Report
+			if !errors.As(err, &report) || fmt.Sprint(cfg) != fmt.Sprint(Config{}) {
+				t.Fatalf("accepted: %v", err)
+			}
+			if name := leaks(err.Error()); name != "" {
+				t.Errorf("the message shows %s", name)
+			}
+			for _, problem := range report.Problems {
+				if strings.Count(problem, ": ") < 3 {
+					t.Errorf("not key: problem: consequence: fix: %s", problem)
+				}
+			}
+			checkGolden(t, strings.TrimSuffix(path, ".yaml")+".txt", err.Error())
+		})
+	}
+}
+
+// What looks like a secret in a wrong place is not shown either.
+func TestMisplacedSecretsAreNotShown(t *testing.T) {
+	for _, path := range fixtures(t, "invalid") {
+		text, err := os.ReadFile(strings.TrimSuffix(path, ".yaml") + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, token := range []string{"a-token-", "me:password"} {
+			if strings.Contains(string(text), token) {
+				t.Errorf("%s shows %q", path, token)
+			}
+		}
+	}
+}
+
+func checkGolden(t *testing.T, path, got string) {
+	t.Helper()
+	if os.Getenv("UPDATE_GOLDEN") == "1" {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v: run the test once with UPDATE_GOLDEN=1", err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs.\n--- got\n%s\n--- want\n%s", path, got, want)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	root := newRoot(t, "test")
+	cfg, err := Load(minimal(t).source("test", root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, pair := range map[string][2]any{
+		"stack":                {cfg.Stack, "test"},
+		"default port":         {cfg.Machine.Port, 22},
+		"default user":         {cfg.Machine.User, "root"},
+		"default branch":       {cfg.Flux.Branch, "main"},
+		"default git user":     {cfg.Flux.Username, "git"},
+		"default tailnet":      {cfg.Tailnet.Name, "-"},
+		"default tag":          {cfg.Tailnet.MachineTag, "tag:k3s"},
+		"default MagicDNS":     {cfg.Tailnet.MagicDNS, true},
+		"no snapshots":         {cfg.K3s.Snapshots == nil, true},
+		"nested setting":       {cfg.K3s.Binary.URL, "https://example.com/k3s"},
+		"certificate's text":   {cfg.SealedSecrets.PEM, newMaterial()["certificate"]},
+		"secret":               {string(cfg.Secrets.GitToken), newMaterial()["git-token"]},
+		"PEM keeps its end":    {string(cfg.Secrets.SealingKey), newMaterial()["sealing-key"]},
+		"optional secret":      {cfg.Secrets.S3AccessKey.Optional(), nil},
+		"facts, environment":   {facts(cfg)["environment"], "test"},
+		"facts, zone":          {facts(cfg)["zone"], "example.com"},
+		"facts, cluster CIDR":  {facts(cfg)["cluster_cidr"], "10.55.0.0/16"},
+		"facts, service CIDR":  {facts(cfg)["service_cidr"], "10.56.0.0/16"},
+		"variables have facts": {len(variables(cfg)), 4},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: got %v, want %v", what, pair[0], pair[1])
+		}
+	}
+
+	src := minimal(t).source("test", root)
+	src.Values["tinyrack:gitToken"] = " \n" + src.Values["tinyrack:gitToken"] + "\n"
+	src.SecretKeys = nil // a language host that does not tell
+	if cfg, err = Load(src); err != nil || string(cfg.Secrets.GitToken) != newMaterial()["git-token"] {
+		t.Errorf("got %q, %v", string(cfg.Secrets.GitToken), err)
+	}
+
+	ssh := readStackFile(t, "testdata/valid/ssh.yaml").over(minimal(t)).source("test", root)
+	if cfg, err = Load(ssh); err != nil || cfg.Flux.URL != "ssh://git@git.example.com/owner/repository.git" {
+		t.Errorf("got %q, %v", cfg.Flux.URL, err)
+	}
+}
+
+func TestSecretsDoNotPrint(t *testing.T) {
+	cfg, err := Load(minimal(t).source("test", newRoot(t, "test")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(struct {
+		Config
+		Secrets Secrets
+	}{cfg, cfg.Secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{fmt.Sprintf("%v", cfg), fmt.Sprintf("%+v", cfg), fmt.Sprintf("%#v", cfg), string(data)} {
+		if name := leaks(text); name != "" {
+			t.Errorf("printing the configuration shows %s", name)
+		}
+	}
+}
+
+func TestEnvironmentMustBeJSON(t *testing.T) {
+	t.Setenv("TINYRACK_TEST", `{"tinyrack:gitToken": canary}`)
+	var into map[string]string
+	if err := unmarshalEnv("TINYRACK_TEST", &into); err == nil || strings.Contains(err.Error(), "canary") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDidYouMean(t *testing.T) {
+	for name, want := range map[string]string{"cloudfare": `"cloudflare"`, "Flux": `"flux"`, "zebra": "remove it"} {
+		if got := didYouMean(name, []string{"cloudflare", "flux"}, "remove it"); !strings.Contains(got, want) {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}

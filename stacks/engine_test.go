@@ -1,0 +1,146 @@
+package stacks
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// engine plays Pulumi's engine and the providers over the real protocol. The
+// SDK's own mocks cannot: they fail on a secret that is not known yet, which is
+// what a first preview is full of.
+type engine struct {
+	pulumirpc.UnimplementedResourceMonitorServer
+	pulumirpc.UnimplementedEngineServer
+	preview bool
+
+	mutex     sync.Mutex
+	resources map[string]registered
+	exports   resource.PropertyMap
+}
+
+type registered struct {
+	kind, name string
+	inputs     resource.PropertyMap
+	// needs are the names of all resources this one directly waits for.
+	needs []string
+}
+
+// run executes program as the named stack and returns what it registered, by
+// name, and what it exports.
+func run(t *testing.T, stack string, preview bool, program pulumi.RunFunc) (*engine, error) {
+	t.Helper()
+	e := &engine{preview: preview, resources: map[string]registered{}}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pulumirpc.RegisterResourceMonitorServer(server, e)
+	pulumirpc.RegisterEngineServer(server, e)
+	go func() { _ = server.Serve(listener) }()
+	defer server.Stop()
+	err = pulumi.RunErr(program, func(info *pulumi.RunInfo) {
+		info.Project, info.Stack, info.DryRun, info.Parallel = project, stack, preview, 16
+		info.MonitorAddr, info.EngineAddr = listener.Addr().String(), listener.Addr().String()
+	})
+	return e, err
+}
+
+// created are the answers of providers that the program goes on with.
+func created(kind, name string) map[string]any {
+	switch {
+	case name == "k3s-kubeconfig":
+		return map[string]any{"stdout": "server: https://127.0.0.1:6443\nkey: canary-kubeconfig\n"}
+	case name == "flux-ready":
+		return map[string]any{"stdout": "main@sha1:abc\n"}
+	case kind == "command:remote:Command":
+		return map[string]any{"stdout": "100.64.0.10\n"}
+	case strings.HasPrefix(kind, "random:"):
+		return map[string]any{"result": "canary-random", "base64": "canary-random", "hex": "canary-random"}
+	case kind == "tailscale:index/tailnetKey:TailnetKey":
+		return map[string]any{"key": "canary-join-key"}
+	}
+	return nil
+}
+
+var keepAll = plugin.MarshalOptions{KeepUnknowns: true, KeepSecrets: true}
+
+func (e *engine) RegisterResource(_ context.Context, in *pulumirpc.RegisterResourceRequest) (*pulumirpc.RegisterResourceResponse, error) {
+	inputs, err := plugin.UnmarshalProperties(in.GetObject(), keepAll)
+	if err != nil {
+		return nil, err
+	}
+	res := registered{kind: in.GetType(), name: in.GetName(), inputs: inputs}
+	for _, urn := range append(slices.Clone(in.GetDependencies()), in.GetProvider()) {
+		if parts := strings.Split(urn, "::"); len(parts) > 3 {
+			res.needs = append(res.needs, parts[3])
+		}
+	}
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	if _, twice := e.resources[res.name]; twice {
+		return nil, fmt.Errorf("two resources are named %q", res.name)
+	}
+	e.resources[res.name] = res
+
+	state, id := inputs.Copy(), ""
+	if !e.preview && in.GetCustom() {
+		id = res.name + "-id"
+		maps.Copy(state, resource.NewPropertyMapFromMap(created(res.kind, res.name)))
+	}
+	object, err := plugin.MarshalProperties(state, keepAll)
+	return &pulumirpc.RegisterResourceResponse{
+		Urn: fmt.Sprintf("urn:pulumi:test::%s::%s::%s", project, res.kind, res.name), Id: id, Object: object,
+	}, err
+}
+
+func (e *engine) RegisterResourceOutputs(_ context.Context, in *pulumirpc.RegisterResourceOutputsRequest) (*emptypb.Empty, error) {
+	outputs, err := plugin.UnmarshalProperties(in.GetOutputs(), keepAll)
+	if strings.Contains(in.GetUrn(), "pulumi:pulumi:Stack") {
+		e.exports = outputs
+	}
+	return &emptypb.Empty{}, err
+}
+
+func (*engine) SupportsFeature(_ context.Context, in *pulumirpc.SupportsFeatureRequest) (*pulumirpc.SupportsFeatureResponse, error) {
+	return &pulumirpc.SupportsFeatureResponse{HasSupport: in.GetId() == "secrets"}, nil
+}
+
+func (*engine) Invoke(_ context.Context, in *pulumirpc.ResourceInvokeRequest) (*pulumirpc.ResourceInvokeResponse, error) {
+	return nil, fmt.Errorf("function %s called: previews must work without a network", in.GetTok())
+}
+
+func (*engine) SignalAndWaitForShutdown(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
+}
+
+func (*engine) Log(context.Context, *pulumirpc.LogRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
+}
+
+// waitsFor reports whether name is made after other, directly or not.
+func (e *engine) waitsFor(name, other string) bool {
+	seen := map[string]bool{}
+	var visit func(string) bool
+	visit = func(name string) bool {
+		if seen[name] {
+			return false
+		}
+		seen[name] = true
+		return slices.ContainsFunc(e.resources[name].needs, func(need string) bool { return need == other || visit(need) })
+	}
+	return visit(name)
+}

@@ -1,0 +1,32 @@
+package stacks
+
+import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+// export publishes what a person or the next tool needs from the stack. What
+// opens something is secret: `pulumi stack output NAME --show-secrets`.
+func (s *stack) export() error {
+	hostnames := pulumi.StringArray{}
+	for _, route := range s.cfg.Cloudflare.Ingress {
+		hostnames = append(hostnames, pulumi.String(route.Hostname))
+	}
+	for name, value := range map[string]pulumi.Input{
+		// The cluster.
+		"apiServer":  pulumi.Sprintf("https://%s:6443", s.cfg.K3s.APIServer),
+		"kubeconfig": pulumi.ToSecret(s.server.Kubeconfig),
+		// Restoring etcd on another machine takes the original token: keep it with
+		// the sealing key (k3s-io/docs#454).
+		"k3sToken": pulumi.ToSecret(s.server.Token),
+		// The machine.
+		"nodeName":       pulumi.String(s.cfg.Machine.Hostname),
+		"tailnetAddress": s.host.TailnetAddress,
+		// The public side.
+		"hostnames":   hostnames,
+		"tunnelId":    s.edge.TunnelID,
+		"tunnelToken": pulumi.ToSecret(s.edge.TunnelToken),
+		// What Flux was Ready on when the stack last changed.
+		"fluxRevision": s.flux.Revision,
+	} {
+		s.ctx.Export(name, value)
+	}
+	return nil
+}
