@@ -1,0 +1,101 @@
+#!/bin/sh
+# Formatting, vet, lint, shell scripts and YAML of the whole checkout: everything that can be said of the text without
+# running it. All problems of all tools are shown before it fails.
+#
+# Tools are pinned. The Go linter (go vet, gofumpt and goimports are parts of it) is built once from its module and kept outside the
+# checkout; shellcheck and yamllint are distribution packages.
+set -eu
+
+GOLANGCI_LINT=v2.15.0
+
+tools=${XDG_CACHE_HOME:-${HOME:?neither HOME nor XDG_CACHE_HOME is set: there is no place for the linter: set one}/.cache}/tinyrack-lab/tools
+
+die() {
+	printf 'check: %s\n' "$*" >&2
+	exit 1
+}
+
+main() {
+	cd "$(dirname "$0")/.."
+	install_packages shellcheck yamllint
+	install_linter
+
+	failed=''
+	step 'shell scripts' check_scripts
+	step 'YAML' yamllint --strict .
+	step 'Go, the program' golangci
+	step 'Go, the lab' golangci lab
+	[ -z "$failed" ] || die "problems in:$failed"
+	echo 'check: all clean'
+}
+
+step() {
+	name=$1
+	shift
+	printf 'check: %s\n' "$name"
+	"$@" || failed="$failed $name;"
+}
+
+# install_packages COMMAND...: each is the name of its package too.
+install_packages() {
+	missing=''
+	for tool in "$@"; do
+		command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+	done
+	[ -n "$missing" ] || return 0
+	command -v apt-get >/dev/null 2>&1 || die "missing:$missing: nothing was checked: install them with your package manager"
+	[ "$(id -u)" = 0 ] || die "missing:$missing: nothing was checked: sudo apt-get install$missing"
+	printf 'check: installing%s\n' "$missing"
+	log=$(mktemp)
+	# shellcheck disable=SC2086 # a list of words
+	if ! { DEBIAN_FRONTEND=noninteractive apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+		cat "$log" >&2
+		rm -f "$log"
+		die "apt-get could not install$missing: nothing was checked: see its message above"
+	fi
+	rm -f "$log"
+}
+
+# The linter understands code up to the version of Go that built it, so that is part of its name. Its build cache is large
+# and of no use to anything else.
+install_linter() {
+	linter=$tools/golangci-lint-$GOLANGCI_LINT-$(go env GOVERSION)
+	[ ! -x "$linter" ] || return 0
+	printf 'check: building golangci-lint %s, once: some minutes\n' "$GOLANGCI_LINT"
+	mkdir -p "$tools"
+	work=$(mktemp -d "$tools/build.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' HUP INT TERM
+	GOBIN=$work GOCACHE=$work/cache CGO_ENABLED=0 GOFLAGS=-trimpath \
+		go install -ldflags='-s -w' "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$GOLANGCI_LINT" ||
+		die 'golangci-lint was not built: nothing was checked: see the message of go above'
+	# A rename: what is there is complete.
+	mv "$work/golangci-lint" "$linter"
+	rm -rf "$work"
+	trap - EXIT HUP INT TERM
+}
+
+# golangci [DIR] lints the module in DIR.
+golangci() {
+	(cd "${1:-.}" && "$linter" run ./...)
+}
+
+# Scripts are read as what they run in: without an interpreter line they are parts of a command for sh.
+check_scripts() {
+	{
+		find . -name .git -prune -o -name '*.sh' -type f -print
+		echo ./.ci/run
+	} | {
+		bad=0
+		while IFS= read -r file; do
+			shell='sh'
+			case $(head -n 1 "$file") in
+			'#!'*bash) shell='bash' ;;
+			esac
+			shellcheck --shell="$shell" "$file" || bad=1
+		done
+		exit "$bad"
+	}
+}
+
+main
