@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -99,13 +100,18 @@ func (e *Edge) create(ctx *pulumi.Context, name string, args *Args) error {
 }
 
 func (e *Edge) createTunnel(ctx *pulumi.Context, name string, args *Args) (*cloudflare.Tunnel, error) {
-	bytes, err := random.NewRandomBytes(ctx, name+"-tunnel-secret", &random.RandomBytesArgs{
-		Length: pulumi.Int(32),
+	// Not RandomBytes: the provider makes its value, in clear, the resource's ID.
+	// 48 letters and digits are 285 bits; Cloudflare wants at least 32 bytes.
+	password, err := random.NewRandomPassword(ctx, name+"-tunnel-secret", &random.RandomPasswordArgs{
+		Length:  pulumi.Int(48),
+		Special: pulumi.Bool(false),
 	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn))
 	if err != nil {
 		return nil, err
 	}
-	secret := pulumi.ToSecret(bytes.Base64).(pulumi.StringOutput)
+	secret := pulumi.ToSecret(password.Result.ApplyT(func(text string) string {
+		return base64.StdEncoding.EncodeToString([]byte(text))
+	})).(pulumi.StringOutput)
 	tunnel, err := cloudflare.NewTunnel(ctx, name+"-tunnel", &cloudflare.TunnelArgs{
 		AccountID:    pulumi.String(args.AccountID),
 		Name:         pulumi.String(args.TunnelName),

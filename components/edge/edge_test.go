@@ -14,7 +14,11 @@ import (
 	"github.com/tinyrack-net/infrastructure/sdks/cloudflare"
 )
 
-const testSecret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0MTI="
+// testPassword is what the random provider answers, testSecret the same in base64 as Cloudflare takes it.
+const (
+	testPassword = "secretsecretsecretsecretsecret12"
+	testSecret   = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0MTI="
+)
 
 // run creates an Edge named "edge" the way a stack does.
 func run(t *testing.T, args *Args) *pulumitest.Recording {
@@ -35,8 +39,8 @@ func run(t *testing.T, args *Args) *pulumitest.Recording {
 		}
 		return pulumitest.Probe(ctx, "outputs", pulumi.Map{"id": edge.TunnelID, "token": edge.TunnelToken})
 	}, func(res pulumitest.Resource) map[string]any {
-		if res.Type == "random:index/randomBytes:RandomBytes" {
-			return map[string]any{"base64": testSecret}
+		if res.Type == "random:index/randomPassword:RandomPassword" {
+			return map[string]any{"result": testPassword}
 		}
 		return nil
 	})
@@ -98,7 +102,7 @@ func TestInputs(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]map[string]any{
-		"edge-tunnel-secret": {"length": 32.0},
+		"edge-tunnel-secret": {"length": 48.0, "special": false},
 		"edge-tunnel": {
 			"accountId": account, "name": "site", "configSrc": "cloudflare", "tunnelSecret": testSecret,
 		},

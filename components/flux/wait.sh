@@ -27,7 +27,7 @@ MATCHED=no
 ASKED=no
 
 kube() {
-	k3s kubectl --namespace "$NAMESPACE" --request-timeout=15s "$@" </dev/null
+	kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace "$NAMESPACE" --request-timeout=15s "$@" </dev/null
 }
 
 # field RESOURCE NAME JSONPATH: the first line of it, or nothing.
@@ -142,7 +142,7 @@ give_up() {
 			say "  Kustomization $name: ${message:-no status yet}"
 		done
 	fi
-	say "what was set up stays and Flux keeps trying: correct the cause in git (or in the stack's tinyrack:flux), push, then run \"up\" again; to look: k3s kubectl -n $NAMESPACE get fluxinstance,gitrepositories,kustomizations"
+	say "what was set up stays and Flux keeps trying: correct the cause in git (or in the stack's tinyrack:flux), push, then run \"up\" again; to look: kubectl -n $NAMESPACE get fluxinstance,gitrepositories,kustomizations"
 	exit 1
 }
 

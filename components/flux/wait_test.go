@@ -46,7 +46,7 @@ func unit(name, ready, revision string) string {
 func cluster(t *testing.T, revision string, units ...string) *scripttest.Host {
 	t.Helper()
 	h := scripttest.New(t)
-	h.Fake("k3s", fakeCluster)
+	h.Fake("kubectl", fakeCluster)
 	// Every look at the clock is a minute later: a wait of 900 s has few rounds.
 	h.Fake("date", `n=$(cat "$ROOT/clock" 2>/dev/null || echo 0); echo $((n + 60)) >"$ROOT/clock"; echo "$n"`)
 	h.Write("/instance", readyInstance)
@@ -78,7 +78,7 @@ func TestWaitEndsWhenReady(t *testing.T) {
 			if r.Code != 0 || r.Stdout != onNew+"\n" {
 				t.Errorf("got %d %q\n%s", r.Code, r.Stdout, r.Stderr)
 			}
-			if !r.Called("k3s kubectl --namespace flux-system --request-timeout=15s annotate --overwrite kustomizations.kustomize.toolkit.fluxcd.io --all ") {
+			if !r.Called("kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace flux-system --request-timeout=15s annotate --overwrite kustomizations.kustomize.toolkit.fluxcd.io --all ") {
 				t.Errorf("changed variables would not be picked up: %q", r.Calls)
 			}
 		})
@@ -150,7 +150,7 @@ func TestWaitNamesWhatIsNotReady(t *testing.T) {
 			[]string{"FluxInstance flux: Reconciliation finished"},
 		},
 		"no API": {
-			func(h *scripttest.Host) { h.Fake("k3s", "exit 1") },
+			func(h *scripttest.Host) { h.Fake("kubectl", "exit 1") },
 			"",
 			[]string{"FluxInstance flux: not there yet"},
 		},

@@ -46,6 +46,7 @@ restart)
 	mkdir -p "$ROOT/var/lib/rancher/k3s/server/db" "$ROOT/etc/rancher/k3s"
 	printf 'K10aaaa::server:%s\n' "$(cat "$ROOT/etc/rancher/k3s/token")" >"$ROOT/var/lib/rancher/k3s/server/token" ;;
 esac`)
+	h.Fake("kubectl", `exec "$ROOT/usr/local/bin/k3s" kubectl "$@"`) // the link
 	h.Fake("journalctl", "echo 'fatal: the reason'")
 	// Every look at the clock is half a minute later.
 	h.Fake("date", `n=$(cat "$ROOT/../clock" 2>/dev/null || echo 0); echo $((n + 30)) >"$ROOT/../clock"; echo "$n"`)

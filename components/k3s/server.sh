@@ -59,16 +59,18 @@ restarted() {
 	systemctl is-active -q k3s && [ "$(started)" != "$former" ]
 }
 
-kubectl() {
-	"$ROOT$BINARY" kubectl --request-timeout=10s "$@" 2>/dev/null </dev/null
+# The link that the install script makes, not "k3s kubectl", which a k3s built from
+# its sources does not know.
+kube() {
+	kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --request-timeout=10s "$@" 2>/dev/null </dev/null
 }
 
 api_ready() {
-	kubectl get --raw /readyz >/dev/null
+	kube get --raw /readyz >/dev/null
 }
 
 node_ready() {
-	[ "$(kubectl get node "$NODE_NAME" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]
+	[ "$(kube get node "$NODE_NAME" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]
 }
 
 not_ready() {

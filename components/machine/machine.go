@@ -53,7 +53,7 @@ type Args struct {
 	Connection remote.ConnectionArgs
 	// User is the login of Connection: root, or a user with passwordless sudo.
 	User string
-	// Packages are Debian package names. They are installed when missing and
+	// Packages are Debian package names, nftables apart, which the firewall brings. They are installed when missing and
 	// never removed.
 	Packages []string
 	// Sysctl are kernel parameters by their dotted name.
@@ -99,7 +99,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 
 	packages, err := args.command(ctx, m, name+"-packages", args.DependsOn, &script.CommandArgs{
 		Create: script.Text{Body: packagesScript, Vars: []script.Var{
-			{Name: "PACKAGES", Value: strings.Join(args.Packages, " ")},
+			{Name: "PACKAGES", Value: strings.Join(args.packages(), " ")},
 			{Name: "SYSCTL", Value: sysctlLines(args.Sysctl)},
 		}},
 		Delete: script.Text{Body: packagesDeleteScript},
@@ -218,4 +218,12 @@ func lastLine(output string) (string, error) {
 func isHTTP(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+}
+
+// packages are what the host gets: what was asked for, and what the firewall is loaded with.
+func (a *Args) packages() []string {
+	if slices.Contains(a.Packages, "nftables") {
+		return a.Packages
+	}
+	return append(slices.Clone(a.Packages), "nftables")
 }

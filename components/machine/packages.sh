@@ -21,9 +21,17 @@ install_packages() {
 		die "apt-get could not install$missing: see its message above: correct machine.packages or the package sources"
 }
 
-# Another apt (unattended upgrades on a fresh machine) may hold the lock.
+# Another apt (unattended upgrades on a fresh machine) may hold the lock. Hundreds
+# of lines of it are worth reading only when it fails.
 apt_get() {
-	apt-get -q -o DPkg::Lock::Timeout=300 "$@" >&2 </dev/null
+	apt_log=$(mktemp)
+	if apt-get -q -o DPkg::Lock::Timeout=300 "$@" >"$apt_log" 2>&1 </dev/null; then
+		rm -f "$apt_log"
+		return 0
+	fi
+	tail -n 20 "$apt_log" >&2
+	rm -f "$apt_log"
+	return 1
 }
 
 set_sysctl() {

@@ -24,7 +24,7 @@ check_system() {
 
 check_tools() {
 	missing=
-	for tool in curl sha256sum systemctl systemd-run awk sed df apt-get dpkg-query ip; do
+	for tool in curl flock sha256sum systemctl systemd-run awk sed df apt-get dpkg-query ip; do
 		have "$tool" || missing="$missing $tool"
 	done
 	if [ -n "$GIT_SSH_HOST" ] && ! have ssh; then

@@ -25,6 +25,16 @@ die() {
 	exit 1
 }
 
+# One script at a time: a run that was killed may have left its script at work.
+alone() {
+	mkdir -p "$ROOT/run"
+	exec 9>>"$ROOT/run/tinyrack.lock"
+	flock -n 9 || {
+		say "waiting for the script of an earlier run to end"
+		flock -w 900 9 || die "another script has been at work on this machine for 15 minutes: see ps -ef there, end it and run the same command again"
+	}
+}
+
 have() {
 	command -v "$1" >/dev/null 2>&1
 }
@@ -97,3 +107,4 @@ wait_for() {
 	done
 }
 
+alone

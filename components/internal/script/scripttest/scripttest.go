@@ -49,7 +49,7 @@ func New(t *testing.T) *Host {
 	}
 	for _, name := range []string{
 		"awk", "base64", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dirname", "env", "find", "grep",
-		"head", "install", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sed", "sh", "sha256sum", "sort", "stat",
+		"flock", "head", "install", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sed", "sh", "sha256sum", "sort", "stat",
 		"tail", "test", "touch", "tr", "true", "false", "uniq", "wc",
 	} {
 		path, err := exec.LookPath(name)
@@ -60,6 +60,8 @@ func New(t *testing.T) *Host {
 			t.Fatal(err)
 		}
 	}
+	// The lock of the scripts is there before the first of them, as /run is.
+	h.Write("/run/tinyrack.lock", "")
 	h.Fake("sleep", "") // scripts poll; tests do not wait
 	return h
 }

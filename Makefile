@@ -1,0 +1,41 @@
+# The commands of this project. They need Go, git and make; what else `check` and the lab use they install themselves.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help up down status test e2e check bench clean
+
+# A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
+# modules are used.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+export GOWORK := off
+
+lab := go -C lab run .
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## provision the lab stack for real on this machine, from nothing or from where it stopped
+	@$(lab) up
+
+down: ## destroy the lab stack and remove all that the lab made, but its cache
+	@$(lab) down
+
+status: ## what runs in the lab, and whether it is well
+	@$(lab) status
+
+test: ## unit, mock and script tests, the GitOps tree, and a preview of every stack: no cluster, no machine
+	go test ./...
+	go -C lab test ./...
+	@$(lab) preview
+
+e2e: up ## drive the running lab: change, push, break, look
+	go -C lab test -tags e2e -count=1 -timeout 60m -v ./e2e/...
+
+check: ## formatting, vet, lint, shell scripts, YAML
+	@scripts/check.sh
+
+bench: ## measure what docs/benchmarks.md shows
+	@$(lab) bench
+
+clean: ## down, and remove the cache too
+	@$(lab) clean

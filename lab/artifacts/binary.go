@@ -1,0 +1,153 @@
+package artifacts
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Binary is an upstream program built from its own module: the module is unpacked and is the main module of the build, so that its go.mod
+// (with its replacements) and its go.sum, which the pinned hash covers, decide every dependency.
+type Binary struct {
+	Name    string
+	Module  Module
+	Package string
+	Tags    string
+	LDFlags string
+	CGO     bool
+	// Replace are extra replacements, each old=new@version, for versions that the registry lacks.
+	Replace []string
+	// Files are files that the published module lacks.
+	Files map[string]string
+	// Sums are the go.sum lines of what Replace and the dropped local replacements bring in.
+	Sums []string
+}
+
+// Compile returns the path of the program, building it first if it is not in the cache.
+func (c *Cache) Compile(ctx context.Context, b Binary) (string, error) {
+	return c.make(b.Name, b, func(scratch string) error { return c.build(ctx, b, scratch) })
+}
+
+// Built tells whether the program is in the cache already.
+func (c *Cache) Built(b Binary) bool {
+	path, err := c.finished(b.Name, b)
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(path)
+	return err == nil
+}
+
+func (c *Cache) build(ctx context.Context, b Binary, out string) error {
+	src := c.path("work", b.Name+"-src")
+	if err := os.RemoveAll(src); err != nil {
+		return err
+	}
+	defer os.RemoveAll(src)
+	if err := b.Module.unpack(ctx, src); err != nil {
+		return err
+	}
+	for name, content := range b.Files {
+		path := filepath.Join(src, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil { //nolint:gosec // source files
+			return err
+		}
+	}
+	edited, err := editModule(ctx, src, b.Replace)
+	if err != nil {
+		return err
+	}
+	// Never the vendor folder: of one that upstream keeps, a published module holds only the list.
+	flags := "-buildvcs=false -trimpath -mod=readonly"
+	if edited {
+		flags = "-buildvcs=false -trimpath -mod=mod"
+	}
+	sums, err := appendSums(filepath.Join(src, "go.sum"), b.Sums)
+	if err != nil {
+		return err
+	}
+	cgo := "CGO_ENABLED=0"
+	if b.CGO {
+		cgo = "CGO_ENABLED=1"
+	}
+	// A build cache of the lab's own, thrown away by Finish: tens of gigabytes that nobody needs once the programs are there.
+	env := []string{cgo, "GOFLAGS=" + flags, "GOCACHE=" + c.path("work", "go-build"), "GONOSUMDB=*"}
+	if err := goCommand(ctx, src, env, "build", "-tags="+b.Tags, "-ldflags=-s -w "+b.LDFlags, "-o", out, b.Package); err != nil {
+		return err
+	}
+	after, err := os.ReadFile(filepath.Join(src, "go.sum")) //nolint:gosec // our scratch folder
+	if err != nil {
+		return err
+	}
+	return unpinned(sums, after)
+}
+
+// Finish drops the build cache. Call it when all the programs are built.
+func (c *Cache) Finish() error { return os.RemoveAll(c.path("work", "go-build")) }
+
+// editModule drops the replacements that point into a folder, which a published module does not contain, and adds the given ones.
+func editModule(ctx context.Context, dir string, replace []string) (edited bool, err error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "edit", "-json")
+	cmd.Dir = dir
+	text, err := cmd.Output()
+	if err != nil {
+		return false, fmt.Errorf("read go.mod: %w", err)
+	}
+	var mod struct {
+		Replace []struct {
+			Old struct{ Path string }
+			New struct{ Version string }
+		}
+	}
+	if err := json.Unmarshal(text, &mod); err != nil {
+		return false, err
+	}
+	args := []string{"mod", "edit"}
+	for _, r := range mod.Replace {
+		if r.New.Version == "" {
+			args = append(args, "-dropreplace="+r.Old.Path)
+		}
+	}
+	for _, r := range replace {
+		args = append(args, "-replace="+r)
+	}
+	if len(args) == 2 {
+		return false, nil
+	}
+	return true, goCommand(ctx, dir, nil, args...)
+}
+
+func appendSums(path string, lines []string) ([]byte, error) {
+	sums, err := os.ReadFile(path) //nolint:gosec // our scratch folder
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lines {
+		sums = append(sums, l+"\n"...)
+	}
+	return sums, os.WriteFile(path, sums, 0o644) //nolint:gosec // as Go writes it
+}
+
+// unpinned refuses what the go command had to add to go.sum: it was pinned by nobody.
+func unpinned(before, after []byte) error {
+	known := map[string]bool{}
+	for l := range bytes.Lines(before) {
+		known[string(bytes.TrimSpace(l))] = true
+	}
+	var extra []string
+	for l := range bytes.Lines(after) {
+		if s := string(bytes.TrimSpace(l)); s != "" && !known[s] {
+			extra = append(extra, s)
+		}
+	}
+	if len(extra) == 0 {
+		return nil
+	}
+	return fmt.Errorf("modules that nothing pins were used: review them and add to Sums in lab/artifacts/catalog.go:\n%s", strings.Join(extra, "\n"))
+}

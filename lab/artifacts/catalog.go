@@ -1,0 +1,96 @@
+package artifacts
+
+// The versions of everything that the lab builds. They follow what production runs; a pin changes only after a review.
+const (
+	PulumiVersion        = "v3.259.0"
+	K3sVersion           = "v1.32.0+k3s1"
+	FluxVersion          = "v2.9.2"
+	FluxOperatorVersion  = "v0.58.0"
+	SealedSecretsVersion = "v0.40.0"
+	MemosVersion         = "v0.25.0"
+	GiteaVersion         = "v1.26.4"
+
+	arch = "amd64"
+)
+
+var (
+	pulumiModule        = Module{"github.com/pulumi/pulumi/pkg/v3", PulumiVersion, "h1:Zf4wiLmgdhTAyq5dtTVnNY26BjtGrJ85ZQYut2qG6xM="}
+	k3sModule           = Module{"github.com/k3s-io/k3s", "v1.32.1-0.20250107171309-cca8facaa33a", "h1:TU64dN3gxaaUBBVWZeMXlu5NeLFCyUZH62R1MpwwErk="}
+	giteaModule         = Module{"code.gitea.io/gitea", GiteaVersion, "h1:VDA00oYg16VrQf3sES0NuS/oiDLAIVng/7jKHsBMP/w="}
+	sealedSecretsModule = Module{"github.com/bitnami/sealed-secrets", SealedSecretsVersion, "h1:FBK3OLCdEtZ5nlh41BKFQcUPu9kkkO0QYaGjHrpF7Tg="}
+	versitygwModule     = Module{"github.com/versity/versitygw", "v1.8.0", "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc="}
+	memosModule         = Module{"github.com/usememos/memos", MemosVersion, "h1:+tarlAB0P5im9n9ZOhoaVw6GtIt1y7fI2AEkXPhv0kc="}
+	fluxOperatorModule  = Module{"github.com/controlplaneio-fluxcd/flux-operator", FluxOperatorVersion, "h1:7fbGeGRzp7sEwfg7jjc3a3bJvMYTAgPv+hl5qf9SBxo="}
+	corednsModule       = Module{"github.com/coredns/coredns", "v1.12.0", "h1:54YoUFOPewOgv4fybLISnbd5aSi7cQH4tFP2X24FVBc="}
+	localPathModule     = Module{"github.com/rancher/local-path-provisioner", "v0.0.30", "h1:OkiuofkCSscddl7tma/B9Ox1wu+JEVSrP7IcZI65Ggo="}
+)
+
+var pulumi = Binary{
+	Name: "pulumi", Module: pulumiModule, Package: "./cmd/pulumi",
+	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=" + PulumiVersion,
+	Sums: []string{
+		"github.com/pulumi/pulumi/sdk/v3 v3.259.0 h1:mJP9tXF9oxcfwidBgteXkUUchIz2L59SbGS5byZBo1w=",
+		"github.com/pulumi/pulumi/sdk/v3 v3.259.0/go.mod h1:DPK83ZiPYy55hY0MoaFAbl95Yee/dCGc6cQAqI7/ctw=",
+	},
+}
+
+var k3s = Binary{
+	Name: "k3s", Module: k3sModule, Package: "./cmd/server", CGO: true,
+	Tags: "ctrd,netcgo,osusergo,providerless,urfave_cli_no_docs",
+	// k3s refuses to start with a Go other than the one it is told it was built with.
+	LDFlags: "-X github.com/k3s-io/k3s/pkg/version.Version=" + K3sVersion +
+		" -X github.com/k3s-io/k3s/pkg/version.GitCommit=cca8faca" +
+		" -X github.com/k3s-io/k3s/pkg/version.UpstreamGolang=" + goVersion +
+		" -X k8s.io/component-base/version.gitVersion=" + K3sVersion +
+		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=32" +
+		" -X k8s.io/client-go/pkg/version.gitVersion=" + K3sVersion,
+}
+
+var fluxOperator = Binary{
+	Name: "flux-operator", Module: fluxOperatorModule, Package: "./cmd/operator", LDFlags: "-X main.VERSION=" + FluxOperatorVersion,
+	// The web UI is not in the module: the lab's operator has none.
+	Files: map[string]string{"web/dist/index.html": "<!doctype html>\n"},
+	// The version that its go.mod names is not in the registry.
+	Replace: []string{"github.com/google/go-containerregistry/pkg/authn/kubernetes=github.com/google/go-containerregistry/pkg/authn/kubernetes@v0.0.0-20260224031529-85f2bf5f7303"},
+	Sums: []string{
+		"github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303 h1:Rl7olh7+KpBC2Jjel+tMM6+UAnOZM4qweSIF0hhH4BQ=",
+		"github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303/go.mod h1:tHI2pZM69kTLaqiCqf0UETRmNw5p5jpMGq0We2j1V2E=",
+	},
+}
+
+var (
+	gitea         = Binary{Name: "gitea", Module: giteaModule, Package: ".", CGO: true, Tags: "sqlite sqlite_unlock_notify"}
+	versitygw     = Binary{Name: "versitygw", Module: versitygwModule, Package: "./cmd/versitygw"}
+	kubeseal      = Binary{Name: "kubeseal", Module: sealedSecretsModule, Package: "./cmd/kubeseal"}
+	sealedSecrets = Binary{Name: "sealed-secrets", Module: sealedSecretsModule, Package: "./cmd/controller"}
+	coredns       = Binary{Name: "coredns", Module: corednsModule, Package: "."}
+	localPath     = Binary{Name: "local-path-provisioner", Module: localPathModule, Package: "."}
+	memos         = Binary{Name: "memos", Module: memosModule, Package: "./bin/memos"}
+)
+
+// fluxController is one of the controllers of the Flux version above. Its module takes its own API from a folder that the published module
+// does not contain, hence the extra sums.
+func fluxController(name, version, sum, apiSum, apiModSum string) Binary {
+	api := "github.com/fluxcd/" + name + "/api " + version
+	return Binary{
+		Name: name, Module: Module{"github.com/fluxcd/" + name, version, sum}, Package: ".",
+		Sums: []string{api + " " + apiSum, api + "/go.mod " + apiModSum},
+	}
+}
+
+var fluxControllers = []Binary{
+	fluxController("source-controller", "v1.9.3", "h1:Zj1gfvK/2MFIm/K3vh5fSHoJBoggLKMuLWf5ZEmaF0w=",
+		"h1:Z5Id6iPV+n1OY/14dpC18PaHRATzAyZkjAzDNYxSl4E=", "h1:qO98L20gw0MvLpSPapJKypyxHP7PejmJN5KxWXxDjCA="),
+	fluxController("kustomize-controller", "v1.9.3", "h1:ICUSwJ38bpSKdt5VnIhF23QuUBm6CKzFwzi7Si1xmyc=",
+		"h1:1ffTRh7QVYMDseyzA56WQZTCqa/luewpfVTglXhJ9Gw=", "h1:utxc483AZDArFeBW5XeD/wiD0+E1oQbPi3b/TZc+v10="),
+	fluxController("helm-controller", "v1.6.2", "h1:cEirkQjLFF721EomwtH5fHuhpiYCW9HkAje1HTzCTsM=",
+		"h1:oH3kXfiSVDKB5Mmh7tF4ywC2yK1Ui7enjt7GKWJbTxM=", "h1:CaI5bHedusLcXYj1+pkd4RkSE8TtiEHI3ReHNsUySbg="),
+	fluxController("notification-controller", "v1.9.2", "h1:K/l3aovY48rtFoFKF+begn+SSn6vWZY2M3snP4dBylk=",
+		"h1:Ga4kMy6Q+BS1P2CqtQr97pozNK179MKAHdN8UC1ehq0=", "h1:TpGuKZjeo2yXXKZ/X3oPIxMm/YGFQkccO31CDeXzrv4="),
+}
+
+// binaries are all programs in the order in which they are built: the longest first, since two are built at a time.
+func binaries() []Binary {
+	return append([]Binary{k3s, pulumi, gitea, fluxOperator}, append(fluxControllers,
+		sealedSecrets, coredns, localPath, memos, versitygw, kubeseal)...)
+}

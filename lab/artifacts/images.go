@@ -1,0 +1,50 @@
+package artifacts
+
+import "strings"
+
+// images are the container images of the lab under the names that the manifests ask for. built maps a program's name to its path.
+func images(built map[string]string, pause, busybox, fluxManifests string) []Image {
+	list := []Image{
+		{
+			Ref: "docker.io/rancher/mirrored-pause:3.6", Files: map[string]string{"pause": pause}, Entrypoint: []string{"/pause"}, User: "65534:65534",
+		},
+		{
+			Ref: "docker.io/rancher/mirrored-coredns-coredns:1.12.0", Files: map[string]string{"coredns": built["coredns"]}, Entrypoint: []string{"/coredns"},
+		},
+		{
+			Ref: "docker.io/rancher/local-path-provisioner:v0.0.30", Files: map[string]string{"usr/bin/local-path-provisioner": built["local-path-provisioner"]},
+		},
+		busyboxImage(busybox),
+		{
+			Ref:   "ghcr.io/controlplaneio-fluxcd/flux-operator:" + FluxOperatorVersion,
+			Files: map[string]string{"flux-operator": built["flux-operator"], "data": fluxManifests}, Entrypoint: []string{"/flux-operator"}, User: "65532:65532",
+			// Upstream builds with a FIPS module; without it the operator refuses to start.
+			Env: []string{"GODEBUG=fips140=on"},
+		},
+		{
+			Ref:   "docker.io/bitnami/sealed-secrets-controller:" + strings.TrimPrefix(SealedSecretsVersion, "v"),
+			Files: map[string]string{"usr/local/bin/controller": built["sealed-secrets"]}, Entrypoint: []string{"controller"}, User: "1001",
+		},
+		{
+			Ref:   "docker.io/neosmemo/memos:" + strings.TrimPrefix(MemosVersion, "v"),
+			Files: map[string]string{"usr/local/memos/memos": built["memos"]}, Entrypoint: []string{"/usr/local/memos/memos"}, WorkDir: "/usr/local/memos",
+			Env: []string{"MEMOS_MODE=prod", "MEMOS_PORT=5230"},
+		},
+	}
+	for _, b := range fluxControllers {
+		list = append(list, Image{
+			Ref:   "ghcr.io/fluxcd/" + b.Name + ":" + b.Module.Version,
+			Files: map[string]string{"usr/local/bin/" + b.Name: built[b.Name]}, Entrypoint: []string{b.Name}, User: "65532:65532",
+		})
+	}
+	return list
+}
+
+// busyboxImage is what the local-path provisioner runs to make and remove a volume's folder.
+func busyboxImage(busybox string) Image {
+	links := map[string]string{}
+	for _, tool := range []string{"sh", "mkdir", "rm", "chmod", "ls", "cat", "sleep", "sync"} {
+		links["bin/"+tool] = "busybox"
+	}
+	return Image{Ref: "docker.io/rancher/mirrored-library-busybox:1.36.1", Files: map[string]string{"bin/busybox": busybox}, Links: links, Entrypoint: []string{"/bin/sh"}}
+}

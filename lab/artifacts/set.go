@@ -1,0 +1,268 @@
+package artifacts
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/tinyrack-net/infrastructure/lab/progress"
+)
+
+var goVersion = runtime.Version()
+
+// Set is every finished artifact, by path on this machine.
+type Set struct {
+	Pulumi, K3s, Gitea, Kubeseal, S3Gateway string
+
+	GiteaStatic      string // folder: Gitea's templates and options
+	InstallScript    string // k3s' own install.sh
+	ContainerdConfig string // template for a machine that may not lower oom_score_adj
+	RootFS           string // folder: rootfs.tar, debs/
+	Charts           string // folder: a Helm repository
+	Images           []string
+
+	// Own programs of the lab.
+	Plugins, Tailscale, Flannel string
+}
+
+// Build makes what is missing, two programs at a time, and returns the paths of all. own is the folder with the lab's own
+// programs.
+func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) (*Set, error) {
+	built, err := c.buildAll(ctx, report)
+	if err != nil {
+		return nil, err
+	}
+	set := &Set{
+		Pulumi: built["pulumi"], K3s: built["k3s"], Gitea: built["gitea"], Kubeseal: built["kubeseal"], S3Gateway: built["versitygw"],
+		Plugins: filepath.Join(own, "plugins"), Tailscale: filepath.Join(own, "tailscale-standin"), Flannel: filepath.Join(own, "flannel"),
+	}
+	distribution, err := HostDistribution()
+	if err != nil {
+		return nil, err
+	}
+	if err := report.Step(ctx, "root filesystem", func(ctx context.Context) error {
+		progress.Waiting(ctx, "mmdebstrap of %s", distribution.Codename)
+		set.RootFS, err = c.RootFS(ctx, distribution)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if err := c.extracts(ctx, set); err != nil {
+		return nil, err
+	}
+	busybox, err := c.busybox(ctx, set.RootFS)
+	if err != nil {
+		return nil, err
+	}
+	manifests, err := c.fluxManifests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range images(built, filepath.Join(own, "pause"), busybox, manifests) {
+		path, err := c.Image(image)
+		if err != nil {
+			return nil, err
+		}
+		set.Images = append(set.Images, path)
+	}
+	return set, c.Finish()
+}
+
+// PulumiCommand returns the path of the Pulumi command line, building it if it is missing.
+func (c *Cache) PulumiCommand(ctx context.Context) (string, error) { return c.Compile(ctx, pulumi) }
+
+// Missing names the programs that are not in the cache yet.
+func (c *Cache) Missing() []string {
+	var names []string
+	for _, b := range binaries() {
+		if !c.Built(b) {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[string]string, error) {
+	var (
+		mu    sync.Mutex
+		group sync.WaitGroup
+		errs  []error
+		slots = make(chan struct{}, 2)
+		paths = map[string]string{}
+	)
+	for _, b := range binaries() {
+		run := func(ctx context.Context) error {
+			progress.Waiting(ctx, "go build of %s %s", b.Module.Path, b.Module.Version)
+			path, err := c.Compile(ctx, b)
+			mu.Lock()
+			defer mu.Unlock()
+			paths[b.Name] = path
+			return err
+		}
+		if c.Built(b) {
+			if err := run(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			if err := report.Step(ctx, "build "+b.Name, run); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	group.Wait()
+	return paths, errors.Join(append(errs, ctx.Err())...)
+}
+
+// extracts takes the files that the lab needs out of the modules.
+func (c *Cache) extracts(ctx context.Context, set *Set) error {
+	var err error
+	take := func(to *string, name string, m Module, layout int, build func(src, scratch string) error) { //nolint:unparam // the layout is part of the cache's key
+		if err != nil {
+			return
+		}
+		*to, err = c.make(name, []any{m, layout}, func(scratch string) error {
+			src, err := m.fetch(ctx)
+			if err != nil {
+				return err
+			}
+			return build(src, scratch)
+		})
+	}
+	take(&set.GiteaStatic, "gitea-static", giteaModule, 1, func(src, scratch string) error {
+		for _, dir := range []string{"options", "templates", "public"} {
+			if err := os.CopyFS(filepath.Join(scratch, dir), os.DirFS(filepath.Join(src, dir))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	take(&set.InstallScript, "install.sh", k3sModule, 1, func(src, scratch string) error {
+		text, err := os.ReadFile(filepath.Join(src, "install.sh")) //nolint:gosec // the verified module
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(scratch, text, 0o644) //nolint:gosec // served to the machine
+	})
+	take(&set.ContainerdConfig, "containerd-config", k3sModule, 1, containerdConfig)
+	take(&set.Charts, "charts", sealedSecretsModule, 1, func(src, scratch string) error {
+		return helmRepository(scratch, filepath.Join(src, "helm", "sealed-secrets"))
+	})
+	return err
+}
+
+// containerdConfig derives the template of containerd's configuration from k3s' own: without CAP_SYS_RESOURCE runc cannot lower
+// oom_score_adj, and the only switch for that stands in a section of the template that cannot be extended from outside.
+func containerdConfig(src, scratch string) error {
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(src, "pkg", "agent", "templates", "templates_linux.go"), nil, 0)
+	if err != nil {
+		return err
+	}
+	template := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == "ContainerdConfigTemplate" {
+			if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
+				template, err = strconv.Unquote(lit.Value)
+			}
+		}
+		return true
+	})
+	const guard = "{{- if .IsRunningInUserNS }}"
+	if err != nil || strings.Count(template, guard) != 1 {
+		return fmt.Errorf("k3s' containerd template is not as expected: %w", err)
+	}
+	return os.WriteFile(scratch, []byte(strings.Replace(template, guard, "{{- if true }}", 1)), 0o644) //nolint:gosec // goes onto the machine
+}
+
+var digestLine = regexp.MustCompile(`(?m)^\s*digest: .*\n`)
+
+// fluxManifests is the part of the operator's data that installs the one Flux version of the lab, without the digests of the
+// upstream images: the lab's images are its own.
+func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
+	return c.make("flux-manifests", []any{fluxOperatorModule, FluxVersion, 1}, func(scratch string) error {
+		src, err := fluxOperatorModule.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		data := filepath.Join(src, "config", "data")
+		for _, dir := range []string{"flux", "flux-images"} {
+			if err := os.CopyFS(filepath.Join(scratch, dir, FluxVersion), os.DirFS(filepath.Join(data, dir, FluxVersion))); err != nil {
+				return err
+			}
+		}
+		lists, err := filepath.Glob(filepath.Join(scratch, "flux-images", FluxVersion, "*.yaml"))
+		if err != nil {
+			return err
+		}
+		for _, path := range lists {
+			text, err := os.ReadFile(path) //nolint:gosec // our scratch folder
+			if err != nil {
+				return err
+			}
+			// CopyFS keeps the read-only mode of the module cache.
+			if err := errors.Join(os.Chmod(path, 0o644), os.WriteFile(path, digestLine.ReplaceAll(text, nil), 0o644)); err != nil { //nolint:gosec // public data
+				return err
+			}
+		}
+		return os.WriteFile(filepath.Join(scratch, "flux-images", "VERSION"), []byte(FluxVersion+"\n"), 0o644) //nolint:gosec // public data
+	})
+}
+
+// helmRepository packs one chart and its index into dir.
+func helmRepository(dir, chart string) error {
+	text, err := os.ReadFile(filepath.Join(chart, "Chart.yaml")) //nolint:gosec // the verified module
+	if err != nil {
+		return err
+	}
+	var meta map[string]any
+	if err := yaml.Unmarshal(text, &meta); err != nil {
+		return err
+	}
+	name, version := fmt.Sprint(meta["name"]), fmt.Sprint(meta["version"])
+	archive := name + "-" + version + ".tgz"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(dir, archive)) //nolint:gosec // our scratch folder
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	zw := gzip.NewWriter(f)
+	w := tar.NewWriter(zw)
+	if err := errors.Join(addTree(w, name, chart), w.Close(), zw.Close()); err != nil {
+		return err
+	}
+	sum, err := SHA256(f.Name())
+	if err != nil {
+		return err
+	}
+	meta["urls"], meta["digest"] = []string{archive}, sum
+	index, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "entries": map[string]any{name: []any{meta}}})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "index.yaml"), index, 0o644) //nolint:gosec // served to the cluster
+}

@@ -1,0 +1,236 @@
+package cloudflare
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tunnel is stored with a hash of its secret, which the cloud never returns.
+type tunnel struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	ConfigSrc  string     `json:"configSrc"`
+	SecretHash string     `json:"secretHash,omitempty"`
+	CreatedAt  time.Time  `json:"createdAt"`
+	DeletedAt  *time.Time `json:"deletedAt,omitempty"`
+	// Config is the remote configuration, nil until one was put.
+	Config        json.RawMessage `json:"config,omitempty"`
+	ConfigVersion int             `json:"configVersion"`
+	// Connectors is how many connectors are up. It is set by a test.
+	Connectors int `json:"connectors"`
+}
+
+func (s *Server) renderTunnel(t *tunnel) map[string]any {
+	status := "inactive"
+	if t.Connectors > 0 {
+		status = "healthy"
+	}
+	return map[string]any{
+		"id": t.ID, "account_tag": s.options.AccountID, "name": t.Name, "config_src": t.ConfigSrc,
+		"remote_config": t.ConfigSrc == "cloudflare", "created_at": t.CreatedAt, "deleted_at": t.DeletedAt,
+		"status": status, "tun_type": "cfd_tunnel", "connections": connections(t), "metadata": map[string]any{},
+		"conns_active_at": nil, "conns_inactive_at": nil,
+	}
+}
+
+func connections(t *tunnel) []map[string]any {
+	list := []map[string]any{}
+	for i := range t.Connectors {
+		list = append(list, map[string]any{
+			"id": fmt.Sprintf("%s-%d", t.ID, i), "colo_name": "lab" + strconv.Itoa(i), "is_pending_reconnect": false,
+		})
+	}
+	return list
+}
+
+// SetConnectors pretends that n connectors of the tunnel are up: while there is
+// one, the tunnel cannot be deleted.
+func (s *Server) SetConnectors(tunnelID string, n int) error {
+	return s.store.Update(func(st *state) error {
+		t, err := findTunnel(st, tunnelID)
+		if err != nil {
+			return err
+		}
+		t.Connectors = n
+		return nil
+	})
+}
+
+// live returns the tunnels that are not deleted, oldest first.
+func live(all map[string]*tunnel) []*tunnel {
+	return sorted(all, func(t *tunnel) bool { return t.DeletedAt == nil })
+}
+
+func (t *tunnel) order() string { return t.CreatedAt.Format(time.RFC3339Nano) + t.ID }
+
+// sorted returns what pick keeps, in a stable order.
+func sorted[T interface{ order() string }](all map[string]T, pick func(T) bool) []T {
+	kept := slices.SortedFunc(maps.Values(all), func(a, b T) int { return cmp.Compare(a.order(), b.order()) })
+	return slices.DeleteFunc(kept, func(item T) bool { return !pick(item) })
+}
+
+func findTunnel(st *state, id string) (*tunnel, error) {
+	if t := st.Tunnels[id]; t != nil {
+		return t, nil
+	}
+	return nil, refuse(http.StatusNotFound, 1003, "Tunnel not found")
+}
+
+type tunnelRequest struct {
+	Name      *string `json:"name"`
+	ConfigSrc *string `json:"config_src"`
+	Secret    *string `json:"tunnel_secret"`
+}
+
+// apply checks the request and writes what it sets.
+func (q tunnelRequest) apply(st *state, t *tunnel) error {
+	if q.Name != nil {
+		if strings.TrimSpace(*q.Name) == "" {
+			return refuse(http.StatusBadRequest, 1003, "Tunnel name is required")
+		}
+		for _, other := range live(st.Tunnels) {
+			if other.ID != t.ID && other.Name == *q.Name {
+				return refuse(http.StatusConflict, 1013, "You already have a tunnel with this name. Please choose a unique name.")
+			}
+		}
+		t.Name = *q.Name
+	}
+	if q.ConfigSrc != nil {
+		if *q.ConfigSrc != "local" && *q.ConfigSrc != "cloudflare" {
+			return refuse(http.StatusBadRequest, 1003, "config_src must be local or cloudflare, not %q", *q.ConfigSrc)
+		}
+		t.ConfigSrc = *q.ConfigSrc
+	}
+	if q.Secret != nil {
+		secret, err := base64.StdEncoding.DecodeString(*q.Secret)
+		if err != nil || len(secret) < 32 {
+			return refuse(http.StatusBadRequest, 1002, "tunnel_secret must be at least 32 bytes, encoded as base64")
+		}
+		hash := sha256.Sum256(secret)
+		t.SecretHash = hex.EncodeToString(hash[:])
+	}
+	return nil
+}
+
+func (s *Server) createTunnel(st *state, r *http.Request) (any, error) {
+	var request tunnelRequest
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	if request.Name == nil {
+		request.Name = new(string) // refused by apply
+	}
+	t := &tunnel{ID: newUUID(), ConfigSrc: "local", CreatedAt: now()}
+	if err := request.apply(st, t); err != nil {
+		return nil, err
+	}
+	st.Tunnels[t.ID] = t
+	return s.renderTunnel(t), nil
+}
+
+// listTunnels includes deleted tunnels unless is_deleted says otherwise, like the cloud.
+func (s *Server) listTunnels(st *state, r *http.Request) (any, error) {
+	if err := filters(r, "name", "is_deleted", "uuid", "status"); err != nil {
+		return nil, err
+	}
+	list := []map[string]any{}
+	for _, t := range sorted(st.Tunnels, func(*tunnel) bool { return true }) {
+		rendered := s.renderTunnel(t)
+		if keep(r, "name", t.Name) && keep(r, "uuid", t.ID) && keep(r, "status", rendered["status"].(string)) &&
+			keep(r, "is_deleted", strconv.FormatBool(t.DeletedAt != nil)) {
+			list = append(list, rendered)
+		}
+	}
+	return paginate(r, list)
+}
+
+// getTunnel answers for a deleted tunnel too, with deleted_at set, like the cloud.
+func (s *Server) getTunnel(st *state, r *http.Request) (any, error) {
+	t, err := findTunnel(st, r.PathValue("tunnel"))
+	if err != nil {
+		return nil, err
+	}
+	return s.renderTunnel(t), nil
+}
+
+func findLiveTunnel(st *state, r *http.Request) (*tunnel, error) {
+	t, err := findTunnel(st, r.PathValue("tunnel"))
+	if err == nil && t.DeletedAt != nil {
+		err = refuse(http.StatusNotFound, 1003, "Tunnel not found")
+	}
+	return t, err
+}
+
+func (s *Server) editTunnel(st *state, r *http.Request) (any, error) {
+	t, err := findLiveTunnel(st, r)
+	if err != nil {
+		return nil, err
+	}
+	var request tunnelRequest
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	if err := request.apply(st, t); err != nil {
+		return nil, err
+	}
+	return s.renderTunnel(t), nil
+}
+
+func (s *Server) deleteTunnel(st *state, r *http.Request) (any, error) {
+	t, err := findLiveTunnel(st, r)
+	if err != nil {
+		return nil, err
+	}
+	if t.Connectors > 0 {
+		return nil, refuse(http.StatusBadRequest, 1022, "Cannot delete tunnel because it has active connections")
+	}
+	var names []string
+	for _, rec := range sorted(st.Records, func(*record) bool { return true }) {
+		if strings.EqualFold(rec.Content, t.ID+".cfargotunnel.com") {
+			names = append(names, rec.Name)
+		}
+	}
+	if len(names) > 0 {
+		return nil, refuse(http.StatusBadRequest, 1022, "Cannot delete tunnel because DNS records point to it: %s", strings.Join(names, ", "))
+	}
+	deleted := now()
+	t.DeletedAt, t.Config = &deleted, nil
+	prune(st)
+	return s.renderTunnel(t), nil
+}
+
+// prune bounds how many deleted tunnels are remembered.
+func prune(st *state) {
+	const most = 50
+	dead := sorted(st.Tunnels, func(t *tunnel) bool { return t.DeletedAt != nil })
+	for i := 0; i < len(dead)-most; i++ {
+		delete(st.Tunnels, dead[i].ID)
+	}
+}
+
+func (s *Server) listConnections(st *state, r *http.Request) (any, error) {
+	t, err := findLiveTunnel(st, r)
+	if err != nil {
+		return nil, err
+	}
+	return connections(t), nil
+}
+
+func (s *Server) cleanConnections(st *state, r *http.Request) (any, error) {
+	t, err := findLiveTunnel(st, r)
+	if err != nil {
+		return nil, err
+	}
+	t.Connectors = 0
+	return nil, nil
+}

@@ -1,0 +1,203 @@
+package gitops
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// pulumiOwned are the objects that the program makes before Flux exists. One of them in
+// git would have two owners that undo each other's work.
+var pulumiOwned = []string{
+	"Namespace flux-system",
+	"Namespace sealed-secrets",
+	"ConfigMap flux-system/cluster-vars",
+	"Secret flux-system/flux-system",
+	"Secret kube-system/k3s-etcd-s3-secret",
+	"FluxInstance flux-system/flux",
+	"GitRepository flux-system/flux-system",
+	"Kustomization flux-system/flux-system",
+}
+
+// givenNamespaces exist without the tree: Kubernetes' own and Pulumi's.
+var givenNamespaces = []string{"default", "kube-system", "flux-system", "sealed-secrets"}
+
+func (e *environment) checkObjects(objects []object) {
+	for _, o := range objects {
+		if o.GetKind() == "Namespace" {
+			e.namespaces[o.GetName()] = true
+		}
+	}
+	for _, o := range objects {
+		if err := e.tree.schemas.check(o); err != nil {
+			e.problem(o.layer, "%s: %v", o.id(), err)
+		}
+		e.checkOwner(o)
+		e.checkNamespace(o)
+		e.checkImages(o)
+		switch o.GetKind() {
+		case "Secret":
+			e.checkSecret(o)
+		case "SealedSecret":
+			e.checkSealed(o)
+			e.checkSealedHealth(o)
+		case "HelmRelease":
+			e.checkChart(o)
+		}
+	}
+}
+
+func (e *environment) checkOwner(o object) {
+	if slices.Contains(pulumiOwned, o.id()) {
+		e.problem(o.layer, "%s: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from git", o.id())
+	}
+	group, _, _ := strings.Cut(o.GetAPIVersion(), "/")
+	key := group + " " + o.id()
+	if other, ok := e.owner[key]; ok {
+		e.problem(o.layer, "%s: is applied by %s too: the layers would undo each other's changes: keep it in one", o.id(), other)
+	}
+	e.owner[key] = o.layer
+}
+
+func (e *environment) checkNamespace(o object) {
+	namespace := o.GetNamespace()
+	switch {
+	case o.clusterScoped:
+	case namespace == "":
+		e.problem(o.layer, "%s: has no namespace: it would not be applied: set one", o.id())
+	case !e.namespaces[namespace] && !slices.Contains(givenNamespaces, namespace):
+		e.problem(o.layer, "%s: nothing makes namespace %s: it would not be applied: add the Namespace", o.id(), namespace)
+	}
+}
+
+func (e *environment) checkSecret(o object) {
+	for _, field := range []string{"data", "stringData"} {
+		if values, _, _ := unstructured.NestedMap(o.Object, field); len(values) > 0 {
+			e.problem(o.layer, "%s: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh %s, and replace them", o.id(), e.name)
+			return
+		}
+	}
+}
+
+// checkSealedHealth wants the layer to look at the condition a SealedSecret does have.
+func (e *environment) checkSealedHealth(o object) {
+	for _, l := range e.layers {
+		if l.Name != o.layer {
+			continue
+		}
+		for _, check := range l.Spec.HealthCheckExprs {
+			if check.Kind == "SealedSecret" && strings.Contains(check.Current, "Synced") {
+				return
+			}
+		}
+	}
+	e.problem(o.layer, "%s: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret could not be opened", o.id())
+}
+
+// exactVersion is a version that names one chart, not a range.
+var exactVersion = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$`)
+
+func (e *environment) checkChart(o object) {
+	version, _, _ := unstructured.NestedString(o.Object, "spec", "chart", "spec", "version")
+	if !exactVersion.MatchString(version) {
+		e.problem(o.layer, "%s: chart version %q is not one exact version: the same commit could install something else tomorrow", o.id(), version)
+	}
+}
+
+// checkImages looks at every image of an object, wherever it is: "image" fields, and
+// maps with a repository, as chart values have.
+func (e *environment) checkImages(o object) {
+	walk(o.Object, func(node map[string]any) {
+		if image, ok := node["image"].(string); ok {
+			e.checkImage(o, image)
+		}
+		if repository, ok := node["repository"].(string); ok && o.GetKind() == "HelmRelease" {
+			registry, _ := node["registry"].(string)
+			tag, _ := node["tag"].(string)
+			e.checkImage(o, strings.TrimPrefix(registry+"/"+repository, "/")+":"+tag)
+		}
+	})
+}
+
+func (e *environment) checkImage(o object, image string) {
+	if problem := imageProblem(image); problem != "" {
+		e.problem(o.layer, "%s: image %q %s", o.id(), image, problem)
+	}
+}
+
+// imageProblem says what is wrong with an image reference, or nothing.
+func imageProblem(image string) string {
+	name, digest, hasDigest := strings.Cut(image, "@")
+	registry, path, _ := strings.Cut(name, "/")
+	_, tag, _ := strings.Cut(path, ":")
+	switch {
+	case path == "" || !strings.ContainsAny(registry, ".:"):
+		return "names no registry: each node would choose one: write it in full, as in docker.io/library/…"
+	case hasDigest && !strings.HasPrefix(digest, "sha256:"):
+		return "has a malformed digest: no node could pull it"
+	case tag == "" && !hasDigest:
+		return "has no tag: it would be latest, something else on every pull: pin a version"
+	case tag == "latest":
+		return "is not pinned: latest is something else on every pull: pin a version"
+	}
+	return ""
+}
+
+// walk visits every map in a value, in a fixed order.
+func walk(value any, visit func(map[string]any)) {
+	switch value := value.(type) {
+	case map[string]any:
+		visit(value)
+		keys := make([]string, 0, len(value))
+		for key := range value {
+			keys = append(keys, key)
+		}
+		slices.Sort(keys)
+		for _, key := range keys {
+			walk(value[key], visit)
+		}
+	case []any:
+		for _, item := range value {
+			walk(item, visit)
+		}
+	}
+}
+
+// checkBases holds every base to path = namespace = name: <layer>/base/<name> makes
+// objects named after <name>, in namespace <name> or <name>-system.
+func (t *tree) checkBases() {
+	for _, pattern := range []string{"apps/base/*", "infrastructure/*/base/*"} {
+		folders, _ := filepath.Glob(filepath.Join(t.root, pattern))
+		for _, folder := range folders {
+			relative, _ := filepath.Rel(t.root, folder)
+			built, err := kustomizeBuild(t.files.FileSystem, folder)
+			if err != nil {
+				continue // the layer that uses it has said so; if none does, checkFiles has
+			}
+			name := filepath.Base(folder)
+			for _, res := range built.Resources() {
+				if problem := baseProblem(name, res.GetKind(), res.GetNamespace(), res.GetName(), res.GetGvk().IsClusterScoped()); problem != "" {
+					t.problem("%s: %s %s %s", relative, res.GetKind(), res.GetName(), problem)
+				}
+			}
+		}
+	}
+}
+
+func baseProblem(base, kind, namespace, name string, clusterScoped bool) string {
+	where := namespace
+	if kind == "Namespace" {
+		where = name
+	}
+	switch {
+	case (!clusterScoped || kind == "Namespace") && where != base && where != base+"-system":
+		return fmt.Sprintf("is in namespace %q: a folder's objects live in namespace %s or %s-system, so that one leads to the other", where, base, base)
+	case kind != "Namespace" && name != base && !strings.HasPrefix(name, base+"-"):
+		return fmt.Sprintf("is not named after its folder: call it %s or %s-…", base, base)
+	}
+	return ""
+}

@@ -1,0 +1,127 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// cniPlugins are Debian's, put where k3s looks for them: beside host-local in the path.
+var cniPlugins = []string{"bridge", "host-local", "loopback", "portmap", "bandwidth", "firewall"}
+
+// cgroupsUnit makes the control groups writable, which the machine's supervisor mounts read-only on a host with the first version.
+const cgroupsUnit = `[Unit]
+Description=Writable control groups
+DefaultDependencies=no
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,bind,rw "$d" 2>/dev/null || true; done'
+
+[Install]
+WantedBy=sysinit.target
+`
+
+// tailscaledUnit runs the stand-in of the tailnet client.
+const tailscaledUnit = `[Unit]
+Description=Stand-in for tailscaled
+After=network.target
+
+[Service]
+Type=simple
+ExecStart=/usr/sbin/tailscaled
+Restart=on-failure
+
+[Install]
+WantedBy=multi-user.target
+`
+
+type file struct {
+	path, text string
+	mode       os.FileMode
+}
+
+// personalise writes what makes a freshly unpacked Debian this machine.
+func (m *Machine) personalise() error {
+	files := []file{
+		{"etc/hostname", "tinyrack\n", 0o644},
+		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 tinyrack\n", 0o644},
+		// Nothing answers there, and at once: the lab has no name server.
+		{"etc/resolv.conf", "nameserver " + HostIP + "\noptions timeout:1 attempts:1\n", 0o644},
+		{"etc/apt/sources.list", "deb [trusted=yes] " + m.PackageSource + " ./\n", 0o644},
+		{"etc/ssh/ssh_host_ed25519_key", string(m.HostKey), 0o600},
+		{"etc/ssh/sshd_config.d/lab.conf", "HostKey /etc/ssh/ssh_host_ed25519_key\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n", 0o644},
+		{"root/.ssh/authorized_keys", m.AuthorizedKey, 0o600},
+		{"etc/systemd/system/lab-cgroups.service", cgroupsUnit, 0o644},
+		{"etc/systemd/system/tailscaled.service", tailscaledUnit, 0o644},
+	}
+	// The sources that the root filesystem was made from are out of the machine's reach.
+	if err := os.RemoveAll(filepath.Join(m.root(), "etc/apt/sources.list.d")); err != nil {
+		return err
+	}
+	stale, err := filepath.Glob(filepath.Join(m.root(), "etc/ssh/ssh_host_*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range stale {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	for _, f := range files {
+		path := filepath.Join(m.root(), f.path)
+		_ = os.Remove(path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode)); err != nil {
+			return err
+		}
+	}
+	links := map[string]string{
+		"etc/systemd/system/sysinit.target.wants/lab-cgroups.service":   "/etc/systemd/system/lab-cgroups.service",
+		"etc/systemd/system/multi-user.target.wants/tailscaled.service": "/etc/systemd/system/tailscaled.service",
+		// Only the shim of Debian's containerd is wanted; k3s starts its own.
+		"etc/systemd/system/containerd.service":     "/dev/null",
+		"etc/systemd/system/systemd-logind.service": "/dev/null",
+		// The host makes the network; a manager of its own would wait two minutes for what it is not to configure.
+		"etc/systemd/system/systemd-networkd.service":             "/dev/null",
+		"etc/systemd/system/systemd-networkd.socket":              "/dev/null",
+		"etc/systemd/system/systemd-networkd-wait-online.service": "/dev/null",
+		"usr/local/bin/containerd":                                "k3s",
+		"usr/sbin/tailscaled":                                     "../bin/tailscale",
+		// A link, since uninstalling k3s removes its whole folder.
+		"var/lib/rancher/k3s/agent/images": "/opt/images",
+	}
+	for _, p := range cniPlugins {
+		links["usr/local/bin/"+p] = "/usr/lib/cni/" + p
+	}
+	for at, to := range links {
+		path := filepath.Join(m.root(), at)
+		_ = os.Remove(path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(to, path)); err != nil {
+			return err
+		}
+	}
+	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, "usr/bin/tailscale": m.Artifacts.Tailscale}
+	if !capable(unix.CAP_SYS_RESOURCE) {
+		copies["var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"] = m.Artifacts.ContainerdConfig
+	}
+	for at, from := range copies {
+		text, err := os.ReadFile(from) //nolint:gosec // our own artifact
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(m.root(), at)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)); err != nil { //nolint:gosec // programs
+			return err
+		}
+	}
+	machineID := filepath.Join(m.root(), "etc", "machine-id")
+	if err := os.WriteFile(machineID, []byte("uninitialized\n"), 0o444); err != nil { //nolint:gosec // as systemd wants it
+		return fmt.Errorf("machine id: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package cloudflare
+
+import (
+	"context"
+	"errors"
+	"maps"
+
+	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
+)
+
+func (c *client) record() schema.Resource {
+	at := func(zone string, id ...string) string {
+		return path(append([]string{"zones", zone, "dns_records"}, id...)...)
+	}
+	wanted := []string{
+		"name", "name", "type", "type", "content", "content", "ttl", "ttl", "proxied", "proxied",
+		"comment", "comment", "priority", "priority", "tags", "tags",
+	}
+	properties := func(o object) schema.Values {
+		out := o.fields(append([]string{
+			"createdOn", "created_on", "modifiedOn", "modified_on", "proxiable", "proxiable",
+			"commentModifiedOn", "comment_modified_on", "tagsModifiedOn", "tags_modified_on",
+		}, wanted...)...)
+		if o["meta"] != nil {
+			out["meta"] = text(o["meta"])
+		}
+		return out
+	}
+	all := outputs("createdOn", "proxiable", "proxied", "meta", "tags")
+	maps.Copy(all, volatile("modifiedOn", "commentModifiedOn", "tagsModifiedOn"))
+	return schema.Resource{
+		Inputs: schema.Properties{
+			"zoneId":   {Type: schema.String, Required: true, Replace: true},
+			"name":     {Type: schema.String, Required: true},
+			"type":     {Type: schema.String, Required: true},
+			"ttl":      {Type: schema.Number, Required: true},
+			"content":  {Type: schema.String},
+			"proxied":  {Type: schema.Boolean},
+			"comment":  {Type: schema.String},
+			"priority": {Type: schema.Number},
+			"tags":     {Type: schema.List(schema.String)},
+		},
+		Outputs: all,
+		Validate: func(in schema.Values) error {
+			if ttl := in.Int("ttl"); in.Has("ttl") && ttl != 1 && (ttl < 30 || ttl > 86400) {
+				return errors.New("ttl must be 1 (automatic) or between 30 and 86400 seconds")
+			}
+			return nil
+		},
+		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
+			made, err := c.create(ctx, at(call.Inputs.String("zoneId")), body(call.Inputs, wanted...))
+			if err != nil {
+				return "", nil, err
+			}
+			return made.id(), properties(made), nil
+		},
+		Read: func(ctx context.Context, call schema.Call) (schema.Values, error) {
+			found, err := c.get(ctx, at(call.State.String("zoneId"), call.ID))
+			if err != nil {
+				return nil, err
+			}
+			return properties(found), nil
+		},
+		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) {
+			made, err := c.put(ctx, "PUT", at(call.Inputs.String("zoneId"), call.ID), body(call.Inputs, wanted...))
+			if err != nil {
+				return nil, err
+			}
+			return properties(made), nil
+		},
+		Delete: func(ctx context.Context, call schema.Call) error {
+			return c.remove(ctx, at(call.State.String("zoneId"), call.ID))
+		},
+	}
+}
+
+func (c *client) zoneSetting() schema.Resource {
+	at := func(v schema.Values) string {
+		return path("zones", v.String("zoneId"), "settings", v.String("settingId"))
+	}
+	properties := func(o object) schema.Values {
+		return o.fields("value", "value", "editable", "editable", "modifiedOn", "modified_on", "timeRemaining", "time_remaining")
+	}
+	set := func(ctx context.Context, in schema.Values) (schema.Values, error) {
+		made, err := c.put(ctx, "PATCH", at(in), object{"value": in["value"]})
+		if err != nil {
+			return nil, err
+		}
+		return properties(made), nil
+	}
+	return schema.Resource{
+		Inputs: schema.Properties{
+			"zoneId":    {Type: schema.String, Required: true, Replace: true},
+			"settingId": {Type: schema.String, Required: true, Replace: true},
+			"value":     {Type: schema.Any, Required: true},
+		},
+		Outputs: volatile("editable", "modifiedOn", "timeRemaining"),
+		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
+			out, err := set(ctx, call.Inputs)
+			return call.Inputs.String("settingId"), out, err
+		},
+		Read: func(ctx context.Context, call schema.Call) (schema.Values, error) {
+			found, err := c.get(ctx, at(call.State))
+			if err != nil {
+				return nil, err
+			}
+			return properties(found), nil
+		},
+		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) { return set(ctx, call.Inputs) },
+		// No Delete: a zone always has all its settings; this one just stays.
+	}
+}

@@ -1,0 +1,137 @@
+// Package command is the lab's double of the command plugin: remote.Command
+// over SSH, with a host key that must be given.
+package command
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+
+	"github.com/tinyrack-net/infrastructure/lab/plugins/engine"
+	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
+)
+
+// Version is the official plugin's version that the double stands for.
+const Version = "1.2.1"
+
+// Values of the logging property; both streams when it is absent.
+const (
+	logStdout = "stdout"
+	logStderr = "stderr"
+	logBoth   = "stdoutAndStderr"
+	logNone   = "none"
+)
+
+// New returns the service of pulumi-resource-command.
+func New(client *engine.Client) engine.Service {
+	return engine.Provider(&schema.Provider{
+		Name:      "command",
+		Version:   Version,
+		Engine:    client,
+		Resources: map[string]schema.Resource{"command:remote:Command": remoteCommand(client)},
+	})
+}
+
+func remoteCommand(client *engine.Client) schema.Resource {
+	return schema.Resource{
+		Inputs: schema.Properties{
+			"connection": {Type: schema.Object(schema.Properties{
+				"host":               {Type: schema.String, Required: true},
+				"port":               {Type: schema.Number, Default: 22.0},
+				"user":               {Type: schema.String, Default: "root"},
+				"privateKey":         {Type: schema.String},
+				"privateKeyPassword": {Type: schema.String},
+				"hostKey":            {Type: schema.String},
+				"dialErrorLimit":     {Type: schema.Integer, Default: 10.0},
+				"perDialTimeout":     {Type: schema.Integer, Default: 15.0},
+			}), Required: true, Secret: true},
+			"create":      {Type: schema.String},
+			"update":      {Type: schema.String},
+			"delete":      {Type: schema.String},
+			"stdin":       {Type: schema.String},
+			"environment": {Type: schema.Map(schema.String)},
+			"triggers":    {Type: schema.List(schema.Any), Replace: true},
+			"logging":     {Type: schema.Enum(logStdout, logStderr, logBoth, logNone)},
+
+			"addPreviousOutputInEnv": {Type: schema.Boolean, Default: true},
+		},
+		Outputs: map[string]schema.Output{
+			"stdout": {Volatile: true, Tainted: true},
+			"stderr": {Volatile: true, Tainted: true},
+		},
+		// The connection is always secret but does not flow into the output.
+		Apart:    []string{"connection"},
+		Validate: validate,
+		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
+			id, err := newID(call.Name)
+			if err != nil {
+				return "", nil, err
+			}
+			out := schema.Values{"stdout": "", "stderr": ""}
+			if call.Inputs.Has("create") {
+				out, err = run(ctx, client, call.URN, call.Inputs, nil, call.Inputs.String("create"))
+			}
+			return id, out, err
+		},
+		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) {
+			switch in := call.Inputs; {
+			case in.Has("update"):
+				return run(ctx, client, call.URN, in, call.State, in.String("update"))
+			case in.Has("create"):
+				return run(ctx, client, call.URN, in, call.State, in.String("create"))
+			}
+			return nil, nil
+		},
+		Delete: func(ctx context.Context, call schema.Call) error {
+			// From the state, not the last inputs: they are the same unless an
+			// update failed, and then the state is what has really run.
+			if !call.State.Has("delete") {
+				return nil
+			}
+			_, err := run(ctx, client, call.URN, call.State, call.State, call.State.String("delete"))
+			return err
+		},
+	}
+}
+
+// validate refuses what the official plugin would accept and regret: it skips
+// the check of the host's identity when no host key is given.
+func validate(in schema.Values) error {
+	connection := in.Object("connection")
+	if connection == nil {
+		return nil // parts of it are not known yet: a preview
+	}
+	var problems []error
+	if connection.Has("hostKey") {
+		if _, err := parseHostKey(connection.String("hostKey")); err != nil {
+			problems = append(problems, err)
+		}
+	} else {
+		problems = append(problems, errors.New("connection.hostKey is missing: the host's identity would not be checked; "+
+			"set it to the host's public key line, as ssh-keyscan prints it without the host name"))
+	}
+	if n := connection.Int("dialErrorLimit"); n < -1 {
+		problems = append(problems, errors.New("connection.dialErrorLimit must be -1 (no limit) or more"))
+	}
+	return errors.Join(problems...)
+}
+
+// newID makes an ID like the official plugin's: the name and 8 random hex digits.
+func newID(name string) (string, error) {
+	suffix := make([]byte, 4)
+	if _, err := rand.Read(suffix); err != nil {
+		return "", err
+	}
+	return name + hex.EncodeToString(suffix), nil
+}
+
+func logs(in schema.Values, stream string) bool {
+	switch in.String("logging") {
+	case "", logBoth:
+		return true
+	case stream:
+		return true
+	}
+	return false
+}

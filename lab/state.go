@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// state is where the running lab keeps what it made. There is one lab on a host at a time: its bridge, its namespace and
+// its addresses have one name.
+type state struct {
+	dir      string
+	checkout string
+}
+
+func newState(checkout string) *state {
+	dir := os.Getenv("TINYRACK_LAB_STATE")
+	if dir == "" {
+		dir = "/var/lib/tinyrack-lab"
+	}
+	return &state{dir: dir, checkout: checkout}
+}
+
+func (s *state) path(elem ...string) string {
+	return filepath.Join(append([]string{s.dir}, elem...)...)
+}
+
+// cacheDir is where finished artifacts are kept, outside any checkout.
+func cacheDir() (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the lab's cache: %w: set HOME or XDG_CACHE_HOME", err)
+	}
+	return filepath.Join(base, "tinyrack-lab"), nil
+}
+
+// lock takes the lab for this command. It refuses a lab of another checkout, and waits for another command of this one.
+func (s *state) lock(say func(format string, args ...any)) (unlock func(), err error) {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(s.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for first := true; ; first = false {
+		if err := s.checkOwner(); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		how := syscall.LOCK_EX
+		if first {
+			how |= syscall.LOCK_NB
+		}
+		err := syscall.Flock(int(f.Fd()), how)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || !first {
+			return nil, fmt.Errorf("lock the lab: %w", err)
+		}
+		say("another command works on this lab: waiting for it to end (see %s)", s.path("logs"))
+	}
+	if err := os.WriteFile(s.path("owner"), []byte(s.checkout+"\n"), 0o600); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// checkOwner refuses when the lab on this host belongs to another checkout that still exists.
+func (s *state) checkOwner() error {
+	text, err := os.ReadFile(s.path("owner"))
+	if err != nil {
+		return nil //nolint:nilerr // nobody's yet
+	}
+	owner := strings.TrimSpace(string(text))
+	if _, err := os.Stat(filepath.Join(owner, "Makefile")); owner == s.checkout || err != nil {
+		return nil //nolint:nilerr // ours, or of a checkout that is gone
+	}
+	return fmt.Errorf("another lab is already running on this host, started from %s: it would be broken by a second one, "+
+		"for they share addresses: use it there, or end it with `make -C %s down`", owner, owner)
+}
+
+// secrets are made once for each lab and are known to it alone.
+type secrets struct {
+	CloudflareToken       string
+	TailscaleClientID     string
+	TailscaleClientSecret string
+	S3AccessKey           string
+	S3SecretKey           string
+	Passphrase            string
+	GitToken              string // from the git server
+
+	MachineKey string // private SSH key that logs in
+	HostKey    string // private SSH host key of the machine
+}
+
+// secrets reads the lab's secrets, or makes them.
+func (s *state) secrets() (*secrets, error) {
+	var sec secrets
+	text, err := os.ReadFile(s.path("secrets.json"))
+	if err == nil {
+		if err := json.Unmarshal(text, &sec); err != nil {
+			return nil, fmt.Errorf("%s: %w: run `make down`", s.path("secrets.json"), err)
+		}
+		return &sec, nil
+	}
+	sec = secrets{
+		// As long as Cloudflare's own; the official client refuses other lengths.
+		CloudflareToken: token(20), TailscaleClientID: "lab" + token(8), TailscaleClientSecret: "tskey-client-" + token(16),
+		S3AccessKey: token(10), S3SecretKey: token(20), Passphrase: token(20),
+	}
+	for _, key := range []*string{&sec.MachineKey, &sec.HostKey} {
+		if *key, err = sshKey(); err != nil {
+			return nil, err
+		}
+	}
+	return &sec, s.saveSecrets(&sec)
+}
+
+func (s *state) saveSecrets(sec *secrets) error {
+	text, err := json.MarshalIndent(sec, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(s.path("secrets.json"), text, 0o600)
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, text []byte, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", text, mode); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func token(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+func sshKey() (string, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	block, err := ssh.MarshalPrivateKey(key, "lab")
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(block)), nil
+}
+
+// publicKey is the authorized_keys line of a private key.
+func publicKey(private string) (string, error) {
+	signer, err := ssh.ParsePrivateKey([]byte(private))
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))), nil
+}
