@@ -49,7 +49,7 @@ func (s *state) down(ctx context.Context) error {
 	if err := report.Step(ctx, "machine, services, network", remove); err != nil {
 		return errors.Join(destroyed, err)
 	}
-	return errors.Join(destroyed, os.RemoveAll(s.dir))
+	return errors.Join(destroyed, os.RemoveAll(s.dir), os.Remove(filepath.Join(hostDir, "owner")))
 }
 
 // destroy runs `pulumi destroy`. A machine that is switched off is switched on first: what runs on it is taken down in order.

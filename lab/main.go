@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 )
 
@@ -21,7 +22,9 @@ const usage = `usage: go -C lab run . COMMAND
   up        provision the lab stack for real, from nothing or from where it stopped
   down      destroy the stack and remove everything the lab made, but its cache
   status    what runs, and whether it is well
+  bench     measure what docs/benchmarks.md shows
   preview   preview every stack with no machine, cluster or cloud reachable
+  pulumi    print the path of the Pulumi command line, building it if it is missing
   clean     down, and remove the cache too
 `
 
@@ -52,7 +55,7 @@ func run(ctx context.Context, args []string) error {
 		return serve(s)
 	}
 	commands := map[string]func(context.Context) error{
-		"up": s.up, "down": s.down, "status": s.status, "preview": s.preview, "clean": s.clean,
+		"up": s.up, "down": s.down, "status": s.status, "preview": s.preview, "bench": s.bench, "pulumi": s.pulumi, "clean": s.clean,
 	}
 	command, ok := commands[args[0]]
 	if !ok {
@@ -98,3 +101,17 @@ func (s *state) ownPrograms(ctx context.Context) (string, error) {
 }
 
 func newReport() *progress.Report { return progress.New(os.Stdout) }
+
+func (s *state) pulumi(ctx context.Context) error {
+	at, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	cache, err := artifacts.Open(at)
+	if err != nil {
+		return err
+	}
+	path, err := cache.PulumiCommand(ctx)
+	fmt.Println(path)
+	return err
+}

@@ -87,6 +87,9 @@ func (s *state) previewStack(ctx context.Context, name string, set *artifacts.Se
 	if err := k.program(ctx, "preview"); err != nil {
 		return fmt.Errorf("%w:\n%s", err, out.String())
 	}
+	if !strings.Contains(out.String(), " to create") {
+		return fmt.Errorf("the preview of %s plans nothing:\n%s", name, out.String())
+	}
 	for _, secret := range secrets {
 		if strings.Contains(out.String(), secret) {
 			return fmt.Errorf("the preview of %s prints a secret", name)

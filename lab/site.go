@@ -71,10 +71,22 @@ func (s *state) seal(ctx context.Context, set *artifacts.Set) error {
 	if _, err := os.Stat(key); err == nil {
 		args = []string{"lab", "--root", s.path("site"), "--key", key}
 	}
+	// The checkout's own are of another key. With those of the last time in place the script has nothing to do.
+	sealed := []string{filepath.Join("clusters", "lab", "sealing.crt"), filepath.Join("infrastructure", "configs", "lab", "canary.yaml")}
+	for _, file := range sealed {
+		if err := ignoreMissing(copyFile(s.path("sealed", file), s.path("site", file), 0o644)); err != nil {
+			return err
+		}
+	}
 	cmd := exec.CommandContext(ctx, filepath.Join(s.checkout, "scripts", "sealing-key.sh"), args...) //nolint:gosec // the operator's own script
 	cmd.Env = append(os.Environ(), "KUBESEAL="+set.Kubeseal)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the lab's sealing key: %w: %s", err, out)
+	}
+	for _, file := range sealed {
+		if err := copyFile(s.path("site", file), s.path("sealed", file), 0o644); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -43,11 +43,13 @@ func (k *stack) path(elem ...string) string {
 }
 
 // install lays out the Pulumi home: the command, the language host beside it, and the plugins where official ones would be.
-func (k *stack) install(set *artifacts.Set) error {
+func (k *stack) install(set *artifacts.Set) error { return k.lay(set.Pulumi, set.Plugins) }
+
+func (k *stack) lay(pulumi, doubles string) error {
 	k.pulumi = k.path("bin", "pulumi")
-	links := map[string]string{k.pulumi: set.Pulumi, k.path("bin", "pulumi-language-go"): set.Plugins}
+	links := map[string]string{k.pulumi: pulumi, k.path("bin", "pulumi-language-go"): doubles}
 	for name, version := range plugins {
-		links[k.path("home", "plugins", "resource-"+name+"-"+version, "pulumi-resource-"+name)] = set.Plugins
+		links[k.path("home", "plugins", "resource-"+name+"-"+version, "pulumi-resource-"+name)] = doubles
 	}
 	if err := os.MkdirAll(k.path("backend"), 0o700); err != nil {
 		return err

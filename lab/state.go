@@ -44,12 +44,19 @@ func cacheDir() (string, error) {
 	return filepath.Join(base, "tinyrack-lab"), nil
 }
 
+// hostDir is where a lab marks this host as taken. It is not below the state, which a person may move: the names of the
+// bridge and the namespace are the host's.
+const hostDir = "/run/tinyrack-lab"
+
 // lock takes the lab for this command. It refuses a lab of another checkout, and waits for another command of this one.
 func (s *state) lock(say func(format string, args ...any)) (unlock func(), err error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(s.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err := os.MkdirAll(hostDir, 0o755); err != nil { //nolint:gosec // others may see whose lab runs
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(hostDir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +77,7 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 		}
 		say("another command works on this lab: waiting for it to end (see %s)", s.path("logs"))
 	}
-	if err := os.WriteFile(s.path("owner"), []byte(s.checkout+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(hostDir, "owner"), []byte(s.checkout+"\n"), 0o600); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { _ = f.Close() }, nil
@@ -78,7 +85,7 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 
 // checkOwner refuses when the lab on this host belongs to another checkout that still exists.
 func (s *state) checkOwner() error {
-	text, err := os.ReadFile(s.path("owner"))
+	text, err := os.ReadFile(filepath.Join(hostDir, "owner"))
 	if err != nil {
 		return nil //nolint:nilerr // nobody's yet
 	}
