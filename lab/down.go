@@ -29,13 +29,17 @@ func (s *state) down(ctx context.Context) error {
 
 	var destroyed error
 	if _, err := os.Stat(s.path("pulumi", "backend", ".pulumi")); err == nil {
-		destroyed = report.Step(ctx, "pulumi destroy", s.destroy)
+		if runner := s.runner(); runner.Running("machine") && runner.Running("clouds") {
+			destroyed = report.Step(ctx, "pulumi destroy", s.destroy)
+		} else {
+			fmt.Println("the machine or the clouds do not run: the stack is not destroyed step by step, it goes with them")
+		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if destroyed != nil {
-		fmt.Printf("destroying the stack failed; the machine and the emulated clouds are removed with all that is in them\n")
+		fmt.Println("destroying the stack failed; the machine and the emulated clouds are removed with all that is in them")
 	}
 	remove := func(ctx context.Context) error {
 		runner := s.runner()
@@ -52,7 +56,7 @@ func (s *state) down(ctx context.Context) error {
 	return errors.Join(destroyed, os.RemoveAll(s.dir), os.Remove(filepath.Join(hostDir, "owner")))
 }
 
-// destroy runs `pulumi destroy`. A machine that is switched off is switched on first: what runs on it is taken down in order.
+// destroy runs `pulumi destroy` and looks whether the clouds are empty after it.
 func (s *state) destroy(ctx context.Context) error {
 	k := &stack{name: "lab", dir: s.path("pulumi"), checkout: s.checkout, out: os.Stdout}
 	k.pulumi = k.path("bin", "pulumi")

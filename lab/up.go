@@ -23,8 +23,7 @@ func (s *state) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, cold := os.Stat(filepath.Join(cacheAt, "done"))
-	if err := checkHost(cold != nil, cacheAt, s.dir); err != nil {
+	if err := checkHost(!artifacts.Complete(cacheAt), cacheAt, s.dir); err != nil {
 		return err
 	}
 	unlock, err := s.lock(func(format string, args ...any) { fmt.Printf(format+"\n", args...) })

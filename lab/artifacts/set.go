@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,15 +86,10 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 // PulumiCommand returns the path of the Pulumi command line, building it if it is missing.
 func (c *Cache) PulumiCommand(ctx context.Context) (string, error) { return c.Compile(ctx, pulumi) }
 
-// Missing names the programs that are not in the cache yet.
-func (c *Cache) Missing() []string {
-	var names []string
-	for _, b := range binaries() {
-		if !c.Built(b) {
-			names = append(names, b.Name)
-		}
-	}
-	return names
+// Complete tells whether every program is in the cache in dir. It changes nothing.
+func Complete(dir string) bool {
+	c := &Cache{dir: dir}
+	return !slices.ContainsFunc(binaries(), func(b Binary) bool { return !c.Built(b) })
 }
 
 func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[string]string, error) {

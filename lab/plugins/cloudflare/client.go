@@ -26,8 +26,8 @@ const (
 )
 
 // client speaks the Cloudflare API v4. It is plain HTTP on purpose: the
-// official client's zero-trust package alone takes minutes and gigabytes to
-// compile, for the handful of requests here.
+// official client's zero-trust package alone takes more than a gigabyte of memory
+// to compile, for the handful of requests here.
 type client struct {
 	base  string
 	token string

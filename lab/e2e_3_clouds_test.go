@@ -1,0 +1,206 @@
+//go:build e2e
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestCloudHoldsTheIngressList compares the emulated account with the stack's list, then adds a hostname and removes it again.
+func TestCloudHoldsTheIngressList(t *testing.T) {
+	l := open(t)
+	hostnames := []string{"forum.lab.test", "lab.test", "notes.lab.test"}
+	if got := l.cloudRecords(t); !slices.Equal(got, hostnames) {
+		t.Errorf("records %v, want %v", got, hostnames)
+	}
+	if got := l.cloudRules(t); !slices.Equal(got, append(slices.Clone(hostnames), "")) {
+		t.Errorf("rules %v, want those of %v and a last one for everything else", got, hostnames)
+	}
+	config, err := os.ReadFile(l.stack.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.WriteFile(l.stack.config(), config, 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	added := bytes.Replace(config, []byte("    ingress:\n"), []byte("    ingress:\n    - access: public\n      hostname: status.lab.test\n      service: http://status.status-system.svc.cluster.local:80\n"), 1)
+	if bytes.Equal(added, config) {
+		t.Fatalf("the configuration has no ingress list:\n%s", config)
+	}
+	for _, step := range []struct {
+		config  []byte
+		records []string
+		want    map[string]int
+	}{
+		{added, append(slices.Clone(hostnames), "status.lab.test"), map[string]int{"PUT configurations": 1, "POST dns_records": 1}},
+		{config, hostnames, map[string]int{"PUT configurations": 1, "DELETE {record}": 1}},
+	} {
+		if err := os.WriteFile(l.stack.config(), step.config, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		resetRequests(t)
+		if err := l.stack.program(t.Context(), "up", "--skip-preview", "--yes"); err != nil {
+			t.Fatal(err)
+		}
+		if got := writes(t); fmt.Sprint(got) != fmt.Sprint(step.want) {
+			t.Errorf("the cloud was asked for %v, want %v", got, step.want)
+		}
+		if got := l.cloudRecords(t); !slices.Equal(got, step.records) {
+			t.Errorf("records %v, want %v", got, step.records)
+		}
+	}
+}
+
+func fetch(t *testing.T, method, url string, into any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		return
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *lab) cloudRecords(t *testing.T) []string {
+	t.Helper()
+	var all struct {
+		Objects struct{ DNSRecords []struct{ Name, Type string } }
+	}
+	fetch(t, http.MethodGet, "http://"+cloudflareAddr+"/lab/state", &all)
+	var names []string
+	for _, r := range all.Objects.DNSRecords {
+		if r.Type == "CNAME" {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// cloudRules are the hostnames of the tunnel's rules in their order; the last rule has none.
+func (l *lab) cloudRules(t *testing.T) []string {
+	t.Helper()
+	var all struct{ Objects map[string]json.RawMessage }
+	fetch(t, http.MethodGet, "http://"+cloudflareAddr+"/lab/state", &all)
+	var names []string
+	decoder := json.NewDecoder(bytes.NewReader(all.Objects["tunnels"]))
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if rules, ok := v["ingress"].([]any); ok {
+				for _, r := range rules {
+					name, _ := r.(map[string]any)["hostname"].(string)
+					names = append(names, name)
+				}
+				return
+			}
+			for _, inner := range v {
+				walk(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(inner)
+			}
+		}
+	}
+	var any any
+	if err := decoder.Decode(&any); err != nil {
+		t.Fatal(err)
+	}
+	walk(any)
+	slices.Sort(names[:max(0, len(names)-1)])
+	return names
+}
+
+func resetRequests(t *testing.T) {
+	t.Helper()
+	fetch(t, http.MethodDelete, "http://"+cloudflareAddr+"/lab/requests", nil)
+}
+
+// writes are the changing requests that the emulated Cloudflare served, by method and last part of the path.
+func writes(t *testing.T) map[string]int {
+	t.Helper()
+	var all struct {
+		Requests map[string]struct{ Total, OK int }
+	}
+	fetch(t, http.MethodGet, "http://"+cloudflareAddr+"/lab/requests", &all)
+	found := map[string]int{}
+	for route, count := range all.Requests {
+		method, path, _ := strings.Cut(route, " ")
+		if method != http.MethodGet && strings.HasPrefix(path, "/client/") {
+			found[method+" "+path[strings.LastIndex(path, "/")+1:]] += count.Total
+		}
+	}
+	return found
+}
+
+// TestTailnetPolicyPassesItsTests asks the emulated tailnet to validate the policy that it holds, which runs the tests inside it.
+func TestTailnetPolicyPassesItsTests(t *testing.T) {
+	l := open(t)
+	var access struct {
+		AccessToken string `json:"access_token"`
+	}
+	call := func(method, path, contentType, bearer, body string) (string, int) {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+tailscaleAddr+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", contentType)
+		req.Header.Set("Accept", "application/hujson")
+		if bearer != "" {
+			req.Header.Set("Authorization", "Bearer "+bearer)
+		} else {
+			req.SetBasicAuth(l.secrets.TailscaleClientID, l.secrets.TailscaleClientSecret)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text), resp.StatusCode
+	}
+	text, _ := call(http.MethodPost, "/api/v2/oauth/token", "application/x-www-form-urlencoded", "", "grant_type=client_credentials")
+	if err := json.Unmarshal([]byte(text), &access); err != nil || access.AccessToken == "" {
+		t.Fatalf("no access token: %v", err)
+	}
+	policy, status := call(http.MethodGet, "/api/v2/tailnet/"+tailnet+"/acl", "", access.AccessToken, "")
+	if status != http.StatusOK || !strings.Contains(policy, "tag:k3s") || !strings.Contains(policy, `"tests"`) {
+		t.Fatalf("the tailnet holds another policy (%d):\n%s", status, policy)
+	}
+	answer, status := call(http.MethodPost, "/api/v2/tailnet/"+tailnet+"/acl/validate", "application/hujson", access.AccessToken, policy)
+	if status != http.StatusOK || strings.Contains(answer, "message") {
+		t.Errorf("the policy does not pass its own tests (%d): %s", status, answer)
+	}
+	opened := strings.Replace(policy, ":22", ":*", 1)
+	if opened == policy {
+		t.Fatal("the policy names no port 22")
+	}
+	// The tests inside must be able to fail.
+	if answer, status := call(http.MethodPost, "/api/v2/tailnet/"+tailnet+"/acl/validate", "application/hujson", access.AccessToken, opened); status == http.StatusOK && !strings.Contains(answer, "message") {
+		t.Errorf("a policy that opens every port of the machine passes its tests: %s", answer)
+	}
+}
