@@ -123,11 +123,11 @@ func (l *lab) cloudRules(t *testing.T) []string {
 			}
 		}
 	}
-	var any any
-	if err := decoder.Decode(&any); err != nil {
+	var tunnels any
+	if err := decoder.Decode(&tunnels); err != nil {
 		t.Fatal(err)
 	}
-	walk(any)
+	walk(tunnels)
 	slices.Sort(names[:max(0, len(names)-1)])
 	return names
 }

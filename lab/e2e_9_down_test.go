@@ -34,11 +34,11 @@ func TestKilledUpConverges(t *testing.T) {
 			t.Fatal(err)
 		}
 		moment := time.Duration(rand.Int64N(int64(85 * time.Second)))
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
 		select {
 		case <-time.After(moment):
-		case <-done:
+		case <-ended:
 		}
 		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Fatal(err)

@@ -22,13 +22,12 @@ func command(t *testing.T, name string) *exec.Cmd {
 	return cmd
 }
 
-func succeed(t *testing.T, name string) string {
+func succeed(t *testing.T, name string) {
 	t.Helper()
 	out, err := command(t, name).CombinedOutput()
 	if err != nil {
 		t.Fatalf("lab %s: %v\n%s", name, err, out)
 	}
-	return string(out)
 }
 
 func open(t *testing.T) *lab {

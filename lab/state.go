@@ -53,7 +53,7 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(hostDir, 0o755); err != nil { //nolint:gosec // others may see whose lab runs
+	if err := os.MkdirAll(hostDir, 0o755); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(hostDir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
