@@ -30,7 +30,7 @@ test: ## unit, mock and script tests, the GitOps tree, and a preview of every st
 
 e2e: ## drive the running lab: change, push, break, look
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
-	go -C lab test -tags e2e -count=1 -timeout 60m -v .
+	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tinyrack-net/infrastructure/lab/process"
 )
 
 func TestDisplayShowsWhatEnds(t *testing.T) {
@@ -95,25 +99,44 @@ func TestHostIsRefusedWithAllReasons(t *testing.T) {
 }
 
 func TestAnotherCheckoutsLabIsReported(t *testing.T) {
-	other := t.TempDir()
-	if err := os.WriteFile(filepath.Join(other, "Makefile"), nil, 0o600); err != nil {
+	other := owner{Checkout: t.TempDir(), State: t.TempDir()}
+	file := filepath.Join(t.TempDir(), "owner")
+	if readOwner(file).not("/mine") != nil {
+		t.Error("a host that nobody took has an owner")
+	}
+	text, err := json.Marshal(other)
+	if err != nil {
 		t.Fatal(err)
 	}
-	owner := filepath.Join(t.TempDir(), "owner")
-	mine := &state{checkout: "/mine"}
-	for _, c := range []struct {
-		owner   string
-		refused bool
-	}{{"/mine", false}, {other, true}, {"/gone", false}} {
-		if err := os.WriteFile(owner, []byte(c.owner+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		err := mine.refuseOther(owner)
-		if refused := err != nil; refused != c.refused {
-			t.Errorf("owner %s: %v", c.owner, err)
-		}
-		if err != nil && !strings.Contains(err.Error(), "make -C "+other+" down") {
-			t.Errorf("no way out in: %v", err)
-		}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if readOwner(file).not(other.Checkout) != nil {
+		t.Error("the checkout that took the host is refused")
+	}
+	if readOwner(file).not("/mine") != nil {
+		t.Error("the lab of a checkout that is gone can be ended by nobody")
+	}
+	if err := os.WriteFile(filepath.Join(other.Checkout, "Makefile"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := readOwner(file).not("/mine")
+	if found == nil || *found != other {
+		t.Fatalf("the owner reads %v", found)
+	}
+	if found.running() {
+		t.Error("a lab with no process counts as running")
+	}
+	runner := (&state{dir: other.State}).runner()
+	spec := process.Spec{Name: "s3", Args: []string{"sleep", "60"}, Ready: func(context.Context) error { return nil }}
+	if err := runner.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = runner.Stop(context.Background(), "s3") }()
+	if !found.running() {
+		t.Error("a lab whose object storage runs counts as dead")
+	}
+	if text := found.refusal().Error(); !strings.Contains(text, "make -C "+other.Checkout+" down") {
+		t.Errorf("no way out in: %s", text)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -48,55 +49,73 @@ func cacheDir() (string, error) {
 // bridge and the namespace are the host's.
 const hostDir = "/run/tinyrack-lab"
 
-// lock takes the lab for this command. It refuses a lab of another checkout, and waits for another command of this one.
+// lock takes the lab for this command. It refuses the lab of another checkout while anything of it runs, takes over what is left of a
+// dead one, and waits for another command of this checkout.
 func (s *state) lock(say func(format string, args ...any)) (unlock func(), err error) {
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(hostDir, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(s.dir, 0o755), os.MkdirAll(hostDir, 0o755)); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(hostDir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for first := true; ; first = false {
-		if err := s.checkOwner(); err != nil {
-			return nil, errors.Join(err, f.Close())
+	take := func() error {
+		other := readOwner(filepath.Join(hostDir, "owner")).not(s.checkout)
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		busy := errors.Is(err, syscall.EWOULDBLOCK)
+		switch {
+		case other != nil && (busy || other.running()):
+			return other.refusal()
+		case other != nil:
+			say("nothing of the lab that %s started runs any more: this checkout takes it over", other.Checkout)
+		case busy:
+			say("another command works on this lab: waiting for it to end (see %s)", s.path("logs"))
+			return syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
 		}
-		how := syscall.LOCK_EX
-		if first {
-			how |= syscall.LOCK_NB
-		}
-		err := syscall.Flock(int(f.Fd()), how)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || !first {
-			return nil, fmt.Errorf("lock the lab: %w", err)
-		}
-		say("another command works on this lab: waiting for it to end (see %s)", s.path("logs"))
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(hostDir, "owner"), []byte(s.checkout+"\n"), 0o600); err != nil {
+	if err := take(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	text, err := json.Marshal(owner{s.checkout, s.dir})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(hostDir, "owner"), text, 0o600)
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { _ = f.Close() }, nil
 }
 
-// checkOwner refuses when the lab on this host belongs to another checkout that still exists.
-func (s *state) checkOwner() error { return s.refuseOther(filepath.Join(hostDir, "owner")) }
+// owner is the checkout that started the lab on this host, and where that lab keeps its state.
+type owner struct{ Checkout, State string }
 
-func (s *state) refuseOther(file string) error {
-	text, err := os.ReadFile(file) //nolint:gosec // a fixed path, or a test's
-	if err != nil {
-		return nil //nolint:nilerr // nobody's yet
+// readOwner returns the zero owner where nobody took the host yet.
+func readOwner(file string) *owner {
+	var o owner
+	if text, err := os.ReadFile(file); err == nil { //nolint:gosec // a fixed path, or a test's
+		_ = json.Unmarshal(text, &o)
 	}
-	owner := strings.TrimSpace(string(text))
-	if _, err := os.Stat(filepath.Join(owner, "Makefile")); owner == s.checkout || err != nil {
-		return nil //nolint:nilerr // ours, or of a checkout that is gone
+	return &o
+}
+
+// not returns the owner when it is another checkout than the given one, and nil when it is that one, nobody, or one that is gone.
+func (o *owner) not(checkout string) *owner {
+	if _, err := os.Stat(filepath.Join(o.Checkout, "Makefile")); err != nil || o.Checkout == checkout {
+		return nil
 	}
+	return o
+}
+
+// running tells whether any of that lab's programs runs. After a reboot, say, none does.
+func (o *owner) running() bool {
+	runner := (&state{dir: o.State}).runner()
+	return slices.ContainsFunc(programs, runner.Running)
+}
+
+func (o *owner) refusal() error {
 	return fmt.Errorf("another lab is already running on this host, started from %s: it would be broken by a second one, "+
-		"for they share addresses: use it there, or end it with `make -C %s down`", owner, owner)
+		"for they share addresses: use it there, or end it with `make -C %s down`", o.Checkout, o.Checkout)
 }
 
 // secrets are made once for each lab and are known to it alone.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -17,12 +18,12 @@ func (s *state) status(ctx context.Context) error {
 	if _, err := os.Stat(s.dir); err != nil {
 		return errors.New("no lab is running here: start one with `make up`")
 	}
-	if err := s.checkOwner(); err != nil {
-		return err
+	if other := readOwner(filepath.Join(hostDir, "owner")).not(s.checkout); other != nil && other.running() {
+		return other.refusal()
 	}
 	runner := s.runner()
 	var errs []error
-	for _, name := range []string{"clouds", "s3", "gitea", "machine"} {
+	for _, name := range programs {
 		mark := "✓ runs"
 		if !runner.Running(name) {
 			mark = "✗ does not run: `make up`"

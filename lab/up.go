@@ -100,6 +100,9 @@ func (l *lab) open(ctx context.Context, s *state) error {
 	return err
 }
 
+// programs are the lab's long-lived processes, in the order in which they start.
+var programs = []string{"clouds", "s3", "gitea", "machine"}
+
 func (s *state) runner() process.Runner {
 	return process.Runner{Dir: s.path("run"), Logs: s.path("logs")}
 }
