@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,11 +28,19 @@ type Binary struct {
 	Files map[string]string
 	// Sums are the go.sum lines of what Replace and the dropped local replacements bring in.
 	Sums []string
+	// Family names the programs that share a scratch cache because they share most of their packages; empty is a family of its own. It
+	// decides nothing about the program.
+	Family string `json:"-"`
 }
+
+// scratch is the folder of the family's build and module caches: ten gigabytes that nobody needs once the programs are there. They are the
+// lab's own, so that they can be thrown away, family by family.
+func (c *Cache) scratch(b Binary) string { return c.path("work", "scratch", cmp.Or(b.Family, b.Name)) }
 
 // Compile returns the path of the program, building it first if it is not in the cache.
 func (c *Cache) Compile(ctx context.Context, b Binary) (string, error) {
-	return c.make(b.Name, b, func(scratch string) error { return c.build(ctx, b, scratch) })
+	path, err := c.make(b.Name, b, func(scratch string) error { return c.build(ctx, b, scratch) })
+	return path, errors.Join(err, c.dropScratch(b))
 }
 
 // Built tells whether the program is in the cache already.
@@ -76,9 +85,13 @@ func (c *Cache) build(ctx context.Context, b Binary, out string) error {
 	if b.CGO {
 		cgo = "CGO_ENABLED=1"
 	}
-	// A build cache of the lab's own, thrown away by Finish: tens of gigabytes that nobody needs once the programs are there.
-	env := []string{cgo, "GOFLAGS=" + flags, "GOCACHE=" + c.path("work", "go-build"), "GONOSUMDB=*"}
-	if err := goCommand(ctx, src, env, "build", "-tags="+b.Tags, "-ldflags=-s -w "+b.LDFlags, "-o", out, b.Package); err != nil {
+	scratch := c.scratch(b)
+	env := []string{
+		cgo, "GOFLAGS=-modcacherw " + flags, "GOCACHE=" + filepath.Join(scratch, "build"), "GOMODCACHE=" + filepath.Join(scratch, "mod"), "GONOSUMDB=*",
+	}
+	// The linker drops the debugging information (-s -w): it is not made in the first place, which saves a sixth of time and disk.
+	args := []string{"build", "-tags=" + b.Tags, "-gcflags=all=-dwarf=false", "-ldflags=-s -w " + b.LDFlags, "-o", out, b.Package}
+	if err := goCommand(ctx, src, env, args...); err != nil {
 		return err
 	}
 	after, err := os.ReadFile(filepath.Join(src, "go.sum")) //nolint:gosec // our scratch folder
@@ -88,8 +101,15 @@ func (c *Cache) build(ctx context.Context, b Binary, out string) error {
 	return unpinned(sums, after)
 }
 
-// Finish drops the build cache. Call it when all the programs are built.
-func (c *Cache) Finish() error { return os.RemoveAll(c.path("work", "go-build")) }
+// dropScratch throws away the scratch cache of b's family once all its programs are built.
+func (c *Cache) dropScratch(b Binary) error {
+	for _, other := range binaries() {
+		if c.scratch(other) == c.scratch(b) && !c.Built(other) {
+			return nil
+		}
+	}
+	return os.RemoveAll(c.scratch(b))
+}
 
 // editModule drops the replacements that point into a folder, which a published module does not contain, and adds the given ones.
 func editModule(ctx context.Context, dir string, replace []string) (edited bool, err error) {

@@ -26,7 +26,7 @@ var (
 )
 
 var pulumi = Binary{
-	Name: "pulumi", Module: pulumiModule, Package: "./cmd/pulumi",
+	Name: "pulumi", Family: tools, Module: pulumiModule, Package: "./cmd/pulumi",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=" + PulumiVersion,
 	Sums: []string{
 		"github.com/pulumi/pulumi/sdk/v3 v3.259.0 h1:mJP9tXF9oxcfwidBgteXkUUchIz2L59SbGS5byZBo1w=",
@@ -47,7 +47,7 @@ var k3s = Binary{
 }
 
 var fluxOperator = Binary{
-	Name: "flux-operator", Module: fluxOperatorModule, Package: "./cmd/operator", LDFlags: "-X main.VERSION=" + FluxOperatorVersion,
+	Name: "flux-operator", Family: kubernetes, Module: fluxOperatorModule, Package: "./cmd/operator", LDFlags: "-X main.VERSION=" + FluxOperatorVersion,
 	// The web UI is not in the module: the lab's operator has none.
 	Files: map[string]string{"web/dist/index.html": "<!doctype html>\n"},
 	// The version that its go.mod names is not in the registry.
@@ -60,20 +60,26 @@ var fluxOperator = Binary{
 
 var (
 	gitea         = Binary{Name: "gitea", Module: giteaModule, Package: ".", CGO: true, Tags: "sqlite sqlite_unlock_notify"}
-	versitygw     = Binary{Name: "versitygw", Module: versitygwModule, Package: "./cmd/versitygw"}
-	kubeseal      = Binary{Name: "kubeseal", Module: sealedSecretsModule, Package: "./cmd/kubeseal"}
-	sealedSecrets = Binary{Name: "sealed-secrets", Module: sealedSecretsModule, Package: "./cmd/controller"}
-	coredns       = Binary{Name: "coredns", Module: corednsModule, Package: "."}
-	localPath     = Binary{Name: "local-path-provisioner", Module: localPathModule, Package: "."}
-	memos         = Binary{Name: "memos", Module: memosModule, Package: "./bin/memos"}
+	versitygw     = Binary{Name: "versitygw", Family: tools, Module: versitygwModule, Package: "./cmd/versitygw"}
+	kubeseal      = Binary{Name: "kubeseal", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/kubeseal"}
+	sealedSecrets = Binary{Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/controller"}
+	coredns       = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
+	localPath     = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
+	memos         = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
 )
+
+// tools is the family of the pure Go programs that have little else in common.
+const tools = "tools"
+
+// kubernetes is the family of what is built around the Kubernetes client.
+const kubernetes = "kubernetes"
 
 // fluxController is one of the controllers of the Flux version above. Its module takes its own API from a folder that the published module
 // does not contain, hence the extra sums.
 func fluxController(name, version, sum, apiSum, apiModSum string) Binary {
 	api := "github.com/fluxcd/" + name + "/api " + version
 	return Binary{
-		Name: name, Module: Module{"github.com/fluxcd/" + name, version, sum}, Package: ".",
+		Name: name, Family: kubernetes, Module: Module{"github.com/fluxcd/" + name, version, sum}, Package: ".",
 		Sums: []string{api + " " + apiSum, api + "/go.mod " + apiModSum},
 	}
 }
@@ -89,8 +95,8 @@ var fluxControllers = []Binary{
 		"h1:Ga4kMy6Q+BS1P2CqtQr97pozNK179MKAHdN8UC1ehq0=", "h1:TpGuKZjeo2yXXKZ/X3oPIxMm/YGFQkccO31CDeXzrv4="),
 }
 
-// binaries are all programs in the order in which they are built: the longest first, since two are built at a time.
+// binaries are all programs in the order in which they are built, two at a time: the longest first, and family after family, so that few
+// scratch caches are there at once.
 func binaries() []Binary {
-	return append([]Binary{k3s, pulumi, gitea, fluxOperator}, append(fluxControllers,
-		sealedSecrets, coredns, localPath, memos, versitygw, kubeseal)...)
+	return append(append([]Binary{k3s, pulumi, coredns, memos, versitygw, gitea, fluxOperator}, fluxControllers...), sealedSecrets, localPath, kubeseal)
 }

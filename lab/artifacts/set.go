@@ -80,7 +80,7 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 		}
 		set.Images = append(set.Images, path)
 	}
-	return set, c.Finish()
+	return set, nil
 }
 
 // PulumiCommand returns the path of the Pulumi command line, building it if it is missing.
