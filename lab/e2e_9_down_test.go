@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
 )
 
@@ -53,6 +55,72 @@ func TestKilledUpConverges(t *testing.T) {
 		}
 		if got := l.cloudRecords(t); len(got) != 3 {
 			t.Errorf("kill %d after %s: records %v", i+1, moment, got)
+		}
+	}
+}
+
+// TestUnrecordedCreationsAreTakenUp loses the answer to each creation in the clouds, as a kill or a dead network does between the request and
+// the note in the state, and runs `up` until it converges: nothing is there twice, and no hand was needed.
+func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
+	succeed(t, "down")
+	failures := 0
+	var printed bytes.Buffer
+	for ; ; failures++ {
+		printed.Reset()
+		cmd := command(t, "up")
+		cmd.Stdout, cmd.Stderr = &printed, &printed
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if failures == 0 { // before the program comes to the clouds
+			l := open(t)
+			for _, path := range []string{"/cfd_tunnel", "/access/policies", "/access/apps"} {
+				l.arm(t, cloudflareAddr, cloudflare.Prefix+"/accounts/"+cloudflare.DefaultAccountID+path)
+			}
+			l.arm(t, cloudflareAddr, cloudflare.Prefix+"/zones/"+cloudflare.DefaultZoneID+"/dns_records")
+			l.arm(t, tailscaleAddr, "/api/v2/tailnet/-/acl")
+			l.arm(t, tailscaleAddr, "/api/v2/tailnet/-/keys")
+		}
+		if err := cmd.Wait(); err == nil {
+			break
+		}
+		if failures > 7 {
+			t.Fatalf("up does not converge:\n%s", printed.String())
+		}
+	}
+	if failures == 0 {
+		t.Error("no creation was lost: this test shows nothing")
+	}
+	t.Logf("%d runs failed before the one that converged", failures)
+	for addr, want := range map[string]string{
+		cloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":3,"r2Buckets":0,"tunnelConfigs":1,"tunnels":1}`,
+		tailscaleAddr:  `{"devices":1,"keys":1,"policies":1,"validKeys":0}`,
+	} {
+		if got, err := cloudState(t.Context(), addr); err != nil || string(got) != want {
+			t.Errorf("%s holds %s (%v), want %s", addr, got, err, want)
+		}
+	}
+	succeed(t, "up")
+	if changed := open(t).changes(t); len(changed) > 0 {
+		t.Errorf("the up after the one that converged changed %v", changed)
+	}
+}
+
+// arm makes an emulated cloud lose its answer to the next creation at the path. It waits until the cloud is up.
+func (l *lab) arm(t *testing.T, addr, path string) {
+	t.Helper()
+	body := `{"kind":"lost-answer","method":"POST","path":"` + path + `"}`
+	for started := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		response, err := http.Post("http://"+addr+"/lab/faults", "application/json", strings.NewReader(body))
+		if err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusCreated {
+				return
+			}
+			err = errors.New(response.Status)
+		}
+		if time.Since(started) > time.Minute {
+			t.Fatalf("arm %s: %v", path, err)
 		}
 	}
 }

@@ -116,7 +116,11 @@ func (e *engine) RegisterResourceOutputs(_ context.Context, in *pulumirpc.Regist
 }
 
 func (*engine) SupportsFeature(_ context.Context, in *pulumirpc.SupportsFeatureRequest) (*pulumirpc.SupportsFeatureResponse, error) {
-	return &pulumirpc.SupportsFeatureResponse{HasSupport: in.GetId() == "secrets"}, nil
+	return &pulumirpc.SupportsFeatureResponse{HasSupport: in.GetId() == "secrets" || in.GetId() == "resourceHooks"}, nil
+}
+
+func (*engine) RegisterResourceHook(context.Context, *pulumirpc.RegisterResourceHookRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
 }
 
 func (*engine) Invoke(_ context.Context, in *pulumirpc.ResourceInvokeRequest) (*pulumirpc.ResourceInvokeResponse, error) {

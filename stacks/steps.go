@@ -102,6 +102,7 @@ func (s *stack) publish() (err error) {
 		TunnelName:   s.cfg.Cloudflare.Tunnel,
 		Ingress:      routes,
 		AccessEmails: s.cfg.Cloudflare.AccessEmails,
+		API:          edge.API{Token: string(s.cfg.Secrets.CloudflareAPIToken), BaseURL: s.cfg.Cloudflare.BaseURL},
 		DependsOn:    s.checked.Done,
 	}, pulumi.Providers(s.cloudflare))
 	return err
@@ -117,7 +118,11 @@ func (s *stack) secureTailnet() (err error) {
 		OverwritePolicy:      s.cfg.Tailnet.OverwritePolicy,
 		ResetPolicyOnDestroy: s.cfg.Tailnet.ResetPolicyOnDestroy,
 		MagicDNS:             s.cfg.Tailnet.MagicDNS,
-		DependsOn:            s.checked.Done,
+		API: tailnet.API{
+			ClientID: string(s.cfg.Secrets.TailscaleOAuthClientID), ClientSecret: string(s.cfg.Secrets.TailscaleOAuthClientSecret),
+			Tailnet: s.cfg.Tailnet.Name, BaseURL: s.cfg.Tailnet.BaseURL,
+		},
+		DependsOn: s.checked.Done,
 	}, pulumi.Providers(s.tailscale))
 	return err
 }

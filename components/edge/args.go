@@ -33,6 +33,10 @@ type Args struct {
 	Ingress []Route
 	// AccessEmails are the people who may use the team's hostnames.
 	AccessEmails []string
+	// API finds what an interrupted deployment created without noting it down,
+	// so that the next one goes on. Without its token nothing is looked for, and
+	// Cloudflare refuses a second tunnel, record or login of the same name.
+	API API
 	// DependsOn is waited for before anything is created. It is an argument
 	// because children do not inherit a component's own dependencies.
 	DependsOn []pulumi.Resource

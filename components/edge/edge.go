@@ -79,6 +79,10 @@ func (e *Edge) create(ctx *pulumi.Context, name string, args *Args) error {
 		return err
 	}
 	e.Done = append(e.Done, tunnel, config)
+	leftover, err := args.API.hooks(ctx, name, "record")
+	if err != nil {
+		return err
+	}
 	for _, route := range args.Ingress {
 		record, err := cloudflare.NewDNSRecord(ctx, name+"-record-"+label(route.Hostname), &cloudflare.DNSRecordArgs{
 			ZoneID:  pulumi.String(args.ZoneID),
@@ -88,7 +92,7 @@ func (e *Edge) create(ctx *pulumi.Context, name string, args *Args) error {
 			Proxied: pulumi.Bool(true),
 			TTL:     pulumi.Float64(1),
 			Comment: pulumi.String("managed by Pulumi"),
-		}, pulumi.Parent(e), pulumi.DependsOn([]pulumi.Resource{config}),
+		}, pulumi.Parent(e), pulumi.DependsOn([]pulumi.Resource{config}), leftover,
 			// Cloudflare refuses a second CNAME of the same name (81053).
 			pulumi.DeleteBeforeReplace(true))
 		if err != nil {
@@ -112,12 +116,16 @@ func (e *Edge) createTunnel(ctx *pulumi.Context, name string, args *Args) (*clou
 	secret := pulumi.ToSecret(password.Result.ApplyT(func(text string) string {
 		return base64.StdEncoding.EncodeToString([]byte(text))
 	})).(pulumi.StringOutput)
+	leftover, err := args.API.hooks(ctx, name, "tunnel")
+	if err != nil {
+		return nil, err
+	}
 	tunnel, err := cloudflare.NewTunnel(ctx, name+"-tunnel", &cloudflare.TunnelArgs{
 		AccountID:    pulumi.String(args.AccountID),
 		Name:         pulumi.String(args.TunnelName),
 		ConfigSrc:    pulumi.String("cloudflare"),
 		TunnelSecret: secret,
-	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn),
+	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn), leftover,
 		// Two tunnels of one account cannot have the same name (409).
 		pulumi.DeleteBeforeReplace(true))
 	if err != nil {
@@ -138,6 +146,10 @@ const sessionDuration = "24h"
 func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pulumi.Resource, error) {
 	var logins []pulumi.Resource
 	var policy *cloudflare.AccessPolicy
+	leftover, err := args.API.hooks(ctx, name, "login")
+	if err != nil {
+		return nil, err
+	}
 	for _, route := range args.Ingress {
 		if route.Access != Team {
 			continue
@@ -159,7 +171,7 @@ func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pul
 			Policies: []cloudflare.AccessApplicationPolicyArgs{
 				{ID: policy.ID().ToStringOutput(), Precedence: pulumi.Int(1)},
 			},
-		}, pulumi.Parent(e))
+		}, pulumi.Parent(e), leftover)
 		if err != nil {
 			return nil, err
 		}
@@ -175,13 +187,17 @@ func (e *Edge) createPolicy(ctx *pulumi.Context, name string, args *Args) (*clou
 			Email: &cloudflare.AccessEmailArgs{Email: pulumi.String(email)},
 		})
 	}
+	leftover, err := args.API.hooks(ctx, name, "policy")
+	if err != nil {
+		return nil, err
+	}
 	return cloudflare.NewAccessPolicy(ctx, name+"-team", &cloudflare.AccessPolicyArgs{
 		AccountID:       pulumi.String(args.AccountID),
 		Name:            pulumi.String(args.TunnelName + " team"),
 		Decision:        pulumi.String("allow"),
 		Includes:        includes,
 		SessionDuration: pulumi.String(sessionDuration),
-	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn))
+	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn), leftover)
 }
 
 // label is a hostname as part of a resource's name. A host name has no

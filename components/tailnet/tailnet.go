@@ -38,6 +38,10 @@ type Args struct {
 	ResetPolicyOnDestroy bool
 	// MagicDNS lets devices find each other by name.
 	MagicDNS bool
+	// API finds what an interrupted deployment created without noting it down: a
+	// join key, and this very policy. Without its secret nothing is looked for,
+	// and such a policy counts as another one.
+	API API
 	// DependsOn is waited for before anything is created. It is an argument
 	// because children do not inherit a component's own dependencies.
 	DependsOn []pulumi.Resource
@@ -75,9 +79,11 @@ func (t *Tailnet) create(ctx *pulumi.Context, name string, args *Args) error {
 	}
 	policy, err := tailscale.NewAcl(ctx, name+"-policy", &tailscale.AclArgs{
 		Acl:                      pulumi.String(text),
-		OverwriteExistingContent: pulumi.Bool(args.OverwritePolicy),
+		OverwriteExistingContent: args.mayOverwrite(ctx, text),
 		ResetAclOnDestroy:        pulumi.Bool(args.ResetPolicyOnDestroy),
-	}, pulumi.Parent(t), pulumi.DependsOn(args.DependsOn))
+	}, pulumi.Parent(t), pulumi.DependsOn(args.DependsOn),
+		// It matters for the creation alone.
+		pulumi.IgnoreChanges([]string{"overwriteExistingContent"}))
 	if err != nil {
 		return err
 	}
@@ -87,8 +93,13 @@ func (t *Tailnet) create(ctx *pulumi.Context, name string, args *Args) error {
 	}, pulumi.Parent(t), afterPolicy); err != nil {
 		return err
 	}
+	description := keyDescription(ctx.Project(), ctx.Stack())
+	leftover, err := args.API.revokeLeftover(ctx, name, description)
+	if err != nil {
+		return err
+	}
 	key, err := tailscale.NewTailnetKey(ctx, name+"-join-key", &tailscale.TailnetKeyArgs{
-		Description:   pulumi.String("Pulumi join key"),
+		Description:   pulumi.String(description),
 		Preauthorized: pulumi.Bool(true),
 		Reusable:      pulumi.Bool(false),
 		// An ephemeral machine is forgotten as soon as it is offline.
@@ -98,7 +109,7 @@ func (t *Tailnet) create(ctx *pulumi.Context, name string, args *Args) error {
 		// The key is spent after the first join. Recreating it would make every
 		// later deployment replace it for a machine that joined long ago.
 		RecreateIfInvalid: pulumi.String("never"),
-	}, pulumi.Parent(t), afterPolicy)
+	}, pulumi.Parent(t), afterPolicy, leftover)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func TestInputs(t *testing.T) {
 				"tailnet-policy": {"acl": policy, "overwriteExistingContent": test.yes, "resetAclOnDestroy": test.yes},
 				"tailnet-dns":    {"magicDns": test.yes},
 				"tailnet-join-key": {
-					"description": "Pulumi join key", "preauthorized": true, "reusable": false, "ephemeral": false,
+					"description": "project-stack join key", "preauthorized": true, "reusable": false, "ephemeral": false,
 					"expiry": 604800.0, "recreateIfInvalid": "never", "tags": []any{"tag:k3s"},
 				},
 			} {

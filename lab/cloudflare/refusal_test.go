@@ -129,7 +129,7 @@ func TestRefusals(t *testing.T) {
 		{"bucket class", "POST", buckets, `{"name":"other","storageClass":"Cold"}`, 400, 10000, "storage class"},
 		{"bucket unknown", "DELETE", buckets + "/nothing", "", 404, 10006, "does not exist"},
 
-		{"tunnel token is not served", "GET", tunnels + "/" + s.tunnel + "/token", "", 501, 10000, "not emulated"},
+		{"token of no tunnel", "GET", tunnels + "/" + missing + "/token", "", 404, 1003, "not found"},
 		{"unknown path", "GET", accounts + "/workers/scripts", "", 501, 10000, "not emulated"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -34,6 +34,7 @@ func (s *Server) routes() {
 		"POST " + tunnels:                   s.createTunnel,
 		"GET " + tunnels:                    s.listTunnels,
 		"GET " + tunnel:                     s.getTunnel,
+		"GET " + tunnel + "/token":          s.tunnelToken,
 		"PATCH " + tunnel:                   s.editTunnel,
 		"DELETE " + tunnel:                  s.deleteTunnel,
 		"GET " + tunnel + "/configurations": s.getTunnelConfig,

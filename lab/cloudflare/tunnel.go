@@ -2,9 +2,7 @@ package cloudflare
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,14 +13,14 @@ import (
 	"time"
 )
 
-// tunnel is stored with a hash of its secret, which the cloud never returns.
+// tunnel is stored with its secret, which the cloud returns in the token of a connector alone.
 type tunnel struct {
-	ID         string     `json:"id"`
-	Name       string     `json:"name"`
-	ConfigSrc  string     `json:"configSrc"`
-	SecretHash string     `json:"secretHash,omitempty"`
-	CreatedAt  time.Time  `json:"createdAt"`
-	DeletedAt  *time.Time `json:"deletedAt,omitempty"`
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	ConfigSrc string     `json:"configSrc"`
+	Secret    string     `json:"secret,omitempty"` // base64
+	CreatedAt time.Time  `json:"createdAt"`
+	DeletedAt *time.Time `json:"deletedAt,omitempty"`
 	// Config is the remote configuration, nil until one was put.
 	Config        json.RawMessage `json:"config,omitempty"`
 	ConfigVersion int             `json:"configVersion"`
@@ -116,8 +114,7 @@ func (q tunnelRequest) apply(st *state, t *tunnel) error {
 		if err != nil || len(secret) < 32 {
 			return refuse(http.StatusBadRequest, 1002, "tunnel_secret must be at least 32 bytes, encoded as base64")
 		}
-		hash := sha256.Sum256(secret)
-		t.SecretHash = hex.EncodeToString(hash[:])
+		t.Secret = *q.Secret
 	}
 	return nil
 }
@@ -169,6 +166,16 @@ func findLiveTunnel(st *state, r *http.Request) (*tunnel, error) {
 		err = refuse(http.StatusNotFound, 1003, "Tunnel not found")
 	}
 	return t, err
+}
+
+// tunnelToken is what a connector of the tunnel logs in with.
+func (s *Server) tunnelToken(st *state, r *http.Request) (any, error) {
+	t, err := findLiveTunnel(st, r)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(map[string]string{"a": s.options.AccountID, "t": t.ID, "s": t.Secret})
+	return base64.StdEncoding.EncodeToString(text), err
 }
 
 func (s *Server) editTunnel(st *state, r *http.Request) (any, error) {

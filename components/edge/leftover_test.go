@@ -1,0 +1,128 @@
+package edge
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+)
+
+const testAccount = "0123456789abcdef0123456789abcdef"
+
+// wanted are the inputs of what is about to be created, by kind.
+var wanted = map[string]map[string]any{
+	"tunnel": {"accountId": testAccount, "name": "site", "tunnelSecret": testSecret},
+	"record": {
+		"zoneId": "fed", "name": "notes.example.org", "type": "CNAME", "content": "t1.cfargotunnel.com", "proxied": true, "comment": "managed by Pulumi",
+	},
+	"policy": {
+		"accountId": testAccount, "name": "site team", "decision": "allow",
+		"includes": []any{map[string]any{"email": map[string]any{"email": "alice@example.org"}}},
+	},
+	"login": {
+		"accountId": testAccount, "name": "admin.example.org", "domain": "admin.example.org",
+		"policies": []any{map[string]any{"id": "p1", "precedence": 1.0}},
+	},
+}
+
+func TestLeftoverIsRemovedOnlyWhenProvenOurs(t *testing.T) {
+	token := func(secret string) string {
+		text, err := connectorToken(testAccount, "old", secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	record := `{"id":"old","name":"notes.example.org","type":"CNAME","content":"%s","proxied":%t,"comment":"managed by Pulumi"}`
+	policy := `{"id":"old","name":"site team","decision":"allow","app_count":%d,"include":[{"email":{"email":%q}}]}`
+	login := `{"id":"old","name":"admin.example.org","domain":"admin.example.org","policies":[%s]}`
+	for name, test := range map[string]struct {
+		kind, found, token string
+		removed            bool
+	}{
+		"nothing is there":            {"tunnel", ``, "", false},
+		"a tunnel with our secret":    {"tunnel", `{"id":"old","name":"site"}`, token(testSecret), true},
+		"a tunnel with other secret":  {"tunnel", `{"id":"old","name":"site"}`, token("b3RoZXI="), false},
+		"a tunnel without a secret":   {"tunnel", `{"id":"old","name":"site"}`, token(""), false},
+		"our record":                  {"record", fmt.Sprintf(record, "t1.cfargotunnel.com", true), "", true},
+		"a record that leads away":    {"record", fmt.Sprintf(record, "t2.cfargotunnel.com", true), "", false},
+		"a record that is unproxied":  {"record", fmt.Sprintf(record, "t1.cfargotunnel.com", false), "", false},
+		"our policy":                  {"policy", fmt.Sprintf(policy, 0, "alice@example.org"), "", true},
+		"a policy that is used":       {"policy", fmt.Sprintf(policy, 1, "alice@example.org"), "", false},
+		"a policy for others":         {"policy", fmt.Sprintf(policy, 0, "mallory@example.org"), "", false},
+		"our application":             {"login", fmt.Sprintf(login, `{"id":"p1"}`), "", true},
+		"an application of others":    {"login", fmt.Sprintf(login, `{"id":"p2"}`), "", false},
+		"an application with two":     {"login", fmt.Sprintf(login, `{"id":"p1"},{"id":"p2"}`), "", false},
+		"an application without any":  {"login", fmt.Sprintf(login, ``), "", false},
+		"the very policy of the hook": {"policy", strings.Replace(fmt.Sprintf(policy, 0, "alice@example.org"), "old", "new", 1), "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var removed []string
+			cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				result := "[" + test.found + "]"
+				switch {
+				case r.Header.Get("Authorization") != "Bearer token":
+					http.Error(w, "no access", http.StatusForbidden)
+					return
+				case r.Method == http.MethodDelete:
+					removed = append(removed, r.URL.Path)
+					result = `{}`
+				case strings.HasSuffix(r.URL.Path, "/token"):
+					text, _ := json.Marshal(test.token)
+					result = string(text)
+				}
+				fmt.Fprintf(w, `{"success":true,"result":%s}`, result)
+			}))
+			defer cloud.Close()
+			api := API{Token: "token", BaseURL: cloud.URL}
+			if err := api.removeLeftover(t.Context(), leftovers[test.kind], wanted[test.kind], "new"); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(removed) == 1 && strings.HasSuffix(removed[0], "/old"); got != test.removed || len(removed) > 1 {
+				t.Errorf("removed %q, want the one found: %t", removed, test.removed)
+			}
+		})
+	}
+}
+
+func TestLookForLeftoversKeepsSecretsToItself(t *testing.T) {
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"refused":     {http.StatusForbidden, `{"result":"c2VjcmV0"}`},
+		"not JSON":    {http.StatusOK, "c2VjcmV0"},
+		"not a token": {http.StatusOK, `{"result":[{"id":"old","name":"c2VjcmV0"}]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(answer.status)
+				fmt.Fprint(w, answer.body)
+			}))
+			defer cloud.Close()
+			err := API{Token: "hunter2", BaseURL: cloud.URL}.removeLeftover(t.Context(), leftovers["tunnel"], wanted["tunnel"], "")
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, secret := range []string{"hunter2", "c2VjcmV0", testSecret} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("%q is in the error %v", secret, err)
+				}
+			}
+		})
+	}
+}
+
+func TestPlainOpensSecrets(t *testing.T) {
+	got := plain(resource.PropertyMap{
+		"tunnelSecret": resource.MakeSecret(resource.NewProperty(testSecret)),
+		"policies":     resource.NewProperty([]resource.PropertyValue{resource.NewProperty(resource.PropertyMap{"id": resource.MakeSecret(resource.NewProperty("p1"))})}),
+	})
+	if text(got, "tunnelSecret") != testSecret || firstID(got) != "p1" {
+		t.Errorf("inputs read %v", got)
+	}
+}
