@@ -140,3 +140,25 @@ func TestAnotherCheckoutsLabIsReported(t *testing.T) {
 		t.Errorf("no way out in: %s", text)
 	}
 }
+
+func TestOfficialPluginsTakeTheDoublesPlaces(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(officialPlugins, dir)
+	at := filepath.Join("resource-command-"+plugins["command"], "pulumi-resource-command")
+	if err := writeFile(filepath.Join(dir, at), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := pluginKinds(), "double cloudflare, kubernetes, random, tailscale; official command"; got != want {
+		t.Errorf("plugins: %s, want %s", got, want)
+	}
+	k := &stack{dir: t.TempDir()}
+	if err := k.lay("/pulumi", "/doubles"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"command": filepath.Join(dir, at), "random": "/doubles"} {
+		link := k.path("home", "plugins", "resource-"+name+"-"+plugins[name], "pulumi-resource-"+name)
+		if got, err := os.Readlink(link); err != nil || got != want {
+			t.Errorf("%s leads to %s (%v), want %s", name, got, err, want)
+		}
+	}
+}

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +51,8 @@ func (k *stack) lay(pulumi, doubles string) error {
 	k.pulumi = k.path("bin", "pulumi")
 	links := map[string]string{k.pulumi: pulumi, k.path("bin", "pulumi-language-go"): doubles}
 	for name, version := range plugins {
-		links[k.path("home", "plugins", "resource-"+name+"-"+version, "pulumi-resource-"+name)] = doubles
+		at := filepath.Join("resource-"+name+"-"+version, "pulumi-resource-"+name)
+		links[k.path("home", "plugins", at)] = cmp.Or(official(at), doubles)
 	}
 	if err := os.MkdirAll(k.path("backend"), 0o700); err != nil {
 		return err
@@ -64,6 +67,39 @@ func (k *stack) lay(pulumi, doubles string) error {
 		}
 	}
 	return nil
+}
+
+// officialPlugins names a folder in which official plugins lie the way `pulumi plugin install` lays them: ~/.pulumi/plugins, for one.
+const officialPlugins = "TINYRACK_LAB_PLUGINS"
+
+// official returns the path of an official plugin, or nothing when the lab is to use its double.
+func official(at string) string {
+	dir := os.Getenv(officialPlugins)
+	if dir == "" {
+		return ""
+	}
+	path := filepath.Join(dir, at)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// pluginKinds says of each plugin which kind is used.
+func pluginKinds() string {
+	kinds := map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(plugins)) {
+		kind := "double"
+		if official(filepath.Join("resource-"+name+"-"+plugins[name], "pulumi-resource-"+name)) != "" {
+			kind = "official"
+		}
+		kinds[kind] = append(kinds[kind], name)
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		parts = append(parts, kind+" "+strings.Join(kinds[kind], ", "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // configure writes the stack's configuration: the committed file, with plain facts set at their paths and secrets encrypted with the

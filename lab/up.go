@@ -31,7 +31,7 @@ func (s *state) up(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	fmt.Println("plugins: double (the lab's own, of the official plugins' protocol; see docs/lab.md)")
+	fmt.Printf("plugins: %s (a double speaks the official plugin's protocol; see docs/lab.md)\n", pluginKinds())
 
 	var run lab
 	steps := []struct {
