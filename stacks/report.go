@@ -19,6 +19,8 @@ type Report struct {
 	// unread are the settings that could not be understood: nothing more is said
 	// about what they hold.
 	unread []string
+	// missing are the settings among Facts.
+	missing []string
 }
 
 // Error lists all of it.
@@ -62,6 +64,7 @@ func (r *Report) missingFact(path, hint string) {
 	if r.isUnread(project + ":" + path) {
 		return
 	}
+	r.missing = append(r.missing, project+":"+strings.TrimSuffix(path, "[0]"))
 	r.Facts = append(r.Facts, fmt.Sprintf("pulumi config set --path '%s:%s' '%s' --stack %s", project, path, hint, r.Stack))
 }
 

@@ -91,30 +91,25 @@ func (s *stack) preflight() (err error) {
 }
 
 func (s *stack) publish() (err error) {
-	var routes []edge.Route
-	for _, r := range s.cfg.Cloudflare.Ingress {
-		routes = append(routes, edge.Route(r))
-	}
-	s.edge, err = edge.New(s.ctx, "edge", &edge.Args{
-		AccountID:    s.cfg.Cloudflare.AccountID,
-		ZoneID:       s.cfg.Cloudflare.ZoneID,
-		Zone:         s.cfg.Cloudflare.Zone,
-		TunnelName:   s.cfg.Cloudflare.Tunnel,
-		Ingress:      routes,
-		AccessEmails: s.cfg.Cloudflare.AccessEmails,
-		API:          edge.API{Token: string(s.cfg.Secrets.CloudflareAPIToken), BaseURL: s.cfg.Cloudflare.BaseURL},
-		DependsOn:    s.checked.Done,
-	}, pulumi.Providers(s.cloudflare))
+	args := s.cfg.Cloudflare.edge()
+	args.API = edge.API{Token: string(s.cfg.Secrets.CloudflareAPIToken), BaseURL: s.cfg.Cloudflare.BaseURL}
+	args.DependsOn = s.checked.Done
+	s.edge, err = edge.New(s.ctx, "edge", args, pulumi.Providers(s.cloudflare))
 	return err
+}
+
+// edge is what the settings ask of the edge.
+func (c Cloudflare) edge() *edge.Args {
+	args := &edge.Args{AccountID: c.AccountID, ZoneID: c.ZoneID, Zone: c.Zone, TunnelName: c.Tunnel, AccessEmails: c.AccessEmails}
+	for _, r := range c.Ingress {
+		args.Ingress = append(args.Ingress, edge.Route(r))
+	}
+	return args
 }
 
 func (s *stack) secureTailnet() (err error) {
 	s.tailnet, err = tailnet.New(s.ctx, "tailnet", &tailnet.Args{
-		Policy: tailnet.Policy{
-			Admins:     s.cfg.Tailnet.Admins,
-			MachineTag: s.cfg.Tailnet.MachineTag,
-			APIPort:    6443,
-		},
+		Policy:               s.cfg.Tailnet.policy(),
 		OverwritePolicy:      s.cfg.Tailnet.OverwritePolicy,
 		ResetPolicyOnDestroy: s.cfg.Tailnet.ResetPolicyOnDestroy,
 		MagicDNS:             s.cfg.Tailnet.MagicDNS,
@@ -126,6 +121,14 @@ func (s *stack) secureTailnet() (err error) {
 	}, pulumi.Providers(s.tailscale))
 	return err
 }
+
+// policy is who the settings let reach the machine.
+func (t Tailnet) policy() tailnet.Policy {
+	return tailnet.Policy{Admins: t.Admins, MachineTag: t.MachineTag, APIPort: apiPort}
+}
+
+// apiPort is where k3s serves the Kubernetes API.
+const apiPort = 6443
 
 func (s *stack) prepareMachine() (err error) {
 	s.host, err = machine.New(s.ctx, "machine", &machine.Args{

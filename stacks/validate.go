@@ -3,7 +3,6 @@ package stacks
 import (
 	"errors"
 	"fmt"
-	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -16,12 +15,9 @@ import (
 )
 
 var (
-	httpStatus      = regexp.MustCompile(`^http_status:[1-5]\d\d$`)
-	hexID           = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	sha256Hex       = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	hostnamePattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	labelPattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	tagPattern      = regexp.MustCompile(`^tag:[a-zA-Z][a-zA-Z0-9-]*$`)
 	userPattern     = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 	packagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 	sysctlPattern   = regexp.MustCompile(`^[a-z0-9_-]+(\.[A-Za-z0-9_-]+)+$`)
@@ -49,6 +45,21 @@ func (r *Report) invalid(path, value, why, consequence, fix string) {
 	r.refuse(project+":"+path, fmt.Sprintf("%q %s", value, why), consequence, fix)
 }
 
+// component adds what a component refuses of its part of the settings, except
+// for what is missing: require says how to set that.
+func (r *Report) component(group string, refusals error) {
+	if refusals == nil {
+		return
+	}
+	for _, line := range strings.Split(refusals.Error(), "\n") {
+		key, _, _ := strings.Cut(line, ": ")
+		path := project + ":" + group + "." + key
+		if !r.isUnread(path) && !slices.Contains(r.missing, path) {
+			r.Problems = append(r.Problems, project+":"+group+"."+line)
+		}
+	}
+}
+
 // match reports a value that is there and has another form.
 func (r *Report) match(path, value string, form *regexp.Regexp, why, consequence, fix string) {
 	if value != "" && !form.MatchString(value) {
@@ -57,58 +68,8 @@ func (r *Report) match(path, value string, form *regexp.Regexp, why, consequence
 }
 
 func validateCloudflare(r *Report, c Cloudflare) {
-	const noCall = "the Cloudflare API would refuse every call"
-	r.match("cloudflare.accountId", c.AccountID, hexID, "is not an account id", noCall, "copy the 32 hexadecimal digits from the dashboard's overview")
-	r.match("cloudflare.zoneId", c.ZoneID, hexID, "is not a zone id", noCall, "copy the 32 hexadecimal digits from the zone's overview")
-	r.match("cloudflare.zone", c.Zone, hostnamePattern, "is not a domain", "no hostname could be in it", "write it like example.com")
+	r.component("cloudflare", c.edge().Validate())
 	validateBaseURL(r, "cloudflare.baseUrl", c.BaseURL)
-	validateEmails(r, "cloudflare.accessEmails", c.AccessEmails)
-
-	seen := map[string]int{}
-	for i, route := range c.Ingress {
-		path := fmt.Sprintf("cloudflare.ingress[%d]", i)
-		validateHostname(r, path+".hostname", route.Hostname, c.Zone)
-		if first, twice := seen[route.Hostname]; twice && route.Hostname != "" {
-			r.invalid(path+".hostname", route.Hostname, fmt.Sprintf("is in ingress[%d] already", first),
-				"the tunnel would only ever use the first rule", "remove one of the two")
-		} else {
-			seen[route.Hostname] = i
-		}
-		validateService(r, path+".service", route.Service)
-		switch route.Access {
-		case "public":
-		case "team":
-			if len(c.AccessEmails) == 0 {
-				r.invalid(path+".access", route.Access, "with no accessEmails", "nobody could open "+route.Hostname,
-					"list the people in tinyrack:cloudflare.accessEmails, or make it public")
-			}
-		default:
-			r.invalid(path+".access", route.Access, "is neither public nor team", "it would be unclear who may open "+route.Hostname, "write public or team")
-		}
-	}
-}
-
-func validateHostname(r *Report, path, hostname, zone string) {
-	switch {
-	case !hostnamePattern.MatchString(strings.TrimPrefix(hostname, "*.")):
-		r.invalid(path, hostname, "is not a hostname", "no record could be made for it", "write it like app."+zone+", in lower case")
-	case hostname != zone && !strings.HasSuffix(hostname, "."+zone):
-		r.invalid(path, hostname, "is outside the zone "+zone, "its record would be made in a zone that is not its own", "use a name under "+zone+", or correct tinyrack:cloudflare.zone")
-	}
-}
-
-func validateService(r *Report, path, service string) {
-	if httpStatus.MatchString(service) {
-		return
-	}
-	u, err := url.Parse(service)
-	if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "tcp", "ssh", "rdp", "smb"}, u.Scheme) {
-		r.invalid(path, service, "is not a service URL", "the tunnel would answer with an error page", "write it like http://app.app-system.svc.cluster.local:80")
-		return
-	}
-	if (u.Path != "" && u.Path != "/") || u.RawQuery != "" {
-		r.invalid(path, service, "has a path", "the tunnel refuses its whole configuration", "leave out what follows the host and port")
-	}
 }
 
 func validateTailnet(r *Report, t Tailnet) {
@@ -117,10 +78,7 @@ func validateTailnet(r *Report, t Tailnet) {
 	}
 	validateBaseURL(r, "tailnet.baseUrl", t.BaseURL)
 	validateBaseURL(r, "tailnet.loginServer", t.LoginServer)
-	validateEmails(r, "tailnet.admins", t.Admins)
-	if !tagPattern.MatchString(t.MachineTag) {
-		r.invalid("tailnet.machineTag", t.MachineTag, "is not a tag", "the policy would be refused", "write it like tag:k3s")
-	}
+	r.component("tailnet", t.policy().Validate())
 }
 
 func validateMachine(r *Report, m Machine) {
@@ -147,17 +105,6 @@ func validateMachine(r *Report, m Machine) {
 	for _, key := range sortedKeys(m.Sysctl) {
 		if !sysctlPattern.MatchString(key) || !sysctlValue.MatchString(m.Sysctl[key]) {
 			r.invalid("machine.sysctl."+key, m.Sysctl[key], "is not a kernel setting", "the machine would refuse the whole file", "write it like net.ipv4.ip_forward: \"1\"")
-		}
-	}
-}
-
-func validateEmails(r *Report, path string, emails []string) {
-	for i, email := range emails {
-		if a, err := mail.ParseAddress(email); err != nil || a.Address != email {
-			r.invalid(fmt.Sprintf("%s[%d]", path, i), email, "is not an e-mail address", "the person could not get in", "write it like you@example.com")
-		}
-		if slices.Contains(emails[:i], email) {
-			r.invalid(fmt.Sprintf("%s[%d]", path, i), email, "is there twice", "the policy would never equal what the cloud stores", "remove one of the two")
 		}
 	}
 }
