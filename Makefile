@@ -28,14 +28,14 @@ test: ## unit, mock and script tests, the GitOps tree, and a preview of every st
 	go -C lab test ./...
 	@$(lab) preview
 
-e2e: ## drive the running lab: change, push, break, look
+e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
 	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh
 
-bench: ## measure what docs/benchmarks.md shows
+bench: ## previews and compiles of docs/benchmarks.md, on a lab that is up
 	@$(lab) bench
 
 clean: ## down, and remove the cache too

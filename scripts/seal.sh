@@ -15,8 +15,8 @@ usage() {
 	cat <<'TEXT'
 usage: scripts/seal.sh [--root DIR] <environment> <namespace> <name> KEY...
 
-  printf %s "$token" | scripts/seal.sh production ghost-system smtp password \
-    > apps/production/ghost/smtp.yaml
+  printf %s "$token" | scripts/seal.sh production memos-system smtp password \
+    > apps/production/memos/smtp.yaml
 
   --root DIR   the checkout that holds clusters/<environment>/sealing.crt
                (default: the one this script is in)

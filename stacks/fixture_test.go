@@ -75,6 +75,7 @@ func newRoot(t *testing.T, environments ...string) string {
 
 // stackFile is a Pulumi.<stack>.yaml.
 type stackFile struct {
+	Salt   string         `json:"encryptionsalt"` // once there is a stack
 	Config map[string]any `json:"config"`
 }
 
@@ -93,7 +94,7 @@ func readStackFile(t *testing.T, path string) stackFile {
 
 // over lays f over base.
 func (f stackFile) over(base stackFile) stackFile {
-	return stackFile{merge(base.Config, f.Config)}
+	return stackFile{Config: merge(base.Config, f.Config)}
 }
 
 func merge(base, over map[string]any) map[string]any {

@@ -65,7 +65,7 @@ func requireSecrets(report *Report, c Config) {
 		{"tailscaleOauthClientId", s.TailscaleOAuthClientID, true, ""},
 		{"tailscaleOauthClientSecret", s.TailscaleOAuthClientSecret, true, ""},
 		{"machinePrivateKey", s.MachinePrivateKey, true, "~/.ssh/id_ed25519"},
-		{"sealingKey", s.SealingKey, true, "sealing.key"},
+		{"sealingKey", s.SealingKey, true, "~/" + c.Stack + "-sealing.pem"},
 		{"gitToken", s.GitToken, !overSSH, ""},
 		{"gitSshKey", s.GitSSHKey, overSSH, "deploy-key"},
 		{"s3AccessKey", s.S3AccessKey, snapshots, ""},

@@ -36,10 +36,10 @@ check_tools() {
 check_room() {
 	if have df; then
 		disk=$(df -Pk "$ROOT/var" | awk 'NR == 2 { print int($4 / 1048576) }')
-		[ "${disk:-0}" -ge "$MIN_DISK_GIB" ] || problem "${disk:-0} GiB are free below /var, $MIN_DISK_GIB GiB are needed: images and volumes would fill the disk: free some space, or lower the minimum"
+		[ "${disk:-0}" -ge "$MIN_DISK_GIB" ] || problem "${disk:-0} GiB are free below /var, $MIN_DISK_GIB GiB are needed: images and volumes would fill the disk: free some space"
 	fi
 	memory=$(awk '$1 == "MemTotal:" { print int($2 / 1024) }' "$ROOT/proc/meminfo")
-	[ "${memory:-0}" -ge "$MIN_MEMORY_MIB" ] || problem "the machine has ${memory:-0} MiB of memory, $MIN_MEMORY_MIB MiB are needed: pods would be killed: use a larger machine, or lower the minimum"
+	[ "${memory:-0}" -ge "$MIN_MEMORY_MIB" ] || problem "the machine has ${memory:-0} MiB of memory, $MIN_MEMORY_MIB MiB are needed: pods would be killed: use a larger machine"
 }
 
 check_cluster() {
