@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func TestUpLeaksNothing(t *testing.T) {
 	l := open(t)
 	sources := map[string][]byte{"what up prints": printed.Bytes()}
 	for line := range arguments {
-		sources["the process list: "+line[:min(40, len(line))]] = []byte(line)
+		sources[fmt.Sprintf("the process list, %d: %.40s", len(sources), line)] = []byte(line)
 	}
 	for _, pattern := range []string{"logs/*", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*", "pulumi/backend/.pulumi/history/*/*/*"} {
 		files, err := filepath.Glob(l.path(pattern))

@@ -70,7 +70,14 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 			say("nothing of the lab that %s started runs any more: this checkout takes it over", other.Checkout)
 		case busy:
 			say("another command works on this lab: waiting for it to end (see %s)", s.path("logs"))
-			return syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+			if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+				return err
+			}
+			// It may have been the first one of another checkout.
+			if other := readOwner(filepath.Join(hostDir, "owner")).not(s.checkout); other != nil && other.running() {
+				return other.refusal()
+			}
+			return nil
 		}
 		return err
 	}
@@ -101,7 +108,10 @@ func readOwner(file string) *owner {
 
 // not returns the owner when it is another checkout than the given one, and nil when it is that one, nobody, or one that is gone.
 func (o *owner) not(checkout string) *owner {
-	if _, err := os.Stat(filepath.Join(o.Checkout, "Makefile")); err != nil || o.Checkout == checkout {
+	if o.Checkout == "" || o.Checkout == checkout {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(o.Checkout, "Makefile")); err != nil {
 		return nil
 	}
 	return o

@@ -20,8 +20,8 @@ var (
 	labelPattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	userPattern     = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 	packagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	sysctlPattern   = regexp.MustCompile(`^[a-z0-9_-]+(\.[A-Za-z0-9_-]+)+$`)
-	sysctlValue     = regexp.MustCompile(`^[A-Za-z0-9 ._-]+$`)
+	sysctlPattern   = regexp.MustCompile(`^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$`)
+	sysctlValue     = regexp.MustCompile(`^[A-Za-z0-9_./,:-]+( [A-Za-z0-9_./,:-]+)*$`)
 )
 
 // tailnetRange is where Tailscale takes its addresses from, on every tailnet:
@@ -93,7 +93,8 @@ func validateMachine(r *Report, m Machine) {
 	}
 	if m.HostKey != "" {
 		if _, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(m.HostKey)); err != nil || len(options) > 0 || len(rest) > 0 {
-			r.invalid("machine.hostKey", m.HostKey, "is not a public key", "the machine could not be told from an impostor", "copy the first two words of its /etc/ssh/ssh_host_ed25519_key.pub")
+			// Not shown: it may be the private one.
+			r.refuse(project+":machine.hostKey", "not a public key", "the machine could not be told from an impostor", "copy the first two words of its /etc/ssh/ssh_host_ed25519_key.pub")
 		}
 	}
 	r.match("machine.hostname", m.Hostname, labelPattern, "is not a host name", "neither the tailnet nor Kubernetes would take it", "use lower-case letters, digits and dashes")

@@ -171,7 +171,11 @@ func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pul
 			Policies: []cloudflare.AccessApplicationPolicyArgs{
 				{ID: policy.ID().ToStringOutput(), Precedence: pulumi.Int(1)},
 			},
-		}, pulumi.Parent(e), leftover)
+		}, pulumi.Parent(e), leftover,
+			// Two applications cannot guard one hostname. A replacement also must not
+			// take its predecessor for a leftover: what the engine deletes, the state
+			// knows to be gone.
+			pulumi.DeleteBeforeReplace(true))
 		if err != nil {
 			return nil, err
 		}

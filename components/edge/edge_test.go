@@ -182,7 +182,7 @@ func TestOrder(t *testing.T) {
 	if !reaches(t, recording, "edge-record-notes.example.org", "edge-tunnel-config") {
 		t.Error("the record would lead to a tunnel that does not know it yet")
 	}
-	for _, name := range []string{"edge-tunnel", "edge-record-notes.example.org"} {
+	for _, name := range []string{"edge-tunnel", "edge-record-notes.example.org", "edge-access-admin.example.org"} {
 		if !recording.Get(t, name).RPC.GetDeleteBeforeReplace() {
 			t.Errorf("%s would be created twice under one name when replaced", name)
 		}

@@ -99,8 +99,12 @@ func TestLookForLeftoversKeepsSecretsToItself(t *testing.T) {
 		"not a token": {http.StatusOK, `{"result":[{"id":"old","name":"c2VjcmV0"}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(answer.status)
+				if strings.HasSuffix(r.URL.Path, "/token") {
+					fmt.Fprint(w, `{"result":"c2VjcmV0"}`)
+					return
+				}
 				fmt.Fprint(w, answer.body)
 			}))
 			defer cloud.Close()

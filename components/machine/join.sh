@@ -29,6 +29,8 @@ install_tailscale() {
 	fi
 	write_file /etc/apt/sources.list.d/tailscale.list 644 \
 		"deb [signed-by=$REPOSITORY_KEYRING] https://pkgs.tailscale.com/stable/$distribution $codename main"
+	# As for the packages: a reboot may have come in the middle of an installation.
+	DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure -a >&2 </dev/null || true
 	apt_get update || die "apt-get update failed: tailscale is not installed: check the machine's network and package sources"
 	apt_get install -y --no-install-recommends tailscale ||
 		die "apt-get could not install tailscale: the machine cannot join the tailnet: see its message above, or install tailscale by hand"
@@ -89,7 +91,7 @@ join() {
 	KEY_FILE=$ROOT/run/tinyrack/join-key
 	mkdir -p "$ROOT/run/tinyrack"
 	trap 'rm -f "$KEY_FILE"' EXIT
-	trap 'exit 1' HUP INT TERM
+	trap 'exit 1' HUP INT TERM PIPE
 	(
 		umask 077
 		rm -f "$KEY_FILE"

@@ -109,6 +109,7 @@ func TestInstallTailscale(t *testing.T) {
 		h.Write("/etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n")
 		h.Fake("curl", `while [ "$1" != -o ]; do shift; done; echo key >"$2"`)
 		h.Fake("gpg", "printf 'pub:-:4096\\nfpr:::::::::"+fingerprint+":\\nsub:-\\nfpr:::::::::FFFF:\\n'")
+		h.Fake("dpkg", ":")
 		h.Fake("apt-get", `case "$*" in *" install "*tailscale) cp "$ROOT/tailscale.sh" "$(dirname "$(command -v gpg)")/tailscale" ;; esac`)
 		h.Write("/tailscale.sh", "#!/bin/sh\n"+fakeTailscale)
 		h.Run(`chmod 755 "$ROOT/tailscale.sh"`, "")

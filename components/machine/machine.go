@@ -208,7 +208,7 @@ func lastLine(output string) (string, error) {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	last := strings.TrimSpace(lines[len(lines)-1])
 	if last == "" {
-		return "", errors.New("the machine reported no tailnet address: nothing can be managed over the tailnet: run pulumi up --replace on the join command")
+		return "", errors.New("the machine reported no tailnet address: nothing can be managed over the tailnet: see tailscale status on it, then run pulumi up again")
 	}
 	return last, nil
 }

@@ -15,6 +15,9 @@ install_packages() {
 	[ -n "$missing" ] || return 0
 	say "installing:$missing"
 	export DEBIAN_FRONTEND=noninteractive
+	# A reboot in the middle of an installation leaves packages that apt-get refuses
+	# to go on from.
+	dpkg --force-confold --configure -a >&2 </dev/null || true
 	apt_get update || die "apt-get update failed: packages$missing are not installed: check the machine's package sources and network"
 	# shellcheck disable=SC2086 # a list of validated package names
 	apt_get install -y --no-install-recommends -o Dpkg::Options::=--force-confold $missing ||

@@ -17,6 +17,7 @@ grep -qx "$p" "$ROOT/state/installed" && printf 'install ok installed' || exit 1
 	h.Fake("apt-get", `[ "$DEBIAN_FRONTEND" = noninteractive ] || exit 9
 case "$*" in *" install "*) ;; *) exit 0 ;; esac
 for p; do case $p in -*|install) ;; *=*) ;; *) echo "$p" >>"$ROOT/state/installed" ;; esac; done; echo chatter`)
+	h.Fake("dpkg", `case "$*" in *" --configure -a") ;; *) exit 2 ;; esac`)
 	h.Fake("sysctl", `case $1 in
 -n) cat "$ROOT/state/$2" 2>/dev/null ;;
 -q) case $3 in bad.*) exit 1 ;; esac; printf '%s\n' "${3#*=}" >"$ROOT/state/${3%%=*}" ;;

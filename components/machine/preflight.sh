@@ -60,9 +60,10 @@ check_artifacts() {
 check_git() {
 	[ -n "$GIT_URL" ] || return 0
 	mkdir -p "$ROOT/run/tinyrack"
+	rm -rf "$ROOT"/run/tinyrack/preflight.* # of a run that was killed
 	WORK=$(mktemp -d "$ROOT/run/tinyrack/preflight.XXXXXX")
 	trap 'rm -rf "$WORK"' EXIT
-	trap 'exit 1' HUP INT TERM
+	trap 'exit 1' HUP INT TERM PIPE
 	if [ -n "$GIT_SSH_HOST" ]; then
 		have ssh || return 0
 		git_over_ssh || return 0

@@ -1,6 +1,7 @@
 package tailnet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/tailscale/hujson"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 	client "tailscale.com/client/tailscale/v2"
 )
 
@@ -34,14 +37,19 @@ func (a *Args) mayOverwrite(ctx *pulumi.Context, policy string) pulumi.BoolInput
 	if a.OverwritePolicy || ctx.DryRun() || a.API.ClientSecret == "" {
 		return pulumi.Bool(a.OverwritePolicy)
 	}
-	return pulumi.Bool(false).ToBoolOutput().ApplyT(func(bool) bool {
+	// As late as the policy itself, so that little can change in between.
+	var before []any
+	for _, resource := range a.DependsOn {
+		before = append(before, resource.URN())
+	}
+	return pulumi.All(before...).ApplyT(func([]any) bool {
 		return a.API.has(ctx.Context(), policy)
 	}).(pulumi.BoolOutput)
 }
 
 // has is false also when the policy cannot be read: the provider meets the same obstacle and says what it is.
 func (a API) has(ctx context.Context, policy string) bool {
-	connected, err := a.connect()
+	connected, err := a.connect(ctx)
 	if err != nil {
 		return false
 	}
@@ -68,7 +76,7 @@ func (a API) revokeLeftover(ctx *pulumi.Context, name, description string) (pulu
 }
 
 func (a API) revoke(ctx context.Context, description string) error {
-	connected, err := a.connect()
+	connected, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,10 +86,12 @@ func (a API) revoke(ctx context.Context, description string) error {
 	}
 	for _, listed := range keys {
 		key, err := connected.Keys().Get(ctx, listed.ID) // the list has the IDs alone
-		if err != nil {
+		switch {
+		case client.IsNotFound(err): // spent or expired in the meantime
+			continue
+		case err != nil:
 			return err
-		}
-		if key.Description != description || !key.Revoked.IsZero() {
+		case key.Description != description, !key.Revoked.IsZero(), key.KeyType != "" && key.KeyType != "auth":
 			continue
 		}
 		if err := connected.Keys().Delete(ctx, key.ID); err != nil {
@@ -91,21 +101,20 @@ func (a API) revoke(ctx context.Context, description string) error {
 	return nil
 }
 
-func (a API) connect() (*client.Client, error) {
-	connected := &client.Client{
-		Tailnet: a.Tailnet,
-		HTTP:    &http.Client{Timeout: lookupTimeout},
-		Auth:    &client.OAuth{ClientID: a.ClientID, ClientSecret: a.ClientSecret},
+// connect returns a client whose every request, that for its token included, ends in time; the client's own OAuth would wait for the token
+// without an end.
+func (a API) connect(ctx context.Context) (*client.Client, error) {
+	base, err := url.Parse(cmp.Or(a.BaseURL, tailscaleAPI))
+	if err != nil {
+		return nil, err
 	}
-	if a.BaseURL != "" {
-		base, err := url.Parse(a.BaseURL)
-		if err != nil {
-			return nil, err
-		}
-		connected.BaseURL = base
-	}
-	return connected, nil
+	access := clientcredentials.Config{ClientID: a.ClientID, ClientSecret: a.ClientSecret, TokenURL: base.JoinPath("/api/v2/oauth/token").String()}
+	authorized := access.Client(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Timeout: lookupTimeout}))
+	authorized.Timeout = lookupTimeout
+	return &client.Client{Tailnet: a.Tailnet, BaseURL: base, HTTP: authorized}, nil
 }
+
+const tailscaleAPI = "https://api.tailscale.com"
 
 var notInDescription = regexp.MustCompile(`[^A-Za-z0-9-]+`)
 

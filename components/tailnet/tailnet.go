@@ -109,7 +109,10 @@ func (t *Tailnet) create(ctx *pulumi.Context, name string, args *Args) error {
 		// The key is spent after the first join. Recreating it would make every
 		// later deployment replace it for a machine that joined long ago.
 		RecreateIfInvalid: pulumi.String("never"),
-	}, pulumi.Parent(t), afterPolicy, leftover)
+	}, pulumi.Parent(t), afterPolicy, leftover,
+		// A replacement must not take its predecessor for a leftover: what the
+		// engine deletes, the state knows to be gone.
+		pulumi.DeleteBeforeReplace(true))
 	if err != nil {
 		return err
 	}

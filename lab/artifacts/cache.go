@@ -19,7 +19,7 @@ type Cache struct {
 	dir string
 }
 
-// Open returns the cache in dir, which is made if it is missing, and throws away what interrupted runs left half done.
+// Open returns the cache in dir, which is made if it is missing.
 func Open(dir string) (*Cache, error) {
 	c := &Cache{dir: dir}
 	for _, d := range []string{c.path("done"), c.path("work")} {
