@@ -138,7 +138,9 @@ func TestContractSeesWhatIsSent(t *testing.T) {
 		"version":       {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.Version = "" }, "plugin version sent is"},
 		"secret output": {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.AdditionalSecretOutputs = nil }, "tunnelSecret: the SDK keeps"},
 		"secret input": {func(sent *pulumi.MockResourceArgs) {
-			sent.Inputs["tunnelSecret"] = sent.Inputs["tunnelSecret"].SecretValue().Element
+			if secret := sent.Inputs["tunnelSecret"]; secret.IsSecret() {
+				sent.Inputs["tunnelSecret"] = secret.SecretValue().Element
+			}
 		}, "secret properties sent are []"},
 		"lost property": {func(sent *pulumi.MockResourceArgs) { delete(sent.Inputs, "configSrc") }, "properties sent are"},
 	} {
