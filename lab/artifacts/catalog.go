@@ -26,7 +26,7 @@ var (
 )
 
 var pulumi = Binary{
-	Name: "pulumi", Family: tools, Module: pulumiModule, Package: "./cmd/pulumi",
+	Name: "pulumi", Module: pulumiModule, Package: "./cmd/pulumi",
 	LDFlags: "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=" + PulumiVersion,
 	Sums: []string{
 		"github.com/pulumi/pulumi/sdk/v3 v3.259.0 h1:mJP9tXF9oxcfwidBgteXkUUchIz2L59SbGS5byZBo1w=",

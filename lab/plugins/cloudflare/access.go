@@ -1,8 +1,6 @@
 package cloudflare
 
 import (
-	"context"
-
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
@@ -69,8 +67,8 @@ func plainRules(v any) []any {
 }
 
 func (c *client) policy() schema.Resource {
-	at := func(account string, id ...string) string {
-		return path(append([]string{"accounts", account, "access", "policies"}, id...)...)
+	at := func(in schema.Values, id ...string) string {
+		return path(append([]string{"accounts", in.String("accountId"), "access", "policies"}, id...)...)
 	}
 	lists := []struct{ property, field string }{{"includes", "include"}, {"excludes", "exclude"}, {"requires", "require"}}
 	request := func(in schema.Values) object {
@@ -94,7 +92,7 @@ func (c *client) policy() schema.Resource {
 		}
 		return out
 	}
-	return schema.Resource{
+	return c.collection(at, request, properties, schema.Resource{
 		Inputs: schema.Properties{
 			"accountId":       {Type: schema.String, Required: true, Replace: true},
 			"name":            {Type: schema.String, Required: true},
@@ -105,36 +103,12 @@ func (c *client) policy() schema.Resource {
 			"sessionDuration": {Type: schema.String},
 		},
 		Outputs: outputs("sessionDuration"),
-		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
-			made, err := c.create(ctx, at(call.Inputs.String("accountId")), request(call.Inputs))
-			if err != nil {
-				return "", nil, err
-			}
-			return made.id(), properties(made), nil
-		},
-		Read: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			found, err := c.get(ctx, at(call.State.String("accountId"), call.ID))
-			if err != nil {
-				return nil, err
-			}
-			return properties(found), nil
-		},
-		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			made, err := c.put(ctx, "PUT", at(call.Inputs.String("accountId"), call.ID), request(call.Inputs))
-			if err != nil {
-				return nil, err
-			}
-			return properties(made), nil
-		},
-		Delete: func(ctx context.Context, call schema.Call) error {
-			return c.remove(ctx, at(call.State.String("accountId"), call.ID))
-		},
-	}
+	})
 }
 
 func (c *client) application() schema.Resource {
-	at := func(account string, id ...string) string {
-		return path(append([]string{"accounts", account, "access", "apps"}, id...)...)
+	at := func(in schema.Values, id ...string) string {
+		return path(append([]string{"accounts", in.String("accountId"), "access", "apps"}, id...)...)
 	}
 	wanted := []string{
 		"name", "name", "domain", "domain", "type", "type", "sessionDuration", "session_duration",
@@ -169,7 +143,7 @@ func (c *client) application() schema.Resource {
 		}
 		return out
 	}
-	return schema.Resource{
+	return c.collection(at, request, properties, schema.Resource{
 		Inputs: schema.Properties{
 			"accountId":               {Type: schema.String, Required: true, Replace: true},
 			"name":                    {Type: schema.String},
@@ -186,29 +160,5 @@ func (c *client) application() schema.Resource {
 			}))},
 		},
 		Outputs: outputs("aud", "sessionDuration", "appLauncherVisible", "httpOnlyCookieAttribute"),
-		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
-			made, err := c.create(ctx, at(call.Inputs.String("accountId")), request(call.Inputs))
-			if err != nil {
-				return "", nil, err
-			}
-			return made.id(), properties(made), nil
-		},
-		Read: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			found, err := c.get(ctx, at(call.State.String("accountId"), call.ID))
-			if err != nil {
-				return nil, err
-			}
-			return properties(found), nil
-		},
-		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			made, err := c.put(ctx, "PUT", at(call.Inputs.String("accountId"), call.ID), request(call.Inputs))
-			if err != nil {
-				return nil, err
-			}
-			return properties(made), nil
-		},
-		Delete: func(ctx context.Context, call schema.Call) error {
-			return c.remove(ctx, at(call.State.String("accountId"), call.ID))
-		},
-	}
+	})
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
 const (
@@ -161,4 +163,33 @@ func path(segments ...string) string {
 		b.WriteString(url.PathEscape(s))
 	}
 	return b.String()
+}
+
+// collection completes a resource whose objects are made by a POST to one place, and read, replaced and removed below it.
+func (c *client) collection(at func(schema.Values, ...string) string, request func(schema.Values) object,
+	properties func(object) schema.Values, r schema.Resource,
+) schema.Resource {
+	r.Create = func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
+		made, err := c.create(ctx, at(call.Inputs), request(call.Inputs))
+		if err != nil {
+			return "", nil, err
+		}
+		return made.id(), properties(made), nil
+	}
+	r.Read = func(ctx context.Context, call schema.Call) (schema.Values, error) {
+		found, err := c.get(ctx, at(call.State, call.ID))
+		if err != nil {
+			return nil, err
+		}
+		return properties(found), nil
+	}
+	r.Update = func(ctx context.Context, call schema.Call) (schema.Values, error) {
+		made, err := c.put(ctx, "PUT", at(call.Inputs, call.ID), request(call.Inputs))
+		if err != nil {
+			return nil, err
+		}
+		return properties(made), nil
+	}
+	r.Delete = func(ctx context.Context, call schema.Call) error { return c.remove(ctx, at(call.State, call.ID)) }
+	return r
 }

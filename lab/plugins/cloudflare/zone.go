@@ -9,13 +9,14 @@ import (
 )
 
 func (c *client) record() schema.Resource {
-	at := func(zone string, id ...string) string {
-		return path(append([]string{"zones", zone, "dns_records"}, id...)...)
+	at := func(in schema.Values, id ...string) string {
+		return path(append([]string{"zones", in.String("zoneId"), "dns_records"}, id...)...)
 	}
 	wanted := []string{
 		"name", "name", "type", "type", "content", "content", "ttl", "ttl", "proxied", "proxied",
 		"comment", "comment", "priority", "priority", "tags", "tags",
 	}
+	request := func(in schema.Values) object { return body(in, wanted...) }
 	properties := func(o object) schema.Values {
 		out := o.fields(append([]string{
 			"createdOn", "created_on", "modifiedOn", "modified_on", "proxiable", "proxiable",
@@ -28,7 +29,7 @@ func (c *client) record() schema.Resource {
 	}
 	all := outputs("createdOn", "proxiable", "proxied", "meta", "tags")
 	maps.Copy(all, volatile("modifiedOn", "commentModifiedOn", "tagsModifiedOn"))
-	return schema.Resource{
+	return c.collection(at, request, properties, schema.Resource{
 		Inputs: schema.Properties{
 			"zoneId":   {Type: schema.String, Required: true, Replace: true},
 			"name":     {Type: schema.String, Required: true},
@@ -47,31 +48,7 @@ func (c *client) record() schema.Resource {
 			}
 			return nil
 		},
-		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
-			made, err := c.create(ctx, at(call.Inputs.String("zoneId")), body(call.Inputs, wanted...))
-			if err != nil {
-				return "", nil, err
-			}
-			return made.id(), properties(made), nil
-		},
-		Read: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			found, err := c.get(ctx, at(call.State.String("zoneId"), call.ID))
-			if err != nil {
-				return nil, err
-			}
-			return properties(found), nil
-		},
-		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			made, err := c.put(ctx, "PUT", at(call.Inputs.String("zoneId"), call.ID), body(call.Inputs, wanted...))
-			if err != nil {
-				return nil, err
-			}
-			return properties(made), nil
-		},
-		Delete: func(ctx context.Context, call schema.Call) error {
-			return c.remove(ctx, at(call.State.String("zoneId"), call.ID))
-		},
-	}
+	})
 }
 
 func (c *client) zoneSetting() schema.Resource {
