@@ -82,7 +82,7 @@ func TestLeftoverIsRemovedOnlyWhenProvenOurs(t *testing.T) {
 			if err := api.removeLeftover(t.Context(), leftovers[test.kind], wanted[test.kind], "new"); err != nil {
 				t.Fatal(err)
 			}
-			if got := len(removed) == 1 && strings.HasSuffix(removed[0], "/old"); got != test.removed || len(removed) > 1 {
+			if got := strings.Join(removed, " "); strings.HasSuffix(got, "/old") != test.removed || len(removed) > 1 || !test.removed && got != "" {
 				t.Errorf("removed %q, want the one found: %t", removed, test.removed)
 			}
 		})
