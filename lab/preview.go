@@ -124,7 +124,7 @@ func throwAway(stack, dir string) (facts map[string]any, secrets map[string]stri
 	if stack == "production" {
 		facts["cloudflare.accountId"], facts["cloudflare.zoneId"] = token(16), token(16)
 		facts["tailnet.admins"] = []string{"admin@example.com"}
-		facts["machine.address"] = "192.0.2.10"
+		facts["machine.address"], facts["machine.bootstrapSources"] = "192.0.2.10", []string{"192.0.2.7/32"}
 		facts["k3s.snapshots.endpoint"] = "backup.example.com:9000"
 	}
 	return facts, map[string]string{

@@ -17,7 +17,7 @@ import (
 const throwaway = `{"config": {
 	"tinyrack:cloudflare": {"accountId": "0123456789abcdef0123456789abcdef", "zoneId": "fedcba9876543210fedcba9876543210"},
 	"tinyrack:tailnet": {"admins": ["you@example.com"]},
-	"tinyrack:machine": {"address": "192.0.2.10", "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"},
+	"tinyrack:machine": {"address": "192.0.2.10", "bootstrapSources": ["192.0.2.7/32"], "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"},
 	"tinyrack:k3s": {
 		"binary": {"sha256": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
 		"snapshots": {"endpoint": "storage.example.com:9000"}

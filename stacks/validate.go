@@ -24,9 +24,12 @@ var (
 	sysctlValue     = regexp.MustCompile(`^[A-Za-z0-9_./,:-]+( [A-Za-z0-9_./,:-]+)*$`)
 )
 
-// tailnetRange is where Tailscale takes its addresses from, on every tailnet:
+// tailnetRange and tailnetRange6 are where Tailscale takes its addresses from, on every tailnet:
 // https://tailscale.com/kb/1015/100.x-addresses
-var tailnetRange = netip.MustParsePrefix("100.64.0.0/10")
+var (
+	tailnetRange  = netip.MustParsePrefix("100.64.0.0/10")
+	tailnetRange6 = netip.MustParsePrefix("fd7a:115c:a1e0::/48")
+)
 
 // validate reports every setting that is there and cannot work. Missing ones are
 // require's business.
@@ -85,6 +88,11 @@ func validateMachine(r *Report, m Machine) {
 	if m.Address != "" && !isHost(m.Address) {
 		r.invalid("machine.address", m.Address, "is neither an address nor a hostname", "SSH could not connect", "write the address alone; the port goes into tinyrack:machine.port")
 	}
+	if addr, err := netip.ParseAddr(m.Address); err == nil && !inTailnet(addr) && len(m.BootstrapSources) == 0 {
+		r.refuse(project+":machine.bootstrapSources", "empty, and "+m.Address+" is not an address in the tailnet",
+			"the firewall would shut out the very login that loads it, with the clouds changed already",
+			"name the address you come from, like 192.0.2.7/32; once the machine is in the tailnet, set machine.address to its name there")
+	}
 	if m.Port < 1 || m.Port > 65535 {
 		r.refuse("tinyrack:machine.port", fmt.Sprintf("%d is not a port", m.Port), "SSH could not connect", "write a number from 1 to 65535")
 	}
@@ -128,7 +136,11 @@ func validateBaseURL(r *Report, path, text string) {
 
 func isPrivate(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && (addr.IsPrivate() || addr.IsLoopback() || tailnetRange.Contains(addr))
+	return host == "localhost" || err == nil && (addr.IsPrivate() || addr.IsLoopback() || inTailnet(addr))
+}
+
+func inTailnet(addr netip.Addr) bool {
+	return tailnetRange.Contains(addr) || tailnetRange6.Contains(addr)
 }
 
 func isHost(text string) bool {
