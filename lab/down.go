@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/tinyrack-net/infrastructure/lab/machine"
 )
@@ -45,7 +46,7 @@ func (s *state) down(ctx context.Context) error {
 		runner := s.runner()
 		m := &machine.Machine{Dir: s.path("machine"), Runner: runner}
 		errs := []error{m.Remove(ctx)}
-		for _, name := range []string{"gitea", "s3", "clouds"} {
+		for _, name := range slices.Backward(programs) {
 			errs = append(errs, runner.Stop(ctx, name))
 		}
 		return errors.Join(append(errs, machine.RemoveNetwork(ctx))...)

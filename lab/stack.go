@@ -50,9 +50,8 @@ func (k *stack) install(set *artifacts.Set) error { return k.lay(set.Pulumi, set
 func (k *stack) lay(pulumi, doubles string) error {
 	k.pulumi = k.path("bin", "pulumi")
 	links := map[string]string{k.pulumi: pulumi, k.path("bin", "pulumi-language-go"): doubles}
-	for name, version := range plugins {
-		at := filepath.Join("resource-"+name+"-"+version, "pulumi-resource-"+name)
-		links[k.path("home", "plugins", at)] = cmp.Or(official(at), doubles)
+	for name := range plugins {
+		links[k.path("home", "plugins", pluginPath(name))] = cmp.Or(official(name), doubles)
 	}
 	if err := os.MkdirAll(k.path("backend"), 0o700); err != nil {
 		return err
@@ -72,13 +71,18 @@ func (k *stack) lay(pulumi, doubles string) error {
 // officialPlugins names a folder in which official plugins lie the way `pulumi plugin install` lays them: ~/.pulumi/plugins, for one.
 const officialPlugins = "TINYRACK_LAB_PLUGINS"
 
+// pluginPath is where a plugin lies below a folder of plugins.
+func pluginPath(name string) string {
+	return filepath.Join("resource-"+name+"-"+plugins[name], "pulumi-resource-"+name)
+}
+
 // official returns the path of an official plugin, or nothing when the lab is to use its double.
-func official(at string) string {
+func official(name string) string {
 	dir := os.Getenv(officialPlugins)
 	if dir == "" {
 		return ""
 	}
-	path := filepath.Join(dir, at)
+	path := filepath.Join(dir, pluginPath(name))
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}
@@ -90,7 +94,7 @@ func pluginKinds() string {
 	kinds := map[string][]string{}
 	for _, name := range slices.Sorted(maps.Keys(plugins)) {
 		kind := "double"
-		if official(filepath.Join("resource-"+name+"-"+plugins[name], "pulumi-resource-"+name)) != "" {
+		if official(name) != "" {
 			kind = "official"
 		}
 		kinds[kind] = append(kinds[kind], name)

@@ -60,7 +60,7 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 		return nil, err
 	}
 	take := func() error {
-		other := readOwner(filepath.Join(hostDir, "owner")).not(s.checkout)
+		other := s.otherOwner()
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		busy := errors.Is(err, syscall.EWOULDBLOCK)
 		switch {
@@ -74,10 +74,7 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 				return err
 			}
 			// It may have been the first one of another checkout.
-			if other := readOwner(filepath.Join(hostDir, "owner")).not(s.checkout); other != nil && other.running() {
-				return other.refusal()
-			}
-			return nil
+			return s.refuseOther()
 		}
 		return err
 	}
@@ -92,6 +89,19 @@ func (s *state) lock(say func(format string, args ...any)) (unlock func(), err e
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// otherOwner returns the checkout that took this host, when it is not this one.
+func (s *state) otherOwner() *owner {
+	return readOwner(filepath.Join(hostDir, "owner")).not(s.checkout)
+}
+
+// refuseOther refuses when the lab of another checkout runs.
+func (s *state) refuseOther() error {
+	if other := s.otherOwner(); other != nil && other.running() {
+		return other.refusal()
+	}
+	return nil
 }
 
 // owner is the checkout that started the lab on this host, and where that lab keeps its state.

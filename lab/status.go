@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -18,8 +17,8 @@ func (s *state) status(ctx context.Context) error {
 	if _, err := os.Stat(s.dir); err != nil {
 		return errors.New("no lab is running here: start one with `make up`")
 	}
-	if other := readOwner(filepath.Join(hostDir, "owner")).not(s.checkout); other != nil && other.running() {
-		return other.refusal()
+	if err := s.refuseOther(); err != nil {
+		return err
 	}
 	runner := s.runner()
 	var errs []error

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/tinyrack-net/infrastructure/components/sealedsecrets"
+	"github.com/tinyrack-net/infrastructure/components/tailnet"
 )
 
 var (
@@ -22,13 +23,6 @@ var (
 	packagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 	sysctlPattern   = regexp.MustCompile(`^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$`)
 	sysctlValue     = regexp.MustCompile(`^[A-Za-z0-9_./,:-]+( [A-Za-z0-9_./,:-]+)*$`)
-)
-
-// tailnetRange and tailnetRange6 are where Tailscale takes its addresses from, on every tailnet:
-// https://tailscale.com/kb/1015/100.x-addresses
-var (
-	tailnetRange  = netip.MustParsePrefix("100.64.0.0/10")
-	tailnetRange6 = netip.MustParsePrefix("fd7a:115c:a1e0::/48")
 )
 
 // validate reports every setting that is there and cannot work. Missing ones are
@@ -140,7 +134,7 @@ func isPrivate(host string) bool {
 }
 
 func inTailnet(addr netip.Addr) bool {
-	return tailnetRange.Contains(addr) || tailnetRange6.Contains(addr)
+	return tailnet.IPv4Range.Contains(addr) || tailnet.IPv6Range.Contains(addr)
 }
 
 func isHost(text string) bool {

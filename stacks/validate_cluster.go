@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/tinyrack-net/infrastructure/components/tailnet"
 )
 
 var (
@@ -125,7 +127,7 @@ func validateNetworks(r *Report, c Config) {
 		path, text string
 		prefix     netip.Prefix
 	}
-	networks := []network{{path: "the tailnet's range", text: tailnetRange.String(), prefix: tailnetRange}}
+	networks := []network{{path: "the tailnet's range", text: tailnet.IPv4Range.String(), prefix: tailnet.IPv4Range}}
 	add := func(path, text string) {
 		if text == "" {
 			return

@@ -146,10 +146,7 @@ const sessionDuration = "24h"
 func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pulumi.Resource, error) {
 	var logins []pulumi.Resource
 	var policy *cloudflare.AccessPolicy
-	leftover, err := args.API.hooks(ctx, name, "login")
-	if err != nil {
-		return nil, err
-	}
+	var leftover pulumi.ResourceOption
 	for _, route := range args.Ingress {
 		if route.Access != Team {
 			continue
@@ -157,6 +154,9 @@ func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pul
 		if policy == nil {
 			var err error
 			if policy, err = e.createPolicy(ctx, name, args); err != nil {
+				return nil, err
+			}
+			if leftover, err = args.API.hooks(ctx, name, "login"); err != nil {
 				return nil, err
 			}
 		}

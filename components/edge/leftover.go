@@ -3,9 +3,7 @@ package edge
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -56,14 +54,8 @@ var leftovers = map[string]leftover{
 			if err := api.call(ctx, http.MethodGet, path, nil, &token); err != nil {
 				return false, err
 			}
-			raw, err := base64.StdEncoding.DecodeString(token)
-			var parts struct {
-				Secret string `json:"s"`
-			}
-			if err = errors.Join(err, json.Unmarshal(raw, &parts)); err != nil {
-				return false, errors.New("its connector token cannot be read") // the cause would quote the token
-			}
-			return parts.Secret != "" && parts.Secret == text(inputs, "tunnelSecret"), nil
+			login, err := parseToken(token)
+			return login.Secret != "" && login.Secret == text(inputs, "tunnelSecret"), err
 		},
 	},
 	// A record is ours when it is the very record: it leads to our tunnel, whose ID nobody else's record has.
@@ -161,14 +153,14 @@ func (a API) call(ctx context.Context, method, path string, query url.Values, re
 		return err
 	}
 	defer response.Body.Close()
-	var envelope struct {
-		Result json.RawMessage `json:"result"`
-	}
 	if response.StatusCode/100 != 2 {
 		return fmt.Errorf("%s %s: %s", method, path, response.Status)
 	}
 	if result == nil {
 		return nil
+	}
+	var envelope struct {
+		Result json.RawMessage `json:"result"`
 	}
 	if err := json.NewDecoder(response.Body).Decode(&envelope); err != nil || json.Unmarshal(envelope.Result, result) != nil {
 		return fmt.Errorf("%s %s: the answer is not as documented", method, path)

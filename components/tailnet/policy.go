@@ -35,11 +35,12 @@ const (
 	admins  = "group:admins"
 )
 
-// tailnetAddresses are what Tailscale gives its devices addresses from.
-var tailnetAddresses = []netip.Prefix{
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("fd7a:115c:a1e0::/48"),
-}
+// IPv4Range and IPv6Range are where Tailscale takes its addresses from, on every
+// tailnet: https://tailscale.com/kb/1015/100.x-addresses
+var (
+	IPv4Range = netip.MustParsePrefix("100.64.0.0/10")
+	IPv6Range = netip.MustParsePrefix("fd7a:115c:a1e0::/48")
+)
 
 var machineTag = regexp.MustCompile(`^tag:[a-zA-Z][a-zA-Z0-9-]*$`)
 
@@ -76,7 +77,7 @@ func (p Policy) Validate() error {
 			refuse("routes[%d]: %v is not a subnet: Tailscale would refuse the policy: write its first address and length, such as 10.0.0.0/24", i, route)
 		case route.Bits() == 0:
 			refuse("routes[%d]: %v is the whole internet: it would be approved as a subnet: ask for the exit node instead", i, route)
-		case slices.ContainsFunc(tailnetAddresses, route.Overlaps):
+		case route.Overlaps(IPv4Range) || route.Overlaps(IPv6Range):
 			refuse("routes[%d]: %v holds addresses of the tailnet itself: the admins would reach every port of its machines: name a subnet behind a machine", i, route)
 		}
 		if slices.Contains(p.Routes[:i], route) {
