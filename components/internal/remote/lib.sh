@@ -27,8 +27,9 @@ die() {
 
 # One script at a time: a run that was killed may have left its script at work.
 alone() {
-	mkdir -p "$ROOT/run"
-	exec 9>>"$ROOT/run/tinyrack.lock"
+	# Closed to other users: with the file open anybody could hold the lock, and up would wait for them.
+	(umask 077 && mkdir -p "$ROOT/run/tinyrack")
+	exec 9>>"$ROOT/run/tinyrack/lock"
 	flock -n 9 || {
 		say "waiting for the script of an earlier run to end"
 		flock -w 900 9 || die "another script has been at work on this machine for 15 minutes: see ps -ef there, end it and run the same command again"
@@ -105,6 +106,71 @@ wait_for() {
 		fi
 		sleep 1
 	done
+}
+
+# Who owns the machine, and whether it is held: two lines, the owner and "held" or "released".
+OWNER_FILE=/etc/tinyrack/owner
+
+# owner prints the owner, or nothing.
+owner() {
+	if [ -f "$ROOT$OWNER_FILE" ]; then head -n 1 "$ROOT$OWNER_FILE"; fi
+}
+
+# foreign: whether the machine belongs to another stack. It says what that would cause.
+foreign() {
+	owner=$(owner)
+	# shellcheck disable=SC2153 # the header's
+	if [ -z "$owner" ] || [ "$owner" = "$OWNER" ]; then
+		return 1
+	fi
+	say "error: this machine belongs to $owner, not to $OWNER: two stacks would undo each other's work on it: name another machine, destroy that stack first, or, if it is gone for good, remove $OWNER_FILE on the machine"
+}
+
+# claim takes the machine for this stack and holds it.
+claim() {
+	! foreign || exit 1
+	write_file "$OWNER_FILE" 644 "$OWNER${NEWLINE}held" ||
+		die "$OWNER_FILE cannot be written: nothing was changed: see whether the machine's disk is full or read-only"
+}
+
+# released_or_nothing ends a delete script that must not act. The delete of a replaced or renamed resource comes after the
+# new one's creation and would undo what that just did (pulumi/pulumi#2877): until the stack has released the machine
+# every delete is such a one.
+released_or_nothing() {
+	if [ "$(owner)" = "$OWNER" ] && [ "$(tail -n 1 "$ROOT$OWNER_FILE")" = released ]; then
+		return 0
+	fi
+	owner=$(owner)
+	if [ "$owner" = "$OWNER" ]; then
+		say "this machine is still held by $OWNER: nothing was undone"
+	else
+		say "this machine belongs to ${owner:-nobody}, not to $OWNER: nothing was undone"
+	fi
+	exit 0
+}
+
+# apt_get ARGUMENTS: waits for another apt (unattended upgrades on a fresh machine), whose lock on the lists apt's own
+# DPkg::Lock::Timeout does not cover. Hundreds of lines of output are worth reading only when it fails.
+apt_get() {
+	apt_log=$(mktemp)
+	apt_end=$(($(date +%s) + 600))
+	apt_said=no
+	until DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" >"$apt_log" 2>&1 </dev/null; do
+		if ! grep -q 'Could not get lock\|Unable to lock' "$apt_log" || [ "$(date +%s)" -ge "$apt_end" ]; then
+			tail -n 20 "$apt_log" >&2
+			rm -f "$apt_log"
+			return 1
+		fi
+		[ "$apt_said" = yes ] || say "waiting for another apt to end"
+		apt_said=yes
+		sleep 2
+	done
+	rm -f "$apt_log"
+}
+
+# dpkg_complete finishes what a reboot in the middle of an installation left; apt-get refuses to go on from there.
+dpkg_complete() {
+	DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure -a >&2 </dev/null || true
 }
 
 alone

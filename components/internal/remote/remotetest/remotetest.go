@@ -1,6 +1,6 @@
-// Package scripttest runs a component's real script text below a temporary root
-// directory, with fake commands in front of the system's.
-package scripttest
+// Package remotetest runs a component's real script text below a temporary root directory, with fake commands in front of
+// the system's.
+package remotetest
 
 import (
 	"bytes"
@@ -61,10 +61,13 @@ func New(t *testing.T) *Host {
 		}
 	}
 	// The lock of the scripts is there before the first of them, as /run is.
-	h.Write("/run/tinyrack.lock", "")
+	h.Write("/run/tinyrack/lock", "")
 	h.Fake("sleep", "") // scripts poll; tests do not wait
 	return h
 }
+
+// Bin is the directory of the host's commands.
+func (h *Host) Bin() string { return h.bin }
 
 // Fake puts a command on the host. Its call is logged, then body runs as POSIX
 // sh with $ROOT set.
@@ -205,7 +208,7 @@ func ShellCheck(t *testing.T, text string) {
 	t.Helper()
 	path, err := exec.LookPath("shellcheck")
 	if err != nil {
-		t.Skip("shellcheck is not installed")
+		t.Fatal("shellcheck is not installed: apt-get install shellcheck")
 	}
 	cmd := exec.Command(path, "--shell=sh", "--exclude=SC2317,SC2034", "-")
 	cmd.Stdin = strings.NewReader(text)

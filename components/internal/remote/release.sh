@@ -1,0 +1,14 @@
+#!/bin/sh
+# The first thing that is deleted on a machine: from here on the delete scripts of its owner may act.
+
+main() {
+	owner=$(owner)
+	[ "$owner" = "$OWNER" ] || {
+		say "this machine belongs to ${owner:-nobody}, not to $OWNER: nothing on it will be undone"
+		return 0
+	}
+	write_file "$OWNER_FILE" 644 "$OWNER${NEWLINE}released"
+	say "released: what $OWNER set up here may be undone now"
+}
+
+[ -n "${RELEASE_SOURCE_ONLY:-}" ] || main
