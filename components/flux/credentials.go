@@ -1,8 +1,13 @@
 package flux
 
 import (
+	"bytes"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -26,29 +31,91 @@ type Credentials struct {
 	CA string
 }
 
-// validate returns every problem with using c for url.
-func (c Credentials) validate(url string) error {
+var gitPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]+$`)
+
+// validate returns every problem with using c for the repository at text.
+func (c Credentials) validate(text string) error {
 	var problems []error
 	refuse := func(format string, a ...any) { problems = append(problems, fmt.Errorf(format, a...)) }
-	switch {
-	case strings.HasPrefix(url, "https://"):
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || !gitPath.MatchString(u.Path) || u.RawQuery != "" || u.Fragment != "" {
+		// Not shown: a URL nobody can read may hold a token.
+		return errors.New("url: not the URL of a repository: Flux would have nothing to fetch: write it like " +
+			"https://git.example.com/owner/repository.git or ssh://git@git.example.com/owner/repository.git")
+	}
+	_, password := u.User.Password()
+	if password || u.User != nil && u.Scheme != "ssh" {
+		return errors.New("url: credentials in the URL: they would be stored and printed in clear: " +
+			"take them out and use the setting username and the secret gitToken")
+	}
+	switch u.Scheme {
+	case "https":
 		if c.Token == nil || c.SSHKey != nil {
-			refuse("git: %s needs a token and no SSH key: Flux could not log in: set Token alone", url)
+			refuse("token: an https:// URL needs a token and no SSH key: Flux could not log in: set the token alone")
 		}
 		if c.Username == "" {
-			refuse("git: username missing: hosts refuse a token without one: set Username, for example to \"git\"")
+			refuse("username: missing: hosts refuse a token without one: write git, or the token's owner")
 		}
-	case strings.HasPrefix(url, "ssh://"):
+	case "ssh":
 		if c.SSHKey == nil || c.Token != nil {
-			refuse("git: %s needs an SSH key and no token: Flux could not log in: set SSHKey alone", url)
+			refuse("sshKey: an ssh:// URL needs an SSH key and no token: Flux could not log in: set the key alone")
 		}
-		if strings.TrimSpace(c.KnownHosts) == "" {
-			refuse("git: known hosts missing: Flux refuses a host it does not know: set KnownHosts to the host's known_hosts line")
+		if err := checkKnownHosts(c.KnownHosts, u); err != nil {
+			problems = append(problems, err)
 		}
 	default:
-		refuse("git: URL %q is neither https:// nor ssh://: credentials and manifests would travel unprotected, or not at all: correct the URL", url)
+		refuse("url: %q is neither https:// nor ssh://: the token and all manifests could be read and changed on the way: "+
+			"use https:// with a token or ssh:// with a key", text)
+	}
+	if c.CA != "" && !isCertificates(c.CA) {
+		refuse("ca: not PEM certificates: Flux would trust no answer of the git host: " +
+			"paste the whole file, from BEGIN CERTIFICATE to END CERTIFICATE")
 	}
 	return errors.Join(problems...)
+}
+
+// checkKnownHosts refuses known_hosts text that cannot vouch for u's host.
+func checkKnownHosts(text string, u *url.URL) error {
+	name, scan := u.Hostname(), "ssh-keyscan "+u.Hostname()
+	if port := u.Port(); port != "" && port != "22" {
+		name, scan = "["+name+"]:"+port, "ssh-keyscan -p "+port+" "+u.Hostname()
+	}
+	refusal := func(problem string) error {
+		return fmt.Errorf("knownHosts: %s: Flux refuses an SSH host it does not know: add the output of %s after comparing "+
+			"it with the host's published keys", problem, scan)
+	}
+	known := false
+	for rest := []byte(text); ; {
+		_, hosts, _, _, left, err := ssh.ParseKnownHosts(rest)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return refusal("not known_hosts lines")
+		}
+		for _, host := range hosts {
+			known = known || host == name || strings.HasPrefix(host, "|1|") // hashed: cannot be told
+		}
+		rest = left
+	}
+	if !known {
+		return refusal("no key of " + name)
+	}
+	return nil
+}
+
+func isCertificates(text string) bool {
+	rest := []byte(text)
+	for found := false; ; found = true {
+		block, left := pem.Decode(rest)
+		if block == nil {
+			return found && len(bytes.TrimSpace(left)) == 0
+		}
+		if block.Type != "CERTIFICATE" {
+			return false
+		}
+		rest = left
+	}
 }
 
 // secretData returns the entries source-controller reads from a pull secret:

@@ -7,26 +7,24 @@ package flux
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apiextensions"
 	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
 // Args describes what Flux runs and from where.
 type Args struct {
-	// Connection reaches a server of the cluster, for the final wait.
-	Connection remote.ConnectionArgs
-	// User is the login of Connection.
-	User string
+	// Host is a server of the cluster, for the final wait.
+	Host *remote.Host
 	// Version is the Flux release, for example "2.9.2".
 	Version string
 	// Sync is what Flux keeps the cluster equal to.
@@ -82,7 +80,8 @@ var (
 	branchPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 	intervalPattern = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
 	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	revisionPattern = regexp.MustCompile(`^[A-Za-z0-9._/@:-]*$`)
+	// A commit, as people write it, or as Flux does: refs/heads/main@sha1:<commit>.
+	revisionPattern = regexp.MustCompile(`^([A-Za-z0-9._/-]+@sha(1|256):)?[0-9a-f]{7,64}$`)
 )
 
 // Validate returns every problem with a.
@@ -92,27 +91,25 @@ func (a *Args) Validate() error {
 	}
 	var problems []error
 	refuse := func(format string, v ...any) { problems = append(problems, fmt.Errorf(format, v...)) }
-	if err := script.ValidateConnection(a.Connection); err != nil {
-		problems = append(problems, err)
-	}
 	if !versionPattern.MatchString(a.Version) {
-		refuse("version %q: not an exact Flux 2 release: an upgrade could happen unseen: write it like 2.9.2", a.Version)
+		refuse("version: %q is not an exact Flux 2 release: an upgrade could happen unseen: write it like 2.9.2", a.Version)
 	}
-	if !branchPattern.MatchString(a.Sync.Branch) {
-		refuse("branch %q: not a branch name: Flux would find nothing to fetch: write it like main", a.Sync.Branch)
+	if !branchPattern.MatchString(a.Sync.Branch) || strings.HasPrefix(a.Sync.Branch, "refs/") {
+		refuse("branch: %q is not a branch name: Flux would find nothing to fetch: write it like main", a.Sync.Branch)
 	}
 	if !pathPattern.MatchString(a.Sync.Path) || strings.Contains(a.Sync.Path, "..") {
-		refuse("path %q: not a path within the repository: Flux would apply nothing: write it like ./clusters/production", a.Sync.Path)
+		refuse("path: %q is not a path within the repository: Flux would apply nothing: "+
+			"write it like ./clusters/production", a.Sync.Path)
 	}
 	if a.Sync.Interval != "" && !intervalPattern.MatchString(a.Sync.Interval) {
-		refuse("interval %q: not a duration: the FluxInstance would be refused: write it like 1m", a.Sync.Interval)
+		refuse("interval: %q is not a duration: the FluxInstance would be refused: write it like 1m", a.Sync.Interval)
 	}
-	if !revisionPattern.MatchString(a.Revision) {
-		refuse("revision %q: not a commit: the wait would never end: write a commit hash", a.Revision)
+	if a.Revision != "" && !revisionPattern.MatchString(a.Revision) {
+		refuse("revision: %q is not a commit: the wait for it would never end: write a commit hash, or leave it out", a.Revision)
 	}
-	for name := range a.Variables {
+	for _, name := range slices.Sorted(maps.Keys(a.Variables)) {
 		if !variablePattern.MatchString(name) {
-			refuse("variable %q: not a variable name: Flux would not substitute it: use letters, digits and underscores", name)
+			refuse("variables: %q is not a variable name: Flux would not substitute it: use letters, digits and underscores", name)
 		}
 	}
 	if err := a.Git.validate(a.Sync.URL); err != nil {
@@ -174,11 +171,10 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		return nil, fmt.Errorf("flux %q: FluxInstance: %w", name, err)
 	}
 
-	ready, err := script.NewCommand(ctx, name+"-ready", &script.CommandArgs{
-		Connection: args.Connection,
-		User:       args.User,
-		Create:     waitScript(args.Revision),
-		Stdin:      fingerprint(spec, args.Variables, args.Git.secretData()),
+	ready, err := args.Host.Run(ctx, name+"-ready", &remote.Command{
+		Create:   waitScript(args.Revision),
+		Secret:   fingerprint(spec, args.Variables, args.Git.secretData()),
+		ReadOnly: true,
 	}, pulumi.Parent(f), pulumi.DependsOn([]pulumi.Resource{instance}))
 	if err != nil {
 		return nil, fmt.Errorf("flux %q: wait for Flux: %w", name, err)

@@ -9,28 +9,30 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/yaml"
 
 	"github.com/tinyrack-net/infrastructure/components/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
-const token = "canary-token"
+const (
+	token       = "canary-token"
+	certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	knownHosts  = "git.example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"
+)
 
 func validArgs() *Args {
 	return &Args{
-		Connection: remote.ConnectionArgs{
-			Host:       pulumi.String("192.0.2.1"),
-			HostKey:    pulumi.String("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7y1cZ8bGJXn0Yf3tqFh9mPpqzK5o1c2s3u4v5w6x7y"),
-			PrivateKey: pulumi.String("key"),
+		Host: &remote.Host{
+			Name: "box", Domain: "example.ts.net", Owner: "us", Address: "192.0.2.1", Port: 22, User: "root",
+			HostKey: "ssh-ed25519 AAAA", PrivateKey: pulumi.String("key"),
 		},
-		User:      "root",
 		Version:   "2.9.2",
 		Sync:      Sync{URL: "https://git.example.com/o/r.git", Branch: "main", Path: "./clusters/lab"},
-		Git:       Credentials{Username: "git", Token: pulumi.String(token), CA: "CA"},
+		Git:       Credentials{Username: "git", Token: pulumi.String(token), CA: certificate},
 		Variables: map[string]pulumi.StringInput{"zone": pulumi.String("example.com")},
 	}
 }
@@ -139,13 +141,13 @@ func TestCredentials(t *testing.T) {
 	private, public := newSSHKey(t)
 	overSSH := validArgs()
 	overSSH.Sync.URL = "ssh://git@git.example.com/o/r.git"
-	overSSH.Git = Credentials{SSHKey: pulumi.String(private), KnownHosts: "git.example.com ssh-ed25519 AAAA"}
+	overSSH.Git = Credentials{SSHKey: pulumi.String(private), KnownHosts: knownHosts}
 	for name, tt := range map[string]struct {
 		args *Args
 		want map[string]any
 	}{
-		"token": {validArgs(), map[string]any{"username": "git", "password": token, "ca.crt": "CA"}},
-		"key":   {overSSH, map[string]any{"identity": private, "identity.pub": public, "known_hosts": "git.example.com ssh-ed25519 AAAA"}},
+		"token": {validArgs(), map[string]any{"username": "git", "password": token, "ca.crt": certificate}},
+		"key":   {overSSH, map[string]any{"identity": private, "identity.pub": public, "known_hosts": knownHosts}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			recording, _ := deploy(t, tt.args)
@@ -200,20 +202,33 @@ func TestValidate(t *testing.T) {
 		spoil func(*Args)
 		want  string
 	}{
-		"host key":     {func(a *Args) { a.Connection.HostKey = nil }, "connection.hostKey: missing"},
-		"version":      {func(a *Args) { a.Version = "2.x" }, "not an exact Flux 2 release"},
-		"branch":       {func(a *Args) { a.Sync.Branch = "" }, "branch"},
-		"path":         {func(a *Args) { a.Sync.Path = "./a/../b" }, "not a path within the repository"},
+		"version":      {func(a *Args) { a.Version = "2.x" }, `version: "2.x" is not an exact Flux 2 release`},
+		"branch":       {func(a *Args) { a.Sync.Branch = "" }, `branch: ""`},
+		"branch's ref": {func(a *Args) { a.Sync.Branch = "refs/heads/main" }, `branch: "refs/heads/main"`},
+		"path":         {func(a *Args) { a.Sync.Path = "./a/../b" }, `path: "./a/../b" is not a path within the repository`},
 		"interval":     {func(a *Args) { a.Sync.Interval = "1 minute" }, "interval"},
-		"revision":     {func(a *Args) { a.Revision = "a b" }, "revision"},
-		"variable":     {func(a *Args) { a.Variables["a-b"] = pulumi.String("") }, `variable "a-b"`},
-		"plain HTTP":   {func(a *Args) { a.Sync.URL = "http://git.example.com/o/r" }, "unprotected"},
-		"no token":     {func(a *Args) { a.Git.Token = nil }, "needs a token"},
-		"no user name": {func(a *Args) { a.Git.Username = "" }, "username missing"},
-		"no SSH key":   {func(a *Args) { a.Sync.URL = "ssh://git@git.example.com/o/r"; a.Git.KnownHosts = "x" }, "needs an SSH key and no token"},
+		"revision":     {func(a *Args) { a.Revision = "a b" }, `revision: "a b" is not a commit`},
+		"variable":     {func(a *Args) { a.Variables["a-b"] = pulumi.String("") }, `variables: "a-b"`},
+		"plain HTTP":   {func(a *Args) { a.Sync.URL = "http://git.example.com/o/r" }, "could be read"},
+		"no URL":       {func(a *Args) { a.Sync.URL = "" }, "url: not the URL of a repository"},
+		"a query":      {func(a *Args) { a.Sync.URL = "https://git.example.com/o/r?private_token=" + token }, "url: not the URL"},
+		"credentials":  {func(a *Args) { a.Sync.URL = "https://me:" + token + "@git.example.com/o/r" }, "url: credentials in the URL"},
+		"no token":     {func(a *Args) { a.Git.Token = nil }, "token: an https:// URL needs a token"},
+		"both":         {func(a *Args) { a.Git.SSHKey = pulumi.String("k") }, "token: an https:// URL needs a token and no SSH key"},
+		"no user name": {func(a *Args) { a.Git.Username = "" }, "username: missing"},
+		"CA":           {func(a *Args) { a.Git.CA = "CA" }, "ca: not PEM certificates"},
+		"CA and more":  {func(a *Args) { a.Git.CA = certificate + "x" }, "ca: not PEM certificates"},
+		"no SSH key": {func(a *Args) { a.Sync.URL = "ssh://git@git.example.com/o/r"; a.Git.KnownHosts = knownHosts },
+			"sshKey: an ssh:// URL needs an SSH key and no token"},
 		"no known hosts": {func(a *Args) {
 			a.Sync.URL, a.Git = "ssh://git@git.example.com/o/r", Credentials{SSHKey: pulumi.String("k")}
-		}, "known hosts missing"},
+		}, "knownHosts: no key of git.example.com"},
+		"another port": {func(a *Args) {
+			a.Sync.URL, a.Git = "ssh://git@git.example.com:2222/o/r", Credentials{SSHKey: pulumi.String("k"), KnownHosts: knownHosts}
+		}, "knownHosts: no key of [git.example.com]:2222: Flux refuses an SSH host it does not know: add the output of ssh-keyscan -p 2222"},
+		"not known hosts": {func(a *Args) {
+			a.Sync.URL, a.Git = "ssh://git@git.example.com/o/r", Credentials{SSHKey: pulumi.String("k"), KnownHosts: "nonsense here now"}
+		}, "knownHosts: not known_hosts lines"},
 	} {
 		args := validArgs()
 		tt.spoil(args)
@@ -222,7 +237,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	all := &Args{Git: Credentials{Token: pulumi.String(token)}}
-	if err := all.Validate(); strings.Count(err.Error(), "\n") < 5 {
+	if err := all.Validate(); strings.Count(err.Error(), "\n") < 3 {
 		t.Errorf("not all problems at once: %v", err)
 	}
 	if err := (*Args)(nil).Validate(); err == nil {

@@ -9,16 +9,16 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
 //go:embed wait.sh
 var waitText string
 
 // waitScript returns the script that ends when Flux is Ready on revision.
-func waitScript(revision string) script.Text {
-	return script.Text{
-		Vars: []script.Var{
+func waitScript(revision string) remote.Text {
+	return remote.Text{
+		Vars: []remote.Var{
 			{Name: "NAMESPACE", Value: namespaceName},
 			{Name: "INSTANCE", Value: instanceName},
 			{Name: "SYNC", Value: syncName},

@@ -25,45 +25,49 @@ STATE='asking Flux'
 FETCHED=
 MATCHED=no
 ASKED=no
+COMPLAINT=
 
 kube() {
 	kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace "$NAMESPACE" --request-timeout=15s "$@" </dev/null
 }
 
-# field RESOURCE NAME JSONPATH: the first line of it, or nothing.
+# field RESOURCE NAME JSONPATH: the first line of it in LINE, or nothing. What kubectl complains about goes to COMPLAINT:
+# an Unauthorized must not read as "not there yet".
 field() {
-	kube get "$1" "$2" -o "jsonpath=$3" 2>/dev/null | head -n 1
+	LINE=$(kube get "$1" "$2" -o "jsonpath=$3" 2>"$ERRORS" | head -n 1) || LINE=
+	COMPLAINT=$(grep -v 'NotFound\|not found\|^$' "$ERRORS" | head -n 1) || COMPLAINT=
 }
 
 # The instance must have acted on its own newest text: until then the source may
 # still be the old one.
 instance_ready() {
-	line=$(field "$INSTANCE_KIND" "$INSTANCE" "{.metadata.generation}|$READY_GENERATION|$READY|$MESSAGE") || line=
+	field "$INSTANCE_KIND" "$INSTANCE" "{.metadata.generation}|$READY_GENERATION|$READY|$MESSAGE"
 	IFS='|' read -r generation observed ready message <<-END
-		$line
+		$LINE
 	END
-	STATE="FluxInstance $INSTANCE: ${message:-not there yet}"
+	STATE="FluxInstance $INSTANCE: ${message:-${COMPLAINT:-not there yet}}"
 	[ "$ready" = True ] && [ "$observed" = "$generation" ]
 }
 
-# matches REVISION: whether it is the wanted one. Flux writes main@sha1:<commit>;
-# people write the commit, possibly short.
+# matches REVISION: whether it is the wanted one. Flux writes refs/heads/main@sha1:<commit>; people write the commit,
+# possibly short, with or without what stands before it.
 matches() {
-	case $1 in
-	"$REVISION" | *":$REVISION"*) return 0 ;;
+	case ${1##*:} in
+	"${REVISION##*:}"*) return 0 ;;
 	esac
-	[ -z "$REVISION" ]
+	return 1
 }
 
 # source_fetched sets FETCHED to what the source holds after our request.
 source_fetched() {
-	line=$(field "$SOURCE_KIND" "$SYNC" "{.metadata.generation}|{.status.observedGeneration}|$REQUESTED|$HANDLED|$READY|{.status.artifact.revision}|$MESSAGE") || line=
+	fields="{.metadata.generation}|{.status.observedGeneration}|$REQUESTED|$HANDLED|$READY"
+	field "$SOURCE_KIND" "$SYNC" "$fields|{.status.artifact.revision}|$MESSAGE"
 	IFS='|' read -r generation observed requested handled ready revision message <<-END
-		$line
+		$LINE
 	END
 	if [ "$requested" != "$TOKEN" ]; then
-		STATE="GitRepository $SYNC: ${message:-not there yet}"
-		[ -z "$line" ] || ask "$SOURCE_KIND" "$SYNC"
+		STATE="GitRepository $SYNC: ${message:-${COMPLAINT:-not there yet}}"
+		[ -z "$LINE" ] || ask "$SOURCE_KIND" "$SYNC"
 		return 1
 	fi
 	if [ "$handled" != "$TOKEN" ] || [ "$observed" != "$generation" ] || [ "$ready" != True ]; then
@@ -87,8 +91,8 @@ source_fetched() {
 applied() {
 	PENDING=
 	root=absent
-	if ! list=$(kube get "$KUSTOMIZATION_KIND" -o "jsonpath={range .items[*]}{.metadata.name}|{.spec.suspend}|{.spec.sourceRef.kind}/{.spec.sourceRef.namespace}/{.spec.sourceRef.name}|{.metadata.generation}|{.status.observedGeneration}|$REQUESTED|$HANDLED|$READY|{.status.lastAppliedRevision}{\"\\n\"}{end}" 2>/dev/null); then
-		STATE='the Kubernetes API does not answer'
+	if ! list=$(kube get "$KUSTOMIZATION_KIND" -o "jsonpath={range .items[*]}{.metadata.name}|{.spec.suspend}|{.spec.sourceRef.kind}/{.spec.sourceRef.namespace}/{.spec.sourceRef.name}|{.metadata.generation}|{.status.observedGeneration}|$REQUESTED|$HANDLED|$READY|{.status.lastAppliedRevision}{\"\\n\"}{end}" 2>"$ERRORS"); then
+		STATE="the Kubernetes API does not answer: $(head -n 1 "$ERRORS")"
 		return 1
 	fi
 	while IFS='|' read -r name suspended source generation observed requested handled ready revision; do
@@ -138,8 +142,8 @@ give_up() {
 		say "  $STATE"
 	else
 		for name in $PENDING; do
-			message=$(field "$KUSTOMIZATION_KIND" "$name" "$MESSAGE") || message=
-			say "  Kustomization $name: ${message:-no status yet}"
+			field "$KUSTOMIZATION_KIND" "$name" "$MESSAGE"
+			say "  Kustomization $name: ${LINE:-${COMPLAINT:-no status yet}}"
 		done
 	fi
 	say "what was set up stays and Flux keeps trying: correct the cause in git (or in the stack's tinyrack:flux), push, then run \"up\" again; to look: kubectl -n $NAMESPACE get fluxinstance,gitrepositories,kustomizations"
@@ -147,6 +151,9 @@ give_up() {
 }
 
 main() {
+	ERRORS=$(mktemp "$ROOT/run/tinyrack/kubectl.XXXXXX")
+	trap 'rm -f "$ERRORS"' EXIT
+	trap 'exit 1' HUP INT TERM PIPE
 	started=$(date +%s)
 	TOKEN=$(token)
 	said=

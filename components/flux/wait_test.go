@@ -4,15 +4,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
-	"github.com/tinyrack-net/infrastructure/components/internal/script/scripttest"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
 )
 
 const (
 	oldCommit = "1111111111111111111111111111111111111111"
 	newCommit = "2222222222222222222222222222222222222222"
-	onOld     = "main@sha1:" + oldCommit
-	onNew     = "main@sha1:" + newCommit
+	onOld     = "refs/heads/main@sha1:" + oldCommit
+	onNew     = "refs/heads/main@sha1:" + newCommit
 )
 
 // fakeCluster answers the queries of wait.sh from files: /instance, /revision,
@@ -43,9 +43,9 @@ func unit(name, ready, revision string) string {
 	return name + "||GitRepository//flux-system|1|1|||" + ready + "|" + revision + "\n"
 }
 
-func cluster(t *testing.T, revision string, units ...string) *scripttest.Host {
+func cluster(t *testing.T, revision string, units ...string) *remotetest.Host {
 	t.Helper()
-	h := scripttest.New(t)
+	h := remotetest.New(t)
 	h.Fake("kubectl", fakeCluster)
 	// Every look at the clock is a minute later: a wait of 900 s has few rounds.
 	h.Fake("date", `n=$(cat "$ROOT/clock" 2>/dev/null || echo 0); echo $((n + 60)) >"$ROOT/clock"; echo "$n"`)
@@ -59,7 +59,7 @@ func cluster(t *testing.T, revision string, units ...string) *scripttest.Host {
 func renderedWait(t *testing.T, revision string) string {
 	t.Helper()
 	s := waitScript(revision)
-	text, err := script.Render("root", s.Vars, s.Body)
+	text, err := remote.Render(s.Vars, s.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +69,7 @@ func renderedWait(t *testing.T, revision string) string {
 func TestWaitEndsWhenReady(t *testing.T) {
 	for name, wanted := range map[string]string{
 		"newest of the branch": "", "commit": newCommit, "short commit": newCommit[:7], "Flux revision": onNew,
+		"documented form": "main@sha1:" + newCommit,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := cluster(t, onNew, unit("flux-system", "True", onNew), unit("apps", "True", onNew),
@@ -96,61 +97,83 @@ func TestWaitSeesTheWantedCommitArrive(t *testing.T) {
 func TestWaitNamesWhatIsNotReady(t *testing.T) {
 	root := unit("flux-system", "True", onNew)
 	tests := map[string]struct {
-		spoil  func(*scripttest.Host)
+		spoil  func(*remotetest.Host)
 		wanted string
 		says   []string
 	}{
 		"a failing Kustomization": {
-			func(h *scripttest.Host) { h.Write("/kustomizations", root+unit("apps", "False", onNew)) },
+			func(h *remotetest.Host) { h.Write("/kustomizations", root+unit("apps", "False", onNew)) },
 			"",
 			[]string{"not Ready on " + onNew + " after 900s", "Kustomization apps: kustomize build failed: no such file\n", "run \"up\" again"},
 		},
 		"one still on the old revision": {
-			func(h *scripttest.Host) { h.Write("/kustomizations", root+unit("apps", "True", onOld)) },
+			func(h *remotetest.Host) { h.Write("/kustomizations", root+unit("apps", "True", onOld)) },
 			"",
 			[]string{"Kustomization apps:"},
 		},
 		"one that has not seen its new text": {
-			func(h *scripttest.Host) {
+			func(h *remotetest.Host) {
 				h.Write("/kustomizations", root+"apps||GitRepository//flux-system|2|1|||True|"+onNew+"\n")
 			},
 			"",
 			[]string{"Kustomization apps:"},
 		},
 		"one that has not handled the request": {
-			func(h *scripttest.Host) {
+			func(h *remotetest.Host) {
 				h.Write("/kustomizations", root+"apps||GitRepository/flux-system/flux-system|1|1|120-1|60-1|True|"+onNew+"\n")
 			},
 			"",
 			[]string{"Kustomization apps:"},
 		},
 		"no root Kustomization": {
-			func(h *scripttest.Host) { h.Write("/kustomizations", unit("apps", "True", onNew)) },
+			func(h *remotetest.Host) { h.Write("/kustomizations", unit("apps", "True", onNew)) },
 			"",
 			[]string{"Kustomization flux-system:"},
 		},
 		"another revision than wanted": {
-			func(*scripttest.Host) {},
+			func(*remotetest.Host) {},
 			oldCommit,
 			[]string{"GitRepository flux-system is at " + onNew + ", wanted " + oldCommit},
 		},
 		"a source that does not fetch": {
-			func(h *scripttest.Host) { h.Write("/deaf", "") },
+			func(h *remotetest.Host) { h.Write("/deaf", "") },
 			"",
 			[]string{"not Ready on any revision", "GitRepository flux-system: stored artifact | fine"},
 		},
 		"an instance that failed": {
-			func(h *scripttest.Host) { h.Write("/instance", "1|1|False|health check failed\n") },
+			func(h *remotetest.Host) { h.Write("/instance", "1|1|False|health check failed\n") },
 			"",
 			[]string{"FluxInstance flux: health check failed"},
 		},
 		"an instance with older news": {
-			func(h *scripttest.Host) { h.Write("/instance", "2|1|True|Reconciliation finished\n") },
+			func(h *remotetest.Host) { h.Write("/instance", "2|1|True|Reconciliation finished\n") },
 			"",
 			[]string{"FluxInstance flux: Reconciliation finished"},
 		},
+		"no right to look": {
+			func(h *remotetest.Host) {
+				h.Fake("kubectl", "echo 'error: You must be logged in (Unauthorized)' >&2; exit 1")
+			},
+			"",
+			[]string{"FluxInstance flux: error: You must be logged in (Unauthorized)"},
+		},
+		"not installed yet": {
+			func(h *remotetest.Host) {
+				h.Fake("kubectl", "echo 'Error from server (NotFound): fluxinstances \"flux\" not found' >&2; exit 1")
+			},
+			"",
+			[]string{"FluxInstance flux: not there yet"},
+		},
+		"an API that goes away": {
+			func(h *remotetest.Host) {
+				h.Fake("kubectl", strings.Replace(fakeCluster, `*" get kustomizations"*range*) cat "$ROOT/kustomizations" ;;`,
+					`*" get kustomizations"*range*) echo "connection refused" >&2; exit 1 ;;`, 1))
+			},
+			"",
+			[]string{"the Kubernetes API does not answer: connection refused"},
+		},
 		"no API": {
-			func(h *scripttest.Host) { h.Fake("kubectl", "exit 1") },
+			func(h *remotetest.Host) { h.Fake("kubectl", "exit 1") },
 			"",
 			[]string{"FluxInstance flux: not there yet"},
 		},
@@ -173,5 +196,5 @@ func TestWaitNamesWhatIsNotReady(t *testing.T) {
 }
 
 func TestWaitScriptIsClean(t *testing.T) {
-	scripttest.ShellCheck(t, renderedWait(t, ""))
+	remotetest.ShellCheck(t, renderedWait(t, ""))
 }
