@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,17 +29,21 @@ type Source struct {
 	SecretKeys []string
 }
 
-// Config is one environment. Every field is a plain value: the whole of it is
-// checked before the first resource is registered.
+// Config is one environment. Every field is a plain value: the whole of it is checked before the first resource is
+// registered.
 type Config struct {
-	Stack         string        `json:"-"`
-	Cloudflare    Cloudflare    `json:"cloudflare"`
-	Tailnet       Tailnet       `json:"tailnet"`
-	Machine       Machine       `json:"machine"`
-	K3s           K3s           `json:"k3s"`
-	SealedSecrets SealedSecrets `json:"sealedSecrets"`
-	Flux          Flux          `json:"flux"`
-	Secrets       Secrets       `json:"-"`
+	Stack string `json:"-"`
+	// Protect keeps the engine from deleting or replacing what holds data: the cluster and the tunnel. A destroy needs
+	// an `up` with false before it.
+	Protect    bool       `json:"protect"`
+	Cloudflare Cloudflare `json:"cloudflare"`
+	Tailnet    Tailnet    `json:"tailnet"`
+	// Hosts are the machines by their immutable name: node name, tailnet name and suffix of their resources.
+	Hosts         map[string]Host `json:"hosts"`
+	Cluster       Cluster         `json:"cluster"`
+	SealedSecrets SealedSecrets   `json:"sealedSecrets"`
+	Flux          Flux            `json:"flux"`
+	Secrets       Secrets         `json:"-"`
 }
 
 // Cloudflare is the public side of the site.
@@ -66,15 +71,22 @@ type Route struct {
 
 // Tailnet is the private side of the site.
 type Tailnet struct {
-	// Name is the tailnet, or "-" for the one that owns the credentials.
+	// Name is what the API knows the tailnet by: its organisation, its ID, or "-" for the one that owns the credentials.
 	Name string `json:"name"`
+	// Domain is the MagicDNS suffix; a host is <name>.<domain>.
+	Domain string `json:"domain"`
 	// BaseURL replaces the Tailscale API. Optional.
 	BaseURL string `json:"baseUrl"`
 	// LoginServer replaces the control server machines join. Optional.
 	LoginServer string `json:"loginServer"`
 	// Admins are the people who may reach SSH and the Kubernetes API.
-	Admins     []string `json:"admins"`
-	MachineTag string   `json:"machineTag"`
+	Admins []string `json:"admins"`
+	// ManagerTag owns the tags of the roles, <managerTag>-<role>. The OAuth client holds it.
+	ManagerTag string `json:"managerTag"`
+	// PolicyFile is HuJSON with the rest of the tailnet's policy: absolute, or from the project's directory. Optional.
+	PolicyFile string `json:"policyFile"`
+	// Rest is the text of that file.
+	Rest []byte `json:"-"`
 	// OverwritePolicy lets the first `up` replace a policy it did not write.
 	OverwritePolicy bool `json:"overwritePolicy"`
 	// ResetPolicyOnDestroy puts the default policy back on destroy.
@@ -82,34 +94,53 @@ type Tailnet struct {
 	MagicDNS             bool `json:"magicDns"`
 }
 
-// Machine is the host, as it is reached and as it is set up.
-type Machine struct {
+// The roles of a host.
+const (
+	roleServer  = "server"
+	roleAgent   = "agent"
+	roleStorage = "storage"
+)
+
+// Host is one machine, as it is reached and as it is set up.
+type Host struct {
+	// Address is public: the first connection and the other nodes use it.
 	Address string `json:"address"`
 	Port    int    `json:"port"`
 	// User is root or a user with passwordless sudo.
 	User string `json:"user"`
 	// HostKey is the host's public key, "ssh-ed25519 AAAA…".
-	HostKey  string `json:"hostKey"`
-	Hostname string `json:"hostname"`
-	// BootstrapSources are the CIDRs that may use SSH on the public address. Empty
-	// once SSH over the tailnet works.
+	HostKey string `json:"hostKey"`
+	// Roles are server, agent or storage.
+	Roles []string `json:"roles"`
+	// BootstrapSources are the CIDRs that may use SSH on the public address. Empty once the host is in the tailnet: every
+	// connection takes its name there.
 	BootstrapSources []string          `json:"bootstrapSources"`
 	Packages         []string          `json:"packages"`
 	Sysctl           map[string]string `json:"sysctl"`
 }
 
-// K3s is the cluster.
-type K3s struct {
-	Version       string   `json:"version"`
-	Binary        Artifact `json:"binary"`
-	InstallScript Artifact `json:"installScript"`
-	// APIServer is the management address the kubeconfig points at.
-	APIServer   string   `json:"apiServer"`
+// setDefaults is what a host is when the stack's file does not say.
+func (h *Host) setDefaults() { h.Port, h.User = 22, "root" }
+
+// Cluster is Kubernetes on the hosts that are servers and agents.
+type Cluster struct {
+	Version string `json:"version"`
+	// AcceptVersion names a version below the supported ones that is to be installed all the same. Optional.
+	AcceptVersion string `json:"acceptVersion"`
+	// Binaries are the release's executables by Go's name of the architecture: amd64, arm64.
+	Binaries      map[string]Artifact `json:"binaries"`
+	InstallScript Artifact            `json:"installScript"`
+	// FirstServer is the host that makes the cluster and that the others join. It may be left out while there is one.
+	FirstServer string   `json:"firstServer"`
 	ClusterCIDR string   `json:"clusterCidr"`
 	ServiceCIDR string   `json:"serviceCidr"`
 	TLSSANs     []string `json:"tlsSans"`
 	Disable     []string `json:"disable"`
 	KubeletArgs []string `json:"kubeletArgs"`
+	// FlannelBackend carries the pods' traffic between nodes. Optional.
+	FlannelBackend string `json:"flannelBackend"`
+	// ProtectKernelDefaults makes the kubelet insist on kernel settings instead of changing them.
+	ProtectKernelDefaults bool `json:"protectKernelDefaults"`
 	// Snapshots sends etcd snapshots to S3. Optional.
 	Snapshots *Snapshots `json:"snapshots"`
 }
@@ -163,10 +194,33 @@ type Flux struct {
 // defaults returns what a setting is when the stack's file does not say.
 func defaults() Config {
 	return Config{
-		Tailnet: Tailnet{Name: "-", MachineTag: "tag:k3s", MagicDNS: true},
-		Machine: Machine{Port: 22, User: "root"},
+		Protect: true,
+		Tailnet: Tailnet{Name: "-", ManagerTag: "tag:tinyrack", MagicDNS: true},
+		Cluster: Cluster{ProtectKernelDefaults: true},
 		Flux:    Flux{Branch: "main", Username: "git"},
 	}
+}
+
+// servers, agents and the like are the names of the hosts with a role, sorted.
+func (c Config) withRole(role string) []string {
+	return slices.DeleteFunc(sortedKeys(c.Hosts), func(name string) bool {
+		return !slices.Contains(c.Hosts[name].Roles, role)
+	})
+}
+
+// firstServer is the host that makes the cluster, or "" when the settings do not say which.
+func (c Config) firstServer() string {
+	if servers := c.withRole(roleServer); c.Cluster.FirstServer == "" && len(servers) == 1 {
+		return servers[0]
+	}
+	return c.Cluster.FirstServer
+}
+
+// servers are the hosts that serve the Kubernetes API, the first one in front.
+func (c Config) servers() []string {
+	first := c.firstServer()
+	others := slices.DeleteFunc(c.withRole(roleServer), func(name string) bool { return name == first })
+	return append([]string{first}, others...)
 }
 
 // Load returns the configuration in src, or a *Report of everything that is
@@ -199,7 +253,10 @@ func Load(src Source) (Config, error) {
 	}
 
 	cfg.Flux.URL = sshURL(cfg.Flux.URL)
-	readCertificate(report, src.Root, &cfg.SealedSecrets)
+	cfg.SealedSecrets.PEM = string(readFile(report, src.Root, "sealedSecrets.certificate", cfg.SealedSecrets.Certificate,
+		"there is nothing to compare the sealing key with", "commit the certificate that kubeseal uses, or correct the path"))
+	cfg.Tailnet.Rest = readFile(report, src.Root, "tailnet.policyFile", cfg.Tailnet.PolicyFile,
+		"what it allows would be taken away", "correct the path, or leave it out when nothing else is in the tailnet")
 	require(report, cfg)
 	validate(report, cfg, src.Root)
 	if report.empty() {
@@ -235,6 +292,8 @@ func trimSecret(text string) string {
 	return text
 }
 
+var scpForm = regexp.MustCompile(`^[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^/]`)
+
 // sshURL turns the short form git@host:path into the URL Flux wants.
 func sshURL(url string) string {
 	if scpForm.MatchString(url) {
@@ -243,23 +302,22 @@ func sshURL(url string) string {
 	return url
 }
 
-func readCertificate(report *Report, root string, s *SealedSecrets) {
-	if s.Certificate == "" {
-		return
+// readFile returns what is in a file that a setting names, or nothing.
+func readFile(report *Report, root, setting, path, consequence, fix string) []byte {
+	if path == "" {
+		return nil
 	}
-	path := s.Certificate
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(root, path)
+	file := path
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(root, file)
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator's own choice of file
+	data, err := os.ReadFile(file) //nolint:gosec // the operator's own choice of file
 	if err != nil {
 		var pathErr *os.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err
 		}
-		report.refuse("tinyrack:sealedSecrets.certificate", fmt.Sprintf("%q cannot be read (%v)", s.Certificate, err),
-			"there is nothing to compare the sealing key with", "commit the certificate that kubeseal uses, or correct the path")
-		return
+		report.refuse(project+":"+setting, fmt.Sprintf("%q cannot be read (%v)", path, err), consequence, fix)
 	}
-	s.PEM = string(data)
+	return data
 }

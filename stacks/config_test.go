@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 func fixtures(t *testing.T, dir string) []string {
@@ -54,7 +56,7 @@ func TestInvalidFixtures(t *testing.T) {
 					t.Errorf("not key: problem: consequence: fix: %s", problem)
 				}
 			}
-			checkGolden(t, strings.TrimSuffix(path, ".yaml")+".txt", err.Error())
+			golden.Check(t, strings.TrimSuffix(strings.TrimPrefix(path, "testdata/"), ".yaml")+".txt", err.Error())
 		})
 	}
 }
@@ -74,22 +76,6 @@ func TestMisplacedSecretsAreNotShown(t *testing.T) {
 	}
 }
 
-func checkGolden(t *testing.T, path, got string) {
-	t.Helper()
-	if os.Getenv("UPDATE_GOLDEN") == "1" {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v: run the test once with UPDATE_GOLDEN=1", err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs.\n--- got\n%s\n--- want\n%s", path, got, want)
-	}
-}
-
 func TestLoad(t *testing.T) {
 	root := newRoot(t, "test")
 	cfg, err := Load(minimal(t).source("test", root))
@@ -98,15 +84,16 @@ func TestLoad(t *testing.T) {
 	}
 	for what, pair := range map[string][2]any{
 		"stack":                {cfg.Stack, "test"},
-		"default port":         {cfg.Machine.Port, 22},
-		"default user":         {cfg.Machine.User, "root"},
+		"default port":         {cfg.Hosts["node"].Port, 22},
+		"default user":         {cfg.Hosts["node"].User, "root"},
+		"default protection":   {cfg.Protect, true},
 		"default branch":       {cfg.Flux.Branch, "main"},
 		"default git user":     {cfg.Flux.Username, "git"},
 		"default tailnet":      {cfg.Tailnet.Name, "-"},
-		"default tag":          {cfg.Tailnet.MachineTag, "tag:k3s"},
+		"default tag":          {cfg.Tailnet.ManagerTag, "tag:tinyrack"},
 		"default MagicDNS":     {cfg.Tailnet.MagicDNS, true},
-		"no snapshots":         {cfg.K3s.Snapshots == nil, true},
-		"nested setting":       {cfg.K3s.Binary.URL, "https://example.com/k3s"},
+		"no snapshots":         {cfg.Cluster.Snapshots == nil, true},
+		"nested setting":       {cfg.Cluster.Binaries["amd64"].URL, "https://example.com/k3s"},
 		"certificate's text":   {cfg.SealedSecrets.PEM, newMaterial()["certificate"]},
 		"secret":               {string(cfg.Secrets.GitToken), newMaterial()["git-token"]},
 		"PEM keeps its end":    {string(cfg.Secrets.SealingKey), newMaterial()["sealing-key"]},

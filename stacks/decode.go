@@ -58,14 +58,17 @@ func decodeValue(report *Report, path string, value any, into reflect.Value) {
 	case reflect.Map:
 		object, ok := value.(map[string]any)
 		if !ok {
-			wrong("a group of texts")
+			wrong("a group of settings")
 			return
 		}
 		out := reflect.MakeMap(into.Type())
 		for _, key := range sortedKeys(object) {
-			item := reflect.New(into.Type().Elem()).Elem()
-			decodeValue(report, path+"."+key, object[key], item)
-			out.SetMapIndex(reflect.ValueOf(key), item)
+			item := reflect.New(into.Type().Elem())
+			if group, ok := item.Interface().(interface{ setDefaults() }); ok {
+				group.setDefaults()
+			}
+			decodeValue(report, path+"."+key, object[key], item.Elem())
+			out.SetMapIndex(reflect.ValueOf(key), item.Elem())
 		}
 		into.Set(out)
 	case reflect.Slice:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +37,8 @@ type registered struct {
 	inputs     resource.PropertyMap
 	// needs are the names of all resources this one directly waits for.
 	needs []string
+	// options is what was asked for besides the inputs, as plain data.
+	options map[string]any
 }
 
 // run executes program as the named stack and returns what it registered, by
@@ -62,7 +65,7 @@ func run(t *testing.T, stack string, preview bool, program pulumi.RunFunc) (*eng
 // created are the answers of providers that the program goes on with.
 func created(kind, name string) map[string]any {
 	switch {
-	case name == "k3s-kubeconfig":
+	case strings.HasSuffix(name, "-kubeconfig"):
 		return map[string]any{"stdout": "server: https://127.0.0.1:6443\nkey: canary-kubeconfig\n"}
 	case name == "flux-ready":
 		return map[string]any{"stdout": "main@sha1:abc\n"}
@@ -84,11 +87,10 @@ func (e *engine) RegisterResource(_ context.Context, in *pulumirpc.RegisterResou
 		return nil, err
 	}
 	res := registered{kind: in.GetType(), name: in.GetName(), inputs: inputs}
-	for _, urn := range append(slices.Clone(in.GetDependencies()), in.GetProvider()) {
-		if parts := strings.Split(urn, "::"); len(parts) > 3 {
-			res.needs = append(res.needs, parts[3])
-		}
-	}
+	res.needs = slices.DeleteFunc(names(append(slices.Clone(in.GetDependencies()), in.GetProvider())...), func(name string) bool {
+		return name == ""
+	})
+	res.options = optionsOf(in)
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
 	if _, twice := e.resources[res.name]; twice {
@@ -105,6 +107,51 @@ func (e *engine) RegisterResource(_ context.Context, in *pulumirpc.RegisterResou
 	return &pulumirpc.RegisterResourceResponse{
 		Urn: fmt.Sprintf("urn:pulumi:test::%s::%s::%s", project, res.kind, res.name), Id: id, Object: object,
 	}, err
+}
+
+// names are those in URNs and provider references, sorted, "" for none.
+func names(urns ...string) []string {
+	out := []string{}
+	for _, urn := range urns {
+		name := ""
+		if parts := strings.Split(urn, "::"); len(parts) > 3 {
+			name = parts[3]
+		}
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// optionsOf are the options of a registration that differ from none.
+func optionsOf(in *pulumirpc.RegisterResourceRequest) map[string]any {
+	hooks := map[string]any{}
+	for when, bound := range map[string][]string{
+		"beforeCreate": in.GetHooks().GetBeforeCreate(), "afterCreate": in.GetHooks().GetAfterCreate(),
+		"beforeUpdate": in.GetHooks().GetBeforeUpdate(), "afterUpdate": in.GetHooks().GetAfterUpdate(),
+		"beforeDelete": in.GetHooks().GetBeforeDelete(), "afterDelete": in.GetHooks().GetAfterDelete(),
+	} {
+		if len(bound) > 0 {
+			hooks[when] = bound
+		}
+	}
+	out := map[string]any{}
+	for name, value := range map[string]any{
+		"parent": names(in.GetParent())[0], "provider": names(in.GetProvider())[0], "dependsOn": names(in.GetDependencies()...),
+		"protect": in.GetProtect(), "retainOnDelete": in.GetRetainOnDelete(), "deleteBeforeReplace": in.GetDeleteBeforeReplace(),
+		"ignoreChanges": in.GetIgnoreChanges(), "replaceOnChanges": in.GetReplaceOnChanges(), "hooks": hooks,
+		"additionalSecretOutputs": in.GetAdditionalSecretOutputs(), "deletedWith": names(in.GetDeletedWith())[0],
+		"aliases": len(in.GetAliases()), "import": in.GetImportId(), "timeouts": in.GetCustomTimeouts().String(),
+		"providers": slices.Sorted(maps.Keys(in.GetProviders())),
+	} {
+		if v := reflect.ValueOf(value); v.IsValid() && !v.IsZero() && (v.Kind() != reflect.Slice && v.Kind() != reflect.Map || v.Len() > 0) {
+			out[name] = value
+		}
+	}
+	if out["timeouts"] == "<nil>" {
+		delete(out, "timeouts")
+	}
+	return out
 }
 
 func (e *engine) RegisterResourceOutputs(_ context.Context, in *pulumirpc.RegisterResourceOutputsRequest) (*emptypb.Empty, error) {

@@ -28,7 +28,7 @@ func (material) secretName(name string) bool { return name != "certificate" }
 
 var newMaterial = sync.OnceValue(func() material {
 	m := material{}
-	for _, name := range []string{"cloudflare-token", "tailscale-id", "tailscale-secret", "git-token", "s3-access", "s3-secret", "not-a-key"} {
+	for _, name := range []string{"cloudflare-token", "tailscale-id", "tailscale-secret", "git-token", "s3-access", "s3-secret", "k3s-token", "not-a-key"} {
 		m[name] = "canary-" + name + "-" + rand.Text()
 	}
 	m["certificate"], m["sealing-key"] = sealingPair()
@@ -54,16 +54,23 @@ func sealingPair() (certificate, key string) {
 		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)}))
 }
 
+const rest = `{
+	// The family.
+	"groups": {"group:family": ["a@example.com"]},
+	"grants": [{"src": ["group:family"], "dst": ["group:family"], "ip": ["*"]}],
+}`
+
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// newRoot returns a project directory with the environments named.
+// newRoot returns a project directory with the environments named, and the rest of a tailnet's policy.
 func newRoot(t *testing.T, environments ...string) string {
 	t.Helper()
 	root := t.TempDir()
+	must(os.WriteFile(filepath.Join(root, "rest.hujson"), []byte(rest), 0o600))
 	for _, environment := range environments {
 		dir := filepath.Join(root, "clusters", environment)
 		must(os.MkdirAll(dir, 0o755))

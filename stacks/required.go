@@ -6,54 +6,73 @@ import "strings"
 // that sets it. An empty text in a stack's file is a placeholder: the file shows
 // the setting, and only the operator knows the value.
 func require(report *Report, c Config) {
-	for _, fact := range []struct{ path, value, hint string }{
+	facts := []fact{
 		{"cloudflare.accountId", c.Cloudflare.AccountID, "<32 hexadecimal digits>"},
 		{"cloudflare.zoneId", c.Cloudflare.ZoneID, "<32 hexadecimal digits>"},
 		{"cloudflare.zone", c.Cloudflare.Zone, "<example.com>"},
 		{"cloudflare.tunnel", c.Cloudflare.Tunnel, "<name of the tunnel>"},
-		{"tailnet.admins", strings.Join(c.Tailnet.Admins, ","), ""},
-		{"machine.address", c.Machine.Address, "<address or name for SSH>"},
-		{"machine.hostKey", c.Machine.HostKey, "<first two words of /etc/ssh/ssh_host_ed25519_key.pub>"},
-		{"machine.hostname", c.Machine.Hostname, "<node name>"},
-		{"k3s.version", c.K3s.Version, "<v1.32.0+k3s1>"},
-		{"k3s.binary.url", c.K3s.Binary.URL, "<https://…/k3s>"},
-		{"k3s.binary.sha256", c.K3s.Binary.SHA256, "<64 hexadecimal digits from the release>"},
-		{"k3s.installScript.url", c.K3s.InstallScript.URL, "<https://…/install.sh>"},
-		{"k3s.installScript.sha256", c.K3s.InstallScript.SHA256, "<64 hexadecimal digits>"},
-		{"k3s.apiServer", c.K3s.APIServer, "<tailnet name of the machine>"},
-		{"k3s.clusterCidr", c.K3s.ClusterCIDR, "<10.55.0.0/16>"},
-		{"k3s.serviceCidr", c.K3s.ServiceCIDR, "<10.56.0.0/16>"},
-		{"sealedSecrets.certificate", c.SealedSecrets.Certificate, "clusters/<environment>/sealing.crt"},
-		{"flux.version", c.Flux.Version, "<2.9.2>"},
-		{"flux.url", c.Flux.URL, "<https://git.example.com/owner/repository.git>"},
-		{"flux.path", c.Flux.Path, "./clusters/<environment>"},
-	} {
-		switch {
-		case fact.value != "":
-		case fact.hint == "":
-			report.missingFact(fact.path+"[0]", "<you@example.com>")
-		default:
-			report.missingFact(fact.path, fact.hint)
-		}
+		{"tailnet.domain", c.Tailnet.Domain, "<name-name.ts.net>"},
+		{"tailnet.admins[0]", strings.Join(c.Tailnet.Admins, ","), "<you@example.com>"},
 	}
-	if s := c.K3s.Snapshots; s != nil {
-		for _, fact := range []struct{ path, value, hint string }{
-			{"k3s.snapshots.endpoint", s.Endpoint, "<host:port>"},
-			{"k3s.snapshots.region", s.Region, "<us-east-1>"},
-			{"k3s.snapshots.bucket", s.Bucket, "<bucket>"},
-			{"k3s.snapshots.schedule", s.Schedule, "<0 */4 * * *>"},
-		} {
-			if fact.value == "" {
-				report.missingFact(fact.path, fact.hint)
-			}
+	for _, name := range sortedKeys(c.Hosts) {
+		at, h := "hosts."+name, c.Hosts[name]
+		facts = append(facts,
+			fact{at + ".address", h.Address, "<address or name for SSH>"},
+			fact{at + ".hostKey", h.HostKey, "<first two words of /etc/ssh/ssh_host_ed25519_key.pub>"},
+			fact{at + ".roles[0]", strings.Join(h.Roles, ","), "server"},
+		)
+	}
+	if len(c.Hosts) == 0 {
+		facts = append(facts,
+			fact{"hosts.<name>.address", "", "<address or name for SSH>"},
+			fact{"hosts.<name>.hostKey", "", "<first two words of /etc/ssh/ssh_host_ed25519_key.pub>"},
+			fact{"hosts.<name>.roles[0]", "", "server"},
+		)
+	}
+	facts = append(facts, fact{"cluster.version", c.Cluster.Version, "<v1.36.4+k3s1>"})
+	architectures := sortedKeys(c.Cluster.Binaries)
+	if len(architectures) == 0 {
+		architectures = []string{"amd64"}
+	}
+	for _, architecture := range architectures {
+		at, binary := "cluster.binaries."+architecture, c.Cluster.Binaries[architecture]
+		facts = append(facts,
+			fact{at + ".url", binary.URL, "<https://…/k3s>"},
+			fact{at + ".sha256", binary.SHA256, "<64 hexadecimal digits from the release>"},
+		)
+	}
+	facts = append(facts,
+		fact{"cluster.installScript.url", c.Cluster.InstallScript.URL, "<https://…/install.sh>"},
+		fact{"cluster.installScript.sha256", c.Cluster.InstallScript.SHA256, "<64 hexadecimal digits>"},
+		fact{"cluster.clusterCidr", c.Cluster.ClusterCIDR, "<10.55.0.0/16>"},
+		fact{"cluster.serviceCidr", c.Cluster.ServiceCIDR, "<10.56.0.0/16>"},
+		fact{"sealedSecrets.certificate", c.SealedSecrets.Certificate, "clusters/<environment>/sealing.crt"},
+		fact{"flux.version", c.Flux.Version, "<2.9.2>"},
+		fact{"flux.url", c.Flux.URL, "<https://git.example.com/owner/repository.git>"},
+		fact{"flux.path", c.Flux.Path, "./clusters/<environment>"},
+	)
+	if s := c.Cluster.Snapshots; s != nil {
+		facts = append(facts,
+			fact{"cluster.snapshots.endpoint", s.Endpoint, "<host:port>"},
+			fact{"cluster.snapshots.region", s.Region, "<us-east-1>"},
+			fact{"cluster.snapshots.bucket", s.Bucket, "<bucket>"},
+			fact{"cluster.snapshots.schedule", s.Schedule, "<0 */4 * * *>"},
+		)
+	}
+	for _, f := range facts {
+		if f.value == "" {
+			report.missingFact(f.path, f.hint)
 		}
 	}
 	requireSecrets(report, c)
 }
 
+// fact is a setting that only the operator knows.
+type fact struct{ path, value, hint string }
+
 func requireSecrets(report *Report, c Config) {
 	s := c.Secrets
-	snapshots := c.K3s.Snapshots != nil
+	snapshots := c.Cluster.Snapshots != nil
 	overSSH := strings.HasPrefix(c.Flux.URL, "ssh://")
 	for _, secret := range []struct {
 		name   string

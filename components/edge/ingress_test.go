@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/golden"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 func TestIngressConfig(t *testing.T) {

@@ -3,7 +3,7 @@ package k3s
 import (
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/golden"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 func TestConfig(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/golden"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/script/scripttest"
 )
 
