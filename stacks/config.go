@@ -141,6 +141,8 @@ type Cluster struct {
 	FlannelBackend string `json:"flannelBackend"`
 	// ProtectKernelDefaults makes the kubelet insist on kernel settings instead of changing them.
 	ProtectKernelDefaults bool `json:"protectKernelDefaults"`
+	// Renewal is any text; changing it renews certificates that end soon and fetches the kubeconfig again. Optional.
+	Renewal string `json:"renewal"`
 	// Snapshots sends etcd snapshots to S3. Optional.
 	Snapshots *Snapshots `json:"snapshots"`
 }
@@ -153,6 +155,10 @@ type Artifact struct {
 
 // Snapshots is where and when etcd snapshots go.
 type Snapshots struct {
+	// Schedule is a cron expression, in the machine's time.
+	Schedule string `json:"schedule"`
+	// Retention is how many snapshots are kept.
+	Retention int `json:"retention"`
 	// Endpoint is host[:port] without a scheme.
 	Endpoint string `json:"endpoint"`
 	Region   string `json:"region"`
@@ -160,10 +166,6 @@ type Snapshots struct {
 	Folder   string `json:"folder"`
 	// Insecure means plain HTTP.
 	Insecure bool `json:"insecure"`
-	// Schedule is a cron expression, in the machine's time.
-	Schedule string `json:"schedule"`
-	// Retention is how many snapshots are kept.
-	Retention int `json:"retention"`
 }
 
 // SealedSecrets is the public half of the sealing key.

@@ -9,16 +9,18 @@ func (s *stack) export() error {
 	for _, route := range s.cfg.Cloudflare.Ingress {
 		hostnames = append(hostnames, pulumi.String(route.Hostname))
 	}
+	addresses := pulumi.StringMap{}
+	for name, prepared := range s.machines {
+		addresses[name] = prepared.TailnetAddress
+	}
 	for name, value := range map[string]pulumi.Input{
 		// The cluster.
-		"apiServer":  pulumi.Sprintf("https://%s:6443", s.cfg.K3s.APIServer),
+		"apiServer":  pulumi.Sprintf("https://%s:%d", s.hosts[s.cfg.firstServer()].FQDN(), apiPort),
 		"kubeconfig": pulumi.ToSecret(s.server.Kubeconfig),
-		// Restoring etcd on another machine takes the original token: keep it with
-		// the sealing key (k3s-io/docs#454).
-		"k3sToken": pulumi.ToSecret(s.server.Token),
-		// The machine.
-		"nodeName":       pulumi.String(s.cfg.Machine.Hostname),
-		"tailnetAddress": s.host.TailnetAddress,
+		// Restoring etcd on another machine takes the original token: keep it with the sealing key (k3s-io/docs#454).
+		"k3sToken": pulumi.ToSecret(s.cluster.Token),
+		// The hosts, by name.
+		"tailnetAddresses": addresses,
 		// The public side.
 		"hostnames":   hostnames,
 		"tunnelId":    s.edge.TunnelID,

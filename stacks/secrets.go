@@ -40,6 +40,8 @@ type Secrets struct {
 	TailscaleOAuthClientSecret Secret `json:"tailscaleOauthClientSecret"`
 	// MachinePrivateKey opens SSH on the machine.
 	MachinePrivateKey Secret `json:"machinePrivateKey"`
+	// K3sToken is the token of a cluster that is there already. Optional: one is generated.
+	K3sToken Secret `json:"k3sToken"`
 	// SealingKey is the private half of the sealing certificate.
 	SealingKey Secret `json:"sealingKey"`
 	// GitToken goes with an https:// URL, GitSSHKey with an ssh:// one.

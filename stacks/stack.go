@@ -22,16 +22,18 @@ func Run(ctx *pulumi.Context) error {
 // deploy takes the steps of the system in their order.
 func (s *stack) deploy() error {
 	for _, step := range []func() error{
-		s.connectClouds,  // Cloudflare and Tailscale, by explicit providers
-		s.preflight,      // look at everything before changing anything
-		s.publish,        // tunnel, DNS records and Access for the hostnames
-		s.secureTailnet,  // policy, DNS and the machine's join key
-		s.prepareMachine, // packages, kernel, tailnet, firewall
-		s.installK3s,     // the cluster and its kubeconfig
-		s.connectCluster, // Kubernetes, by an explicit provider
-		s.storeSnapshots, // credentials for etcd snapshots
-		s.unlockSecrets,  // the key that opens what is sealed in git
-		s.startFlux,      // from here on git says what runs
+		s.connectClouds,    // Cloudflare and Tailscale, by explicit providers
+		s.reachHosts,       // the one way to each machine
+		s.preflight,        // look at everything before changing anything
+		s.secureTailnet,    // policy, DNS and a join key for each host
+		s.publish,          // tunnel, DNS records and Access for the hostnames
+		s.prepareHosts,     // firewall, packages, tailnet
+		s.installCluster,   // k3s on servers and agents, and the kubeconfig
+		s.connectCluster,   // Kubernetes, by an explicit provider
+		s.storeCredentials, // what k3s and Flux expect as Secrets
+		s.unlockSecrets,    // the key that opens what is sealed in git
+		s.startFlux,        // from here on git says what runs
+		s.holdHosts,        // until they leave, no delete undoes anything on them
 		s.export,
 	} {
 		if err := step(); err != nil {

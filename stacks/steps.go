@@ -1,24 +1,30 @@
 package stacks
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 
-	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi-tailscale/sdk/go/tailscale"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/tinyrack-net/infrastructure/components/credentials"
 	"github.com/tinyrack-net/infrastructure/components/edge"
 	"github.com/tinyrack-net/infrastructure/components/flux"
 	"github.com/tinyrack-net/infrastructure/components/k3s"
 	"github.com/tinyrack-net/infrastructure/components/machine"
+	"github.com/tinyrack-net/infrastructure/components/remote"
 	"github.com/tinyrack-net/infrastructure/components/sealedsecrets"
 	"github.com/tinyrack-net/infrastructure/components/tailnet"
 	"github.com/tinyrack-net/infrastructure/sdks/cloudflare"
 )
 
-// stack is what the steps hand to each other.
+// stack is what the steps hand to each other. What ranges over machines is keyed by the host's name.
 type stack struct {
 	ctx *pulumi.Context
 	cfg Config
@@ -27,24 +33,28 @@ type stack struct {
 	tailscale  *tailscale.Provider
 	kubernetes *kubernetes.Provider
 
-	checked *machine.Preflight
-	edge    *edge.Edge
-	tailnet *tailnet.Tailnet
-	host    *machine.Machine
-	server  *k3s.Server
-	keys    *sealedsecrets.Keys
-	flux    *flux.Flux
+	hosts    map[string]*remote.Host
+	machines map[string]*machine.Machine
+	checked  []pulumi.Resource // the preflights of all hosts
+	tailnet  *tailnet.Tailnet
+	edge     *edge.Edge
+	cluster  *k3s.Cluster
+	server   *k3s.Node         // the first one
+	nodes    []pulumi.Resource // all of them
+	keys     *sealedsecrets.Keys
+	flux     *flux.Flux
 
 	// beforeFlux must exist before Flux starts applying.
 	beforeFlux []pulumi.Resource
 }
 
-// sealedSecretsNamespace is where the GitOps tree runs the controller.
-const sealedSecretsNamespace = "sealed-secrets"
-
-// minDiskGiB and minMemoryMiB are what k3s, Flux and a first application need:
-// https://docs.k3s.io/installation/requirements
 const (
+	// sealedSecretsNamespace is where the GitOps tree runs the controller.
+	sealedSecretsNamespace = "sealed-secrets"
+	// apiPort is where k3s serves the Kubernetes API.
+	apiPort = 6443
+	// minDiskGiB and minMemoryMiB are what k3s, Flux and a first application need:
+	// https://docs.k3s.io/installation/requirements
 	minDiskGiB   = 5
 	minMemoryMiB = 1500
 )
@@ -65,150 +75,284 @@ func (s *stack) connectClouds() (err error) {
 	return err
 }
 
-func (s *stack) preflight() (err error) {
-	s.checked, err = machine.NewPreflight(s.ctx, "preflight", &machine.PreflightArgs{
-		Connection:  s.connection(),
-		User:        s.cfg.Machine.User,
-		ClusterCIDR: s.cfg.K3s.ClusterCIDR,
-		ServiceCIDR: s.cfg.K3s.ServiceCIDR,
-		Artifacts: []machine.Artifact{
-			{Name: "k3s", URL: s.cfg.K3s.Binary.URL, SHA256: s.cfg.K3s.Binary.SHA256},
-			{Name: "install.sh", URL: s.cfg.K3s.InstallScript.URL, SHA256: s.cfg.K3s.InstallScript.SHA256},
-		},
-		Git: machine.Git{
-			URL:        s.cfg.Flux.URL,
-			Branch:     s.cfg.Flux.Branch,
-			Username:   s.cfg.Flux.Username,
-			Token:      s.cfg.Secrets.GitToken.Optional(),
-			SSHKey:     s.cfg.Secrets.GitSSHKey.Optional(),
-			KnownHosts: s.cfg.Flux.KnownHosts,
-			CA:         s.cfg.Flux.CA,
-		},
+func (s *stack) reachHosts() error {
+	s.hosts = map[string]*remote.Host{}
+	for name := range s.cfg.Hosts {
+		s.hosts[name] = s.host(name)
+	}
+	return nil
+}
+
+// host is the way to a machine.
+func (s *stack) host(name string) *remote.Host {
+	h := s.cfg.Hosts[name]
+	return &remote.Host{
+		Name:       name,
+		Domain:     s.cfg.Tailnet.Domain,
+		Owner:      fmt.Sprintf("%s/%s of %s", project, s.cfg.Stack, s.cfg.Cloudflare.Zone),
+		Address:    h.Address,
+		Port:       h.Port,
+		User:       h.User,
+		HostKey:    h.HostKey,
+		PrivateKey: s.cfg.Secrets.MachinePrivateKey.Output(),
+		Closed:     len(h.BootstrapSources) == 0,
+	}
+}
+
+func (s *stack) preflight() error {
+	for _, name := range sortedKeys(s.hosts) {
+		checked, err := machine.NewPreflight(s.ctx, "preflight-"+name, s.preflightArgs(name))
+		if err != nil {
+			return err
+		}
+		s.checked = append(s.checked, checked.Done...)
+	}
+	return nil
+}
+
+func (s *stack) preflightArgs(name string) *machine.PreflightArgs {
+	args := &machine.PreflightArgs{
+		Host:         s.hosts[name],
+		Settings:     s.cfg.digest(),
+		Join:         s.join(name),
 		MinDiskGiB:   minDiskGiB,
 		MinMemoryMiB: minMemoryMiB,
+	}
+	roles := s.cfg.Hosts[name].Roles
+	switch {
+	case slices.Contains(roles, roleServer):
+		args.Role = machine.Server
+	case slices.Contains(roles, roleAgent):
+		args.Role = machine.Agent
+	default:
+		return args
+	}
+	args.ClusterCIDR, args.ServiceCIDR = s.cfg.Cluster.ClusterCIDR, s.cfg.Cluster.ServiceCIDR
+	for _, arch := range sortedKeys(s.cfg.Cluster.Binaries) {
+		binary := s.cfg.Cluster.Binaries[arch]
+		args.Artifacts = append(args.Artifacts, machine.Artifact{
+			Name: "k3s", Setting: "cluster.binaries", Arch: arch, URL: binary.URL, SHA256: binary.SHA256,
+			Release: s.cfg.Cluster.Version,
+		})
+	}
+	args.Artifacts = append(args.Artifacts, machine.Artifact{
+		Name: "install.sh", Setting: "cluster.installScript",
+		URL: s.cfg.Cluster.InstallScript.URL, SHA256: s.cfg.Cluster.InstallScript.SHA256,
 	})
+	if name == s.cfg.firstServer() {
+		git := s.fluxArgs()
+		args.Git = machine.Git{
+			URL: git.Sync.URL, Branch: git.Sync.Branch, Username: git.Git.Username, Token: git.Git.Token,
+			SSHKey: git.Git.SSHKey, KnownHosts: git.Git.KnownHosts, CA: git.Git.CA,
+		}
+	}
+	return args
+}
+
+// digest changes with every setting, so that the preflight looks again. There is no secret in it.
+func (c Config) digest() string {
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic("stacks: config that is no JSON: " + err.Error()) // a mistake in Config, caught by any test
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))[:16]
+}
+
+func (s *stack) secureTailnet() (err error) {
+	args := s.tailnetArgs()
+	args.DependsOn = s.checked
+	s.tailnet, err = tailnet.New(s.ctx, "tailnet", args, pulumi.Providers(s.tailscale))
 	return err
 }
 
+func (s *stack) tailnetArgs() *tailnet.Args {
+	t := s.cfg.Tailnet
+	args := &tailnet.Args{
+		Policy: tailnet.Policy{
+			Admins: t.Admins, ManagerTag: t.ManagerTag, APIPort: apiPort, Rest: t.Rest, RestName: t.PolicyFile,
+		},
+		OverwritePolicy:      t.OverwritePolicy,
+		ResetPolicyOnDestroy: t.ResetPolicyOnDestroy,
+		MagicDNS:             t.MagicDNS,
+		Domain:               t.Domain,
+		API: tailnet.API{
+			ClientID:     string(s.cfg.Secrets.TailscaleOAuthClientID),
+			ClientSecret: string(s.cfg.Secrets.TailscaleOAuthClientSecret),
+			Tailnet:      t.Name, BaseURL: t.BaseURL,
+		},
+	}
+	for _, name := range sortedKeys(s.cfg.Hosts) {
+		args.Hosts = append(args.Hosts, s.tailnetHost(name))
+	}
+	return args
+}
+
+func (s *stack) tailnetHost(name string) tailnet.Host {
+	host := tailnet.Host{Name: name, SSHPort: s.cfg.Hosts[name].Port}
+	for _, role := range s.cfg.Hosts[name].Roles {
+		host.Roles = append(host.Roles, tailnet.Role(role))
+	}
+	return host
+}
+
 func (s *stack) publish() (err error) {
-	args := s.cfg.Cloudflare.edge()
+	args := s.edgeArgs()
+	args.Protect = s.cfg.Protect
 	args.API = edge.API{Token: string(s.cfg.Secrets.CloudflareAPIToken), BaseURL: s.cfg.Cloudflare.BaseURL}
-	args.DependsOn = s.checked.Done
+	// A tailnet that is refused leaves Cloudflare untouched.
+	args.DependsOn = slices.Concat(s.checked, s.tailnet.Done)
 	s.edge, err = edge.New(s.ctx, "edge", args, pulumi.Providers(s.cloudflare))
 	return err
 }
 
-// edge is what the settings ask of the edge.
-func (c Cloudflare) edge() *edge.Args {
-	args := &edge.Args{AccountID: c.AccountID, ZoneID: c.ZoneID, Zone: c.Zone, TunnelName: c.Tunnel, AccessEmails: c.AccessEmails}
+func (s *stack) edgeArgs() *edge.Args {
+	c := s.cfg.Cloudflare
+	args := &edge.Args{
+		AccountID: c.AccountID, ZoneID: c.ZoneID, Zone: c.Zone, TunnelName: c.Tunnel, AccessEmails: c.AccessEmails,
+	}
 	for _, r := range c.Ingress {
 		args.Ingress = append(args.Ingress, edge.Route(r))
 	}
 	return args
 }
 
-func (s *stack) secureTailnet() (err error) {
-	s.tailnet, err = tailnet.New(s.ctx, "tailnet", &tailnet.Args{
-		Policy:               s.cfg.Tailnet.policy(),
-		OverwritePolicy:      s.cfg.Tailnet.OverwritePolicy,
-		ResetPolicyOnDestroy: s.cfg.Tailnet.ResetPolicyOnDestroy,
-		MagicDNS:             s.cfg.Tailnet.MagicDNS,
-		API: tailnet.API{
-			ClientID: string(s.cfg.Secrets.TailscaleOAuthClientID), ClientSecret: string(s.cfg.Secrets.TailscaleOAuthClientSecret),
-			Tailnet: s.cfg.Tailnet.Name, BaseURL: s.cfg.Tailnet.BaseURL,
-		},
-		DependsOn: s.checked.Done,
-	}, pulumi.Providers(s.tailscale))
-	return err
+func (s *stack) prepareHosts() error {
+	s.machines = map[string]*machine.Machine{}
+	for _, name := range sortedKeys(s.hosts) {
+		args := s.machineArgs(name)
+		args.Host = s.hosts[name]
+		args.Join.Key = s.tailnet.Keys[name]
+		// The machine is destroyed before the tunnel: Cloudflare refuses to delete one that still has connectors; and
+		// before its place in the tailnet.
+		args.DependsOn = slices.Concat(s.checked, s.edge.Done, s.tailnet.Devices[name])
+		prepared, err := machine.New(s.ctx, "machine-"+name, args)
+		if err != nil {
+			return err
+		}
+		s.machines[name] = prepared
+	}
+	return nil
 }
 
-// policy is who the settings let reach the machine.
-func (t Tailnet) policy() tailnet.Policy {
-	return tailnet.Policy{Admins: t.Admins, MachineTag: t.MachineTag, APIPort: apiPort}
-}
-
-// apiPort is where k3s serves the Kubernetes API.
-const apiPort = 6443
-
-func (s *stack) prepareMachine() (err error) {
-	s.host, err = machine.New(s.ctx, "machine", &machine.Args{
-		Connection: s.connection(),
-		User:       s.cfg.Machine.User,
-		Packages:   s.cfg.Machine.Packages,
-		Sysctl:     s.cfg.Machine.Sysctl,
+// machineArgs is what the settings ask of a host.
+func (s *stack) machineArgs(name string) *machine.Args {
+	h := s.cfg.Hosts[name]
+	args := &machine.Args{
+		Host:     s.host(name),
+		Packages: h.Packages,
+		Sysctl:   h.Sysctl,
 		Firewall: machine.Firewall{
-			BootstrapSources: s.cfg.Machine.BootstrapSources,
-			SSHPort:          s.cfg.Machine.Port,
-			PodCIDR:          s.cfg.K3s.ClusterCIDR,
-			ServiceCIDR:      s.cfg.K3s.ServiceCIDR,
+			BootstrapSources: h.BootstrapSources,
+			SSHPort:          h.Port,
 			TailnetInterface: "tailscale0",
 		},
-		Tailnet: machine.Join{
-			LoginServer: s.cfg.Tailnet.LoginServer,
-			Hostname:    s.cfg.Machine.Hostname,
-			Key:         s.tailnet.JoinKey,
-		},
-		// The machine is destroyed before the tunnel: Cloudflare refuses to delete
-		// one that still has connectors. The join key orders it after the tailnet.
-		DependsOn: slices.Concat(s.checked.Done, s.edge.Done),
-	})
-	return err
+		Join: s.join(name),
+	}
+	if slices.Contains(h.Roles, roleServer) || slices.Contains(h.Roles, roleAgent) {
+		args.Firewall.PodCIDR, args.Firewall.ServiceCIDR = s.cfg.Cluster.ClusterCIDR, s.cfg.Cluster.ServiceCIDR
+		for _, other := range s.nodeNames() {
+			if addr, err := netip.ParseAddr(s.cfg.Hosts[other].Address); err == nil && other != name {
+				args.Firewall.Nodes = append(args.Firewall.Nodes, addr)
+			}
+		}
+	}
+	return args
 }
 
-func (s *stack) installK3s() (err error) {
-	s.server, err = k3s.New(s.ctx, "k3s", &k3s.Args{
-		Connection:    s.connection(),
-		User:          s.cfg.Machine.User,
-		Version:       s.cfg.K3s.Version,
-		Binary:        k3s.Artifact(s.cfg.K3s.Binary),
-		InstallScript: k3s.Artifact(s.cfg.K3s.InstallScript),
-		NodeName:      s.cfg.Machine.Hostname,
-		APIServer:     s.cfg.K3s.APIServer,
-		ClusterCIDR:   s.cfg.K3s.ClusterCIDR,
-		ServiceCIDR:   s.cfg.K3s.ServiceCIDR,
-		TLSSANs:       s.cfg.K3s.TLSSANs,
-		Disable:       s.cfg.K3s.Disable,
-		KubeletArgs:   s.cfg.K3s.KubeletArgs,
-		Snapshots:     s.snapshots(),
-		DependsOn:     s.host.Done,
-	})
-	return err
+// join is how a host enters the tailnet; the key is known later.
+func (s *stack) join(name string) machine.Join {
+	return machine.Join{
+		LoginServer: s.cfg.Tailnet.LoginServer,
+		Tags:        s.tailnetArgs().Tags(s.tailnetHost(name)),
+		Key:         pulumi.String(""),
+	}
+}
+
+// nodeNames are the hosts that k3s runs on: servers, the first one in front, then agents.
+func (s *stack) nodeNames() []string {
+	return append(s.cfg.servers(), s.cfg.withRole(roleAgent)...)
+}
+
+func (s *stack) installCluster() (err error) {
+	args := s.clusterArgs()
+	args.Token, args.Protect = s.cfg.Secrets.K3sToken.Optional(), s.cfg.Protect
+	if s.cluster, err = k3s.NewCluster(s.ctx, "cluster", args); err != nil {
+		return err
+	}
+	for _, name := range s.nodeNames() {
+		node, err := k3s.NewNode(s.ctx, "k3s-"+name, &k3s.NodeArgs{
+			Cluster: s.cluster, Host: s.hosts[name], DependsOn: s.machines[name].Done,
+		})
+		if err != nil {
+			return err
+		}
+		s.server = cmp.Or(s.server, node)
+		s.nodes = append(s.nodes, node.Done...)
+	}
+	return nil
+}
+
+func (s *stack) clusterArgs() *k3s.ClusterArgs {
+	c := s.cfg.Cluster
+	args := &k3s.ClusterArgs{Spec: k3s.Spec{
+		Version:             c.Version,
+		AcceptVersion:       c.AcceptVersion,
+		Binaries:            map[string]k3s.Artifact{},
+		InstallScript:       k3s.Artifact(c.InstallScript),
+		ClusterCIDR:         c.ClusterCIDR,
+		ServiceCIDR:         c.ServiceCIDR,
+		TLSSANs:             c.TLSSANs,
+		Disable:             c.Disable,
+		KubeletArgs:         c.KubeletArgs,
+		FlannelBackend:      c.FlannelBackend,
+		LooseKernelDefaults: !c.ProtectKernelDefaults,
+		Requires:            []string{machine.FirewallUnit},
+		Renewal:             c.Renewal,
+	}}
+	for arch, binary := range c.Binaries {
+		args.Spec.Binaries[arch] = k3s.Artifact(binary)
+	}
+	if snapshots := c.Snapshots; snapshots != nil {
+		converted := k3s.Snapshots(*snapshots)
+		args.Spec.Snapshots = &converted
+	}
+	for _, name := range s.nodeNames() {
+		args.Nodes = append(args.Nodes, k3s.Member{
+			Name: name, Address: s.cfg.Hosts[name].Address, Agent: slices.Contains(s.cfg.Hosts[name].Roles, roleAgent),
+		})
+	}
+	return args
 }
 
 func (s *stack) connectCluster() (err error) {
 	s.kubernetes, err = kubernetes.NewProvider(s.ctx, "kubernetes", &kubernetes.ProviderArgs{
 		Kubeconfig: s.server.Kubeconfig,
-		// Without it an unknown kubeconfig would preview the replacement of every
-		// object (pulumi/pulumi#4326).
+		// Without it an unknown kubeconfig would preview the replacement of every object (pulumi/pulumi#4326).
 		ClusterIdentifier:     pulumi.String(project + "-" + s.cfg.Stack),
 		EnableServerSideApply: pulumi.Bool(true),
-		// An interrupted or lost run left objects behind: adopt them. The price is
-		// that renaming a resource needs an alias, or its object is deleted.
+		// An interrupted or lost run left objects behind: adopt them. The price is that renaming a resource needs an
+		// alias, or its object is deleted.
 		UpsertExistingObjects: pulumi.Bool(true),
-		// Changed credentials and variables are updated in place; by default the
-		// object would be deleted and made anew under the controllers that read it.
+		// Changed credentials and variables are updated in place; by default the object would be deleted and made anew
+		// under the controllers that read it.
 		EnableConfigMapMutable: pulumi.Bool(true),
 		EnableSecretMutable:    pulumi.Bool(true),
-		// DeleteUnreachable stays off: one network failure during a refresh would
-		// empty the state. To destroy a stack whose machine is gone, set
-		// PULUMI_K8S_DELETE_UNREACHABLE=true for that one command.
+		// DeleteUnreachable stays off: one network failure during a refresh would empty the state. To destroy a stack
+		// whose machine is gone, set PULUMI_K8S_DELETE_UNREACHABLE=true for that one command.
 	})
 	return err
 }
 
-func (s *stack) storeSnapshots() error {
-	c := s.cfg.K3s.Snapshots
-	if c == nil {
+func (s *stack) storeCredentials() error {
+	snapshots := s.clusterArgs().Spec.Snapshots
+	if snapshots == nil {
 		return nil
 	}
-	secret, err := k3s.NewSnapshotSecret(s.ctx, "snapshots", &k3s.SnapshotSecretArgs{
-		Endpoint:  c.Endpoint,
-		Region:    c.Region,
-		Bucket:    c.Bucket,
-		Folder:    c.Folder,
-		Insecure:  c.Insecure,
-		AccessKey: s.cfg.Secrets.S3AccessKey.Output(),
-		SecretKey: s.cfg.Secrets.S3SecretKey.Output(),
+	secret, err := credentials.New(s.ctx, "snapshots", &credentials.Args{
+		Namespace: k3s.SnapshotNamespace,
+		Name:      k3s.SnapshotSecretName,
+		Type:      k3s.SnapshotSecretType,
+		Data:      k3s.SnapshotCredentials(snapshots, s.cfg.Secrets.S3AccessKey.Output(), s.cfg.Secrets.S3SecretKey.Output()),
 		DependsOn: s.server.Done,
 	}, pulumi.Providers(s.kubernetes))
 	if err != nil {
@@ -229,42 +373,37 @@ func (s *stack) unlockSecrets() (err error) {
 }
 
 func (s *stack) startFlux() (err error) {
-	s.flux, err = flux.New(s.ctx, "flux", &flux.Args{
-		Connection: s.connection(),
-		User:       s.cfg.Machine.User,
-		Version:    s.cfg.Flux.Version,
-		Sync:       flux.Sync{URL: s.cfg.Flux.URL, Branch: s.cfg.Flux.Branch, Path: s.cfg.Flux.Path},
-		Git: flux.Credentials{
-			Username:   s.cfg.Flux.Username,
-			Token:      s.cfg.Secrets.GitToken.Optional(),
-			SSHKey:     s.cfg.Secrets.GitSSHKey.Optional(),
-			KnownHosts: s.cfg.Flux.KnownHosts,
-			CA:         s.cfg.Flux.CA,
-		},
-		Variables: variables(s.cfg),
-		Revision:  s.cfg.Flux.Revision,
-		DependsOn: slices.Concat(s.keys.Done, s.beforeFlux),
-	}, pulumi.Providers(s.kubernetes))
+	args := s.fluxArgs()
+	args.Host = s.hosts[s.cfg.firstServer()]
+	args.DependsOn = slices.Concat(s.keys.Done, s.beforeFlux, s.nodes)
+	s.flux, err = flux.New(s.ctx, "flux", args, pulumi.Providers(s.kubernetes))
 	return err
 }
 
-// connection is how every remote command reaches the machine.
-func (s *stack) connection() remote.ConnectionArgs {
-	return remote.ConnectionArgs{
-		Host:       pulumi.String(s.cfg.Machine.Address),
-		Port:       pulumi.Float64(float64(s.cfg.Machine.Port)),
-		User:       pulumi.String(s.cfg.Machine.User),
-		HostKey:    pulumi.String(s.cfg.Machine.HostKey),
-		PrivateKey: s.cfg.Secrets.MachinePrivateKey.Output(),
+func (s *stack) fluxArgs() *flux.Args {
+	f := s.cfg.Flux
+	return &flux.Args{
+		Version: f.Version,
+		Sync:    flux.Sync{URL: f.URL, Branch: f.Branch, Path: f.Path},
+		Git: flux.Credentials{
+			Username:   f.Username,
+			Token:      s.cfg.Secrets.GitToken.Optional(),
+			SSHKey:     s.cfg.Secrets.GitSSHKey.Optional(),
+			KnownHosts: f.KnownHosts,
+			CA:         f.CA,
+		},
+		Variables: variables(s.cfg),
+		Revision:  f.Revision,
 	}
 }
 
-func (s *stack) snapshots() *k3s.Snapshots {
-	c := s.cfg.K3s.Snapshots
-	if c == nil {
-		return nil
+func (s *stack) holdHosts() error {
+	for _, name := range sortedKeys(s.hosts) {
+		if err := s.hosts[name].Hold(s.ctx); err != nil {
+			return err
+		}
 	}
-	return &k3s.Snapshots{Schedule: c.Schedule, Retention: c.Retention}
+	return nil
 }
 
 // facts are the variables the program itself knows and hands to the manifests.
@@ -272,8 +411,8 @@ func facts(c Config) map[string]string {
 	return map[string]string{
 		"environment":  path.Base(c.Flux.Path),
 		"zone":         c.Cloudflare.Zone,
-		"cluster_cidr": c.K3s.ClusterCIDR,
-		"service_cidr": c.K3s.ServiceCIDR,
+		"cluster_cidr": c.Cluster.ClusterCIDR,
+		"service_cidr": c.Cluster.ServiceCIDR,
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,25 +17,22 @@ import (
 	"github.com/tinyrack-net/infrastructure/components/tailnet"
 )
 
-var (
-	sha256Hex       = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	hostnamePattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	labelPattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	userPattern     = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	packagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	sysctlPattern   = regexp.MustCompile(`^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$`)
-	sysctlValue     = regexp.MustCompile(`^[A-Za-z0-9_./,:-]+( [A-Za-z0-9_./,:-]+)*$`)
-)
-
-// validate reports every setting that is there and cannot work. Missing ones are
-// require's business.
+// validate reports every setting that is there and cannot work. Missing ones are require's business. What one component
+// can tell of its own settings it tells itself; here is what only the whole of them shows.
 func validate(report *Report, c Config, root string) {
-	validateCloudflare(report, c.Cloudflare)
-	validateTailnet(report, c.Tailnet)
-	validateMachine(report, c.Machine)
-	validateK3s(report, c.K3s)
-	validateFlux(report, c.Flux, root)
+	s := &stack{cfg: c}
+	report.component("cloudflare", s.edgeArgs().Validate())
+	report.component("tailnet", s.tailnetArgs().Validate())
+	for _, name := range sortedKeys(c.Hosts) {
+		report.component("hosts."+name, s.machineArgs(name).Validate())
+	}
+	report.component("cluster", s.clusterArgs().Validate())
+	report.component("flux", s.fluxArgs().Validate())
+
+	validateURLs(report, c)
+	validateRoles(report, c)
 	validateNetworks(report, c)
+	validateFlux(report, c, root)
 	validateSecrets(report, c)
 }
 
@@ -42,13 +41,13 @@ func (r *Report) invalid(path, value, why, consequence, fix string) {
 	r.refuse(project+":"+path, fmt.Sprintf("%q %s", value, why), consequence, fix)
 }
 
-// component adds what a component refuses of its part of the settings, except
-// for what is missing: require says how to set that.
+// component adds what a component refuses of its part of the settings, except for what is missing: require says how to
+// set that.
 func (r *Report) component(group string, refusals error) {
 	if refusals == nil {
 		return
 	}
-	for _, line := range strings.Split(refusals.Error(), "\n") {
+	for line := range strings.SplitSeq(refusals.Error(), "\n") {
 		key, _, _ := strings.Cut(line, ": ")
 		path := project + ":" + group + "." + key
 		if !r.isUnread(path) && !slices.Contains(r.missing, path) {
@@ -57,74 +56,25 @@ func (r *Report) component(group string, refusals error) {
 	}
 }
 
-// match reports a value that is there and has another form.
-func (r *Report) match(path, value string, form *regexp.Regexp, why, consequence, fix string) {
-	if value != "" && !form.MatchString(value) {
-		r.invalid(path, value, why, consequence, fix)
-	}
-}
-
-func validateCloudflare(r *Report, c Cloudflare) {
-	r.component("cloudflare", c.edge().Validate())
-	validateBaseURL(r, "cloudflare.baseUrl", c.BaseURL)
-}
-
-func validateTailnet(r *Report, t Tailnet) {
-	if t.Name == "" || strings.ContainsAny(t.Name, " /") {
-		r.invalid("tailnet.name", t.Name, "is not a tailnet", "the Tailscale API would not find it", "write its name from the admin console, or - for the credentials' own")
-	}
-	validateBaseURL(r, "tailnet.baseUrl", t.BaseURL)
-	validateBaseURL(r, "tailnet.loginServer", t.LoginServer)
-	r.component("tailnet", t.policy().Validate())
-}
-
-func validateMachine(r *Report, m Machine) {
-	if m.Address != "" && !isHost(m.Address) {
-		r.invalid("machine.address", m.Address, "is neither an address nor a hostname", "SSH could not connect", "write the address alone; the port goes into tinyrack:machine.port")
-	}
-	if addr, err := netip.ParseAddr(m.Address); err == nil && !inTailnet(addr) && len(m.BootstrapSources) == 0 {
-		r.refuse(project+":machine.bootstrapSources", "empty, and "+m.Address+" is not an address in the tailnet",
-			"the firewall would shut out the very login that loads it, with the clouds changed already",
-			"name the address you come from, like 192.0.2.7/32; once the machine is in the tailnet, set machine.address to its name there")
-	}
-	if m.Port < 1 || m.Port > 65535 {
-		r.refuse("tinyrack:machine.port", fmt.Sprintf("%d is not a port", m.Port), "SSH could not connect", "write a number from 1 to 65535")
-	}
-	if !userPattern.MatchString(m.User) {
-		r.invalid("machine.user", m.User, "is not a login name", "SSH could not log in", "write root, or a user with passwordless sudo")
-	}
-	if m.HostKey != "" {
-		if _, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(m.HostKey)); err != nil || len(options) > 0 || len(rest) > 0 {
-			// Not shown: it may be the private one.
-			r.refuse(project+":machine.hostKey", "not a public key", "the machine could not be told from an impostor", "copy the first two words of its /etc/ssh/ssh_host_ed25519_key.pub")
+// validateURLs accepts plain HTTP only toward private addresses: the calls carry credentials.
+func validateURLs(r *Report, c Config) {
+	for _, setting := range []struct{ path, url string }{
+		{"cloudflare.baseUrl", c.Cloudflare.BaseURL},
+		{"tailnet.baseUrl", c.Tailnet.BaseURL},
+		{"tailnet.loginServer", c.Tailnet.LoginServer},
+	} {
+		if setting.url == "" {
+			continue
 		}
-	}
-	r.match("machine.hostname", m.Hostname, labelPattern, "is not a host name", "neither the tailnet nor Kubernetes would take it", "use lower-case letters, digits and dashes")
-	for i, name := range m.Packages {
-		if !packagePattern.MatchString(name) {
-			r.invalid(fmt.Sprintf("machine.packages[%d]", i), name, "is not a package name", "nothing could be installed", "write the distribution's name of the package")
+		u, err := url.Parse(setting.url)
+		switch {
+		case err != nil || u.Host == "" || u.User != nil || (u.Scheme != "http" && u.Scheme != "https"):
+			r.refuse(project+":"+setting.path, "not an http(s) URL without credentials", "no call would arrive",
+				"write it like https://api.example.com, or leave it out")
+		case u.Scheme == "http" && !isPrivate(u.Hostname()):
+			r.invalid(setting.path, setting.url, "is plain HTTP to a public host",
+				"the API credentials could be read on the way", "use https://")
 		}
-	}
-	for _, key := range sortedKeys(m.Sysctl) {
-		if !sysctlPattern.MatchString(key) || !sysctlValue.MatchString(m.Sysctl[key]) {
-			r.invalid("machine.sysctl."+key, m.Sysctl[key], "is not a kernel setting", "the machine would refuse the whole file", "write it like net.ipv4.ip_forward: \"1\"")
-		}
-	}
-}
-
-// validateBaseURL accepts plain HTTP only toward private addresses: the calls
-// carry credentials.
-func validateBaseURL(r *Report, path, text string) {
-	if text == "" {
-		return
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || (u.Scheme != "http" && u.Scheme != "https") {
-		r.refuse(project+":"+path, "not an http(s) URL without credentials", "no call would arrive", "write it like https://api.example.com, or leave it out")
-		return
-	}
-	if u.Scheme == "http" && !isPrivate(u.Hostname()) {
-		r.invalid(path, text, "is plain HTTP to a public host", "the API credentials could be read on the way", "use https://")
 	}
 }
 
@@ -137,9 +87,97 @@ func inTailnet(addr netip.Addr) bool {
 	return tailnet.IPv4Range.Contains(addr) || tailnet.IPv6Range.Contains(addr)
 }
 
-func isHost(text string) bool {
-	_, err := netip.ParseAddr(text)
-	return err == nil || hostnamePattern.MatchString(text) || labelPattern.MatchString(text)
+// validateRoles reports hosts that cannot be one cluster.
+func validateRoles(r *Report, c Config) {
+	known := []string{roleServer, roleAgent, roleStorage}
+	addresses := map[string]string{}
+	for _, name := range sortedKeys(c.Hosts) {
+		h, at := c.Hosts[name], "hosts."+name
+		for i, role := range h.Roles {
+			if !slices.Contains(known, role) {
+				r.invalid(fmt.Sprintf("%s.roles[%d]", at, i), role, "is not a role", "the host would do nothing",
+					didYouMean(role, known, "use "+strings.Join(known, ", ")))
+			}
+		}
+		if slices.Contains(h.Roles, roleServer) && slices.Contains(h.Roles, roleAgent) {
+			r.refuse(project+":"+at+".roles", "server and agent", "k3s cannot be both on one machine",
+				"write server: it runs pods too")
+		}
+		if other, taken := addresses[h.Address]; taken && h.Address != "" {
+			r.invalid(at+".address", h.Address, "is the address of "+other+" too", "two hosts would undo each other's work",
+				"write the address of each")
+		}
+		addresses[h.Address] = name
+	}
+	servers := c.withRole(roleServer)
+	if len(servers) == 0 && len(c.Hosts) > 0 {
+		r.refuse(project+":hosts", "no host is a server", "there would be no cluster", "give one of them the role server")
+	}
+	switch first := c.Cluster.FirstServer; {
+	case first == "" && len(servers) > 1:
+		r.refuse(project+":cluster.firstServer", "missing with "+fmt.Sprint(len(servers))+" servers",
+			"each could make a cluster of its own", "name the one that made the cluster, or is to make it")
+	case first != "" && len(servers) > 0 && !slices.Contains(servers, first):
+		r.invalid("cluster.firstServer", first, "is not a server", "there would be nothing to join",
+			"name one of "+strings.Join(servers, ", "))
+	}
+}
+
+// validateNetworks reports address ranges that would take each other's traffic.
+func validateNetworks(r *Report, c Config) {
+	type network struct {
+		path, text string
+		prefix     netip.Prefix
+	}
+	networks := []network{{path: "the tailnet's range", text: tailnet.IPv4Range.String(), prefix: tailnet.IPv4Range}}
+	add := func(path, text string, source bool) {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, isAddr := netip.ParseAddr(text); isAddr == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return // refused by the component
+		}
+		for _, other := range networks {
+			if prefix.Overlaps(other.prefix) {
+				r.invalid(path, text, "overlaps "+other.path+" ("+other.text+")",
+					"addresses would exist twice and packets would take the wrong way", "choose a range of its own")
+			}
+		}
+		if !source { // two SSH sources may overlap
+			networks = append(networks, network{path, text, prefix})
+		}
+	}
+	add("cluster.clusterCidr", c.Cluster.ClusterCIDR, false)
+	add("cluster.serviceCidr", c.Cluster.ServiceCIDR, false)
+	for _, name := range sortedKeys(c.Hosts) {
+		add("hosts."+name+".address", c.Hosts[name].Address, true)
+		for i, source := range c.Hosts[name].BootstrapSources {
+			add(fmt.Sprintf("hosts.%s.bootstrapSources[%d]", name, i), source, true)
+		}
+	}
+}
+
+var clusterPath = regexp.MustCompile(`^\./clusters/[a-z0-9-]+$`)
+
+// validateFlux reports what Flux' own component cannot know: the variables of the program and the checkout's folders.
+func validateFlux(r *Report, c Config, root string) {
+	for _, name := range sortedKeys(c.Flux.Variables) {
+		if _, fact := facts(Config{})[name]; fact {
+			r.invalid("flux.variables", name, "is set by the program", "there would be two values for it", "remove it")
+		}
+	}
+	path := c.Flux.Path
+	if path == "" {
+		return
+	}
+	if !clusterPath.MatchString(path) {
+		r.invalid("flux.path", path, "is not ./clusters/<environment>", "Flux would apply something else than an environment",
+			"write it like ./clusters/production")
+	} else if _, err := os.Stat(filepath.Join(root, path, "infrastructure.yaml")); err != nil {
+		r.invalid("flux.path", path, "has no infrastructure.yaml", "Flux would find nothing to apply",
+			"name one of the directories in clusters/")
+	}
 }
 
 // validateSecrets reports secrets of the wrong form, without showing them.
@@ -152,18 +190,23 @@ func validateSecrets(r *Report, c Config) {
 		var locked *ssh.PassphraseMissingError
 		switch {
 		case errors.As(err, &locked):
-			r.refuse(project+":"+name, "the key has a passphrase", "nobody is there to type it", "make a key without one: ssh-keygen -t ed25519 -N '' -f FILE; "+setSecret(name, c.Stack)+" <FILE")
+			r.refuse(project+":"+name, "the key has a passphrase", "nobody is there to type it",
+				"make a key without one: ssh-keygen -t ed25519 -N '' -f FILE; "+setSecret(name, c.Stack)+" <FILE")
 		case err != nil:
 			r.refuse(project+":"+name, "not an SSH private key", "SSH could not log in", setSecret(name, c.Stack)+" <FILE")
 		}
 	}
 	sshKey("machinePrivateKey", c.Secrets.MachinePrivateKey)
 	sshKey("gitSshKey", c.Secrets.GitSSHKey)
+	unclear := func(name, beside, instead string) {
+		r.refuse(project+":"+name, "set beside an "+beside+" URL", "it is unclear how Flux should log in",
+			"pulumi config rm "+project+":"+name+" --stack "+c.Stack+", or use an "+instead+" URL")
+	}
 	if c.Secrets.GitSSHKey != "" && strings.HasPrefix(c.Flux.URL, "https://") {
-		r.refuse("tinyrack:gitSshKey", "set beside an https:// URL", "it is unclear how Flux should log in", "pulumi config rm tinyrack:gitSshKey --stack "+c.Stack+", or use an ssh:// URL")
+		unclear("gitSshKey", "https://", "ssh://")
 	}
 	if c.Secrets.GitToken != "" && strings.HasPrefix(c.Flux.URL, "ssh://") {
-		r.refuse("tinyrack:gitToken", "set beside an ssh:// URL", "it is unclear how Flux should log in", "pulumi config rm tinyrack:gitToken --stack "+c.Stack+", or use an https:// URL")
+		unclear("gitToken", "ssh://", "https://")
 	}
 	if c.SealedSecrets.PEM != "" && c.Secrets.SealingKey != "" {
 		if err := sealedsecrets.CheckPair(c.SealedSecrets.PEM, string(c.Secrets.SealingKey)); err != nil {

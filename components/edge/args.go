@@ -37,6 +37,8 @@ type Args struct {
 	// so that the next one goes on. Without its token nothing is looked for, and
 	// Cloudflare refuses a second tunnel, record or login of the same name.
 	API API
+	// Protect keeps the tunnel from being deleted or replaced by Pulumi: every record leads to its ID.
+	Protect bool
 	// DependsOn is waited for before anything is created. It is an argument
 	// because children do not inherit a component's own dependencies.
 	DependsOn []pulumi.Resource

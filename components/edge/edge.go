@@ -125,7 +125,7 @@ func (e *Edge) createTunnel(ctx *pulumi.Context, name string, args *Args) (*clou
 		Name:         pulumi.String(args.TunnelName),
 		ConfigSrc:    pulumi.String("cloudflare"),
 		TunnelSecret: secret,
-	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn), leftover,
+	}, pulumi.Parent(e), pulumi.DependsOn(args.DependsOn), pulumi.Protect(args.Protect), leftover,
 		// Two tunnels of one account cannot have the same name (409).
 		pulumi.DeleteBeforeReplace(true))
 	if err != nil {
