@@ -1,5 +1,5 @@
-// Package credentials hands credentials to the cluster: one Secret in one namespace, which Flux, k3s or a workload expects
-// and git must not hold in clear.
+// Package credentials hands credentials to the cluster: one Secret in one namespace, which Flux, k3s or a workload
+// expects and git must not hold in clear.
 package credentials
 
 import (
@@ -94,12 +94,12 @@ func (a *Args) Validate() error {
 	var problems []error
 	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
 	if !namespaceForm.MatchString(a.Namespace) {
-		refuse("namespace: %q is not a namespace: the API would refuse the Secret: use lower-case letters, digits and hyphens",
-			a.Namespace)
+		refuse("namespace: %q is not a namespace: the API would refuse the Secret: use lower-case letters, digits and "+
+			"hyphens", a.Namespace)
 	}
 	if !nameForm.MatchString(a.Name) {
-		refuse("name: %q is not the name of a Secret: the API would refuse it: use lower-case letters, digits, dots and hyphens",
-			a.Name)
+		refuse("name: %q is not the name of a Secret: the API would refuse it: use lower-case letters, digits, dots and "+
+			"hyphens", a.Name)
 	}
 	if len(a.Data) == 0 {
 		refuse("data: missing: what reads the Secret would find nothing: give it at least one entry")

@@ -103,8 +103,8 @@ func agentToken(token string) string {
 func (c *Cluster) member(name string) (Member, error) {
 	at := slices.IndexFunc(c.args.Nodes, func(m Member) bool { return m.Name == name })
 	if at < 0 {
-		return Member{}, fmt.Errorf("host %s: not among the cluster's nodes: the others would not admit it: this is a defect "+
-			"of the caller", name)
+		return Member{}, fmt.Errorf("host %s: not among the cluster's nodes: the others would not admit it: this is a "+
+			"defect of the caller", name)
 	}
 	return c.args.Nodes[at], nil
 }

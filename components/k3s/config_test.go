@@ -70,7 +70,8 @@ func TestSnapshotCredentials(t *testing.T) {
 	key, secret := pulumi.String("key"), pulumi.String("secret")
 	want := map[string]pulumi.StringInput{
 		"etcd-s3-endpoint": pulumi.String("10.77.0.1:9000"), "etcd-s3-region": pulumi.String("us-east-1"),
-		"etcd-s3-bucket": pulumi.String("etcd"), "etcd-s3-folder": pulumi.String("lab"), "etcd-s3-insecure": pulumi.String("false"),
+		"etcd-s3-bucket": pulumi.String("etcd"), "etcd-s3-folder": pulumi.String("lab"),
+		"etcd-s3-insecure":   pulumi.String("false"),
 		"etcd-s3-access-key": key, "etcd-s3-secret-key": secret,
 	}
 	if got := SnapshotCredentials(s, key, secret); fmt.Sprint(got) != fmt.Sprint(want) {

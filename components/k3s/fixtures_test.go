@@ -34,7 +34,8 @@ func testSpec() Spec {
 		Requires:    []string{"tinyrack-firewall.service"},
 		Renewal:     "2026-Q4",
 		Snapshots: &Snapshots{
-			Schedule: "0 */6 * * *", Retention: 28, Endpoint: "10.77.0.1:9000", Region: "us-east-1", Bucket: "etcd", Folder: "lab",
+			Schedule: "0 */6 * * *", Retention: 28, Endpoint: "10.77.0.1:9000", Region: "us-east-1", Bucket: "etcd",
+			Folder: "lab",
 		},
 	}
 }

@@ -1,5 +1,5 @@
-// Package k3s makes hosts the nodes of one k3s cluster: pinned and verified, hardened, configured by file, with embedded
-// etcd from the first day. A Cluster holds what its nodes share, a Node is k3s on one host.
+// Package k3s makes hosts the nodes of one k3s cluster: pinned and verified, hardened, configured by file, with
+// embedded etcd from the first day. A Cluster holds what its nodes share, a Node is k3s on one host.
 package k3s
 
 import (

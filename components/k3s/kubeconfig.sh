@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the administrator's kubeconfig, sealed with the cluster's token: when SSH breaks off before the end of a command
-# the caller's error shows what was printed by then.
+# Prints the administrator's kubeconfig, sealed with the cluster's token: when SSH breaks off before the end of a
+# command the caller's error shows what was printed by then.
 #
 # Header: GENERATION, changed whenever the server or the period of renewal is, so that the certificate is fetched again.
 # Standard input: the cluster's token.
@@ -18,7 +18,8 @@ seal() {
 
 main() {
 	IFS= read -r token || true
-	[ -n "$token" ] || die "no token on standard input: the kubeconfig would be printed in clear: this is a defect of the caller"
+	[ -n "$token" ] || die "no token on standard input: the kubeconfig would be printed in clear: this is a defect of" \
+		"the caller"
 	have openssl || die "openssl is missing: the kubeconfig could not be sealed: add openssl to the host's packages"
 	wait_for 60 "the kubeconfig of generation $GENERATION" test -s "$ROOT$KUBECONFIG_FILE" ||
 		die "k3s has written no kubeconfig: nothing can be deployed: see journalctl -u k3s on the machine"

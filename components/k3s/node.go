@@ -48,8 +48,8 @@ type Node struct {
 	Done []pulumi.Resource
 }
 
-// NewNode registers the node and its children. Every change is an update in place: a replacement would uninstall the new
-// node right after its installation, were the host not held.
+// NewNode registers the node and its children. Every change is an update in place: a replacement would uninstall the
+// new node right after its installation, were the host not held.
 func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.ResourceOption) (*Node, error) {
 	fail := func(err error) (*Node, error) { return nil, fmt.Errorf("k3s node %q: %w", name, err) }
 	cluster := args.Cluster
@@ -70,7 +70,8 @@ func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.Re
 		suffix, secret = "-agent", pulumi.Sprintf("%s\n", cluster.agentToken)
 	}
 	node, err := args.Host.Run(ctx, name+suffix, &remote.Command{Create: create, Delete: remove, Secret: secret},
-		pulumi.Parent(n), pulumi.Protect(cluster.args.Protect), pulumi.DependsOn(args.DependsOn), pulumi.DependsOn(cluster.last))
+		pulumi.Parent(n), pulumi.Protect(cluster.args.Protect), pulumi.DependsOn(args.DependsOn),
+		pulumi.DependsOn(cluster.last))
 	if err != nil {
 		return fail(err)
 	}
@@ -182,8 +183,8 @@ func renewalWarning(kubeconfig string, now time.Time) string {
 	if end.IsZero() || end.After(now.AddDate(0, 0, 60)) {
 		return ""
 	}
-	return fmt.Sprintf("the kubeconfig's certificate ends on %s: from then on nothing could be deployed: write another text "+
-		"into cluster.renewal, like %q", end.UTC().Format(time.DateOnly), now.UTC().Format("2006-01"))
+	return fmt.Sprintf("the kubeconfig's certificate ends on %s: from then on nothing could be deployed: write another "+
+		"text into cluster.renewal, like %q", end.UTC().Format(time.DateOnly), now.UTC().Format("2006-01"))
 }
 
 func yes(is bool) string {

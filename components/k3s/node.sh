@@ -21,7 +21,8 @@ STARTED=/var/lib/tinyrack/k3s-started
 RENEW_BEFORE=$((90 * 86400))
 
 put() {
-	write_file "$@" || die "$1 cannot be written: k3s was not restarted: see whether the machine's disk is full or read-only, then run again"
+	write_file "$@" || die "$1 cannot be written: k3s was not restarted: see whether the machine's disk is full or" \
+		"read-only, then run again"
 }
 
 has_data() {
@@ -32,18 +33,21 @@ check_role() {
 	unit=k3s other=k3s-agent
 	[ "$ROLE" = server ] || unit=k3s-agent other=k3s
 	[ ! -f "$ROOT/etc/systemd/system/$other.service" ] ||
-		die "this machine runs k3s in another role ($other): its data and volumes would be mixed up: take the host out of the settings, run pulumi up, then add it again as $ROLE"
+		die "this machine runs k3s in another role ($other): its data and volumes would be mixed up: take the host out of" \
+			"the settings, run pulumi up, then add it again as $ROLE"
 	have openssl ||
 		die "openssl is missing: the age of the certificates could not be told: add openssl to the host's packages"
 }
 
-# The datastore's bootstrap data is encrypted with the token: k3s does not start with another one, and a restored snapshot
-# cannot be opened (k3s-io/docs#454).
+# The datastore's bootstrap data is encrypted with the token: k3s does not start with another one, and a restored
+# snapshot cannot be opened (k3s-io/docs#454).
 check_token() {
 	has_data && [ -f "$ROOT$DATA/server/token" ] || return 0
 	used=$(cat "$ROOT$DATA/server/token")
 	[ "${used##*::server:}" = "$token" ] ||
-		die "the cluster on this machine was made with another token than this stack's: k3s would not start: the state was lost or is another's: set k3sToken (pulumi config set --secret k3sToken) to the former token: it is in the escrow, and on this machine in $DATA/server/token"
+		die "the cluster on this machine was made with another token than this stack's: k3s would not start: the state was" \
+			"lost or is another's: set k3sToken (pulumi config set --secret k3sToken) to the former token: it is in the" \
+			"escrow, and on this machine in $DATA/server/token"
 }
 
 # choose_binary: url and sha256 of this machine's architecture.
@@ -54,12 +58,15 @@ choose_binary() {
 	aarch64) architecture=arm64 url=$ARM64_URL sha256=$ARM64_SHA256 ;;
 	*) die "this machine is $machine: there is no k3s for it: use an amd64 or arm64 machine" ;;
 	esac
-	[ -n "$url" ] || die "this machine is $machine and binaries.$architecture is not set: nothing could be installed: add its url and sha256"
+	[ -n "$url" ] || die "this machine is $machine and binaries.$architecture is not set: nothing could be installed:" \
+		"add its url and sha256"
 }
 
 # version_of FILE: the release it is, or nothing when it does not run.
 version_of() {
-	if [ -x "$1" ]; then "$1" --version 2>/dev/null </dev/null | awk '$1 == "k3s" && $2 == "version" { print $3; exit }'; fi
+	if [ -x "$1" ]; then
+		"$1" --version 2>/dev/null </dev/null | awk '$1 == "k3s" && $2 == "version" { print $3; exit }'
+	fi
 }
 
 # version_number VERSION: a number that grows with it.
@@ -76,7 +83,8 @@ fetch_binary() {
 	mkdir -p "$(dirname "$candidate")"
 	mv -f "$ARTIFACT" "$candidate" || {
 		rm -f "$candidate"
-		die "${candidate#"$ROOT"} cannot be written: k3s was not changed: see whether the machine's disk is full or read-only, then run again"
+		die "${candidate#"$ROOT"} cannot be written: k3s was not changed: see whether the machine's disk is full or" \
+			"read-only, then run again"
 	}
 }
 
@@ -92,8 +100,10 @@ prepare_binary() {
 	got=$(version_of "$candidate")
 	[ "$got" != "$VERSION" ] || return 0
 	[ "$candidate" = "$ROOT$BINARY" ] || rm -f "$candidate"
-	[ -n "$got" ] || die "the binary of binaries.$architecture does not run on this machine ($machine): nothing was installed: see whether it is another architecture's"
-	die "the binary of binaries.$architecture is k3s $got, version says $VERSION: nothing was installed: correct the version, or url and sha256"
+	[ -n "$got" ] || die "the binary of binaries.$architecture does not run on this machine ($machine): nothing was" \
+		"installed: see whether it is another architecture's"
+	die "the binary of binaries.$architecture is k3s $got, version says $VERSION: nothing was installed: correct the" \
+		"version, or url and sha256"
 }
 
 # check_upgrade: what ran here may be followed by the wanted version.
@@ -101,14 +111,16 @@ check_upgrade() {
 	before=$(version_of "$ROOT$BINARY")
 	[ -n "$before" ] && [ -e "$ROOT$DATA" ] || before=$VERSION
 	if [ "$(version_number "$before")" -gt "$(version_number "$VERSION")" ]; then
-		refused="older than the $before of this machine: its data may be of a form that $VERSION cannot read: set version to $before or a later one, or restore a snapshot of the time before on a new cluster"
+		set -- "older than the $before of this machine: its data may be of a form that $VERSION cannot read: set version" \
+			"to $before or a later one, or restore a snapshot of the time before on a new cluster"
 	elif [ "$(minor_of "$VERSION")" -gt "$(($(minor_of "$before") + 1))" ]; then
-		refused="more than one minor release after the $before of this machine: Kubernetes supports no such step: upgrade to the last release of each minor version in between first"
+		set -- "more than one minor release after the $before of this machine: Kubernetes supports no such step: upgrade" \
+			"to the last release of each minor version in between first"
 	else
 		return 0
 	fi
 	[ "$candidate" = "$ROOT$BINARY" ] || rm -f "$candidate"
-	die "version $VERSION is $refused"
+	die "version $VERSION is $*"
 }
 
 # kernel_defaults: what the kubelet demands (protect-kernel-defaults). A write may seem to work and do nothing in a
@@ -127,7 +139,8 @@ kernel_defaults() {
 			now=$(cat "$file" 2>/dev/null) || now=missing
 			[ "$now" = "$value" ] || wrong="$wrong $key is $now, wanted $value;"
 		done
-		[ -z "$wrong" ] || die "the kernel does not take what the kubelet demands:$wrong k3s would not start: set it on the machine that holds this container, or set protectKernelDefaults: false"
+		[ -z "$wrong" ] || die "the kernel does not take what the kubelet demands:$wrong k3s would not start: set it on the" \
+			"machine that holds this container, or set protectKernelDefaults: false"
 	}
 }
 
@@ -137,7 +150,8 @@ snapshot() {
 	say "taking a snapshot before the upgrade from $before to $VERSION"
 	"$ROOT$BINARY" etcd-snapshot save --name "pre-upgrade-$(printf %s "$VERSION" | tr + -)" >&2 </dev/null || {
 		rm -f "$candidate"
-		die "no snapshot could be taken before the upgrade to $VERSION: nothing was changed: bring $before to work again (journalctl -u k3s), then run again"
+		die "no snapshot could be taken before the upgrade to $VERSION: nothing was changed: bring $before to work again" \
+			"(journalctl -u k3s), then run again"
 	}
 }
 
@@ -148,8 +162,8 @@ install_binary() {
 	CHANGED=yes
 }
 
-# join_file: the first server initialises a cluster, unless it is the one that was rebuilt and the others are at work: then
-# it would be a second cluster of the same name. With data of its own k3s heeds neither line.
+# join_file: the first server initialises a cluster, unless it is the one that was rebuilt and the others are at work:
+# then it would be a second cluster of the same name. With data of its own k3s heeds neither line.
 join_file() {
 	[ "$FIRST" = yes ] || {
 		rm -f "$ROOT$JOIN_FILE"
@@ -226,8 +240,8 @@ start() {
 	wait_for 300 "the unit $unit to start" restarted || not_ready "its unit does not start"
 }
 
-# The link that the install script makes, not "k3s kubectl", which a k3s built from its sources does not know. An agent has
-# its kubelet's own credentials.
+# The link that the install script makes, not "k3s kubectl", which a k3s built from its sources does not know. An agent
+# has its kubelet's own credentials.
 kube() {
 	credentials=$ETC/k3s.yaml
 	[ "$ROLE" = server ] || credentials=$DATA/agent/kubelet.kubeconfig
@@ -238,9 +252,11 @@ api_ready() {
 	kube get --raw /readyz >/dev/null
 }
 
+READY='{.status.conditions[?(@.type=="Ready")].status}'
+
 # A node stays Ready for a while after its kubelet ended: the version tells whether it is this one.
 node_ready() {
-	[ "$(kube get node "$NODE_NAME" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.status.nodeInfo.kubeletVersion}')" = "True $VERSION" ]
+	[ "$(kube get node "$NODE_NAME" -o "jsonpath=$READY {.status.nodeInfo.kubeletVersion}")" = "True $VERSION" ]
 }
 
 not_ready() {
@@ -275,11 +291,12 @@ renew() {
 	say "renewing certificates that end within 90 days"
 	start
 	wait_ready
-	! near_expiry || die "${certificate#"$ROOT"} still ends within 90 days after a restart: the cluster would stop on that day: see k3s certificate check, then k3s certificate rotate on the machine"
+	! near_expiry || die "${certificate#"$ROOT"} still ends within 90 days after a restart: the cluster would" \
+		"stop on that day: see k3s certificate check, then k3s certificate rotate on the machine"
 }
 
-# tighten: k3s makes certificates and the CNI's configuration readable to everybody, inside folders that are not; it keeps
-# the mode of a file that is there.
+# tighten: k3s makes certificates and the CNI's configuration readable to everybody, inside folders that are not; it
+# keeps the mode of a file that is there.
 tighten() {
 	for folder in "$ROOT$DATA/server/tls" "$ROOT$DATA/agent/etc/cni"; do
 		[ ! -d "$folder" ] || find "$folder" -type f -perm /077 -exec chmod 600 {} +
@@ -292,7 +309,8 @@ MARK=tinyrack.net/uninstalled
 
 forget_agents() {
 	[ "$FIRST" = yes ] || return 0
-	for gone in $(kube get nodes -o "jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.tinyrack\\.net/uninstalled} {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}" |
+	marked='{.metadata.annotations.tinyrack\.net/uninstalled}'
+	for gone in $(kube get nodes -o "jsonpath={range .items[*]}{.metadata.name} $marked $READY{'\n'}{end}" |
 		awk '$2 == "yes" && $3 != "True" { print $1 }'); do
 		say "deleting node $gone, which was uninstalled"
 		kube delete node "$gone" --wait=false >/dev/null || say "node $gone could not be deleted: kubectl delete node $gone"
@@ -324,8 +342,10 @@ main() {
 	join_file
 	install_files
 	install_unit
-	wanted=$(printf '%s\n' "$VERSION" "$sha256" "$INSTALL_SHA256" "$CONFIG" "$AUDIT" "$ADMISSION" "$UNIT_DROP_IN" | sha256sum | cut -d' ' -f1)
-	if [ "$CHANGED" = yes ] || [ "$(cat "$ROOT$STARTED" 2>/dev/null)" != "$wanted" ] || ! systemctl is-active -q "$unit"; then
+	wanted=$(printf '%s\n' "$VERSION" "$sha256" "$INSTALL_SHA256" "$CONFIG" "$AUDIT" "$ADMISSION" "$UNIT_DROP_IN" |
+		sha256sum | cut -d' ' -f1)
+	if [ "$CHANGED" = yes ] || [ "$(cat "$ROOT$STARTED" 2>/dev/null)" != "$wanted" ] ||
+		! systemctl is-active -q "$unit"; then
 		rm -f "$ROOT$STARTED"
 		start
 		put "$STARTED" 644 "$wanted"

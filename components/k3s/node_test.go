@@ -39,7 +39,8 @@ func record(t *testing.T, args *ClusterArgs, sealed string) *pulumitest.Recordin
 				return err
 			}
 			var after pulumi.CustomResourceState
-			if err := ctx.RegisterResource("test:index:After", "after-"+member.Name, nil, &after, pulumi.DependsOn(node.Done)); err != nil {
+			err = ctx.RegisterResource("test:index:After", "after-"+member.Name, nil, &after, pulumi.DependsOn(node.Done))
+			if err != nil {
 				return err
 			}
 			if member == args.Nodes[0] {
@@ -91,15 +92,17 @@ func describe(t *testing.T, r *pulumitest.Recording, args *ClusterArgs) string {
 		texts = append(texts, config, "<config of "+node.Name+">")
 	}
 	names := strings.NewReplacer(append(texts,
-		remote.Library, "<lib.sh>\n", remote.Cluster, "<cluster.sh>\n", nodeScript, "<node.sh>\n", uninstallScript, "<uninstall.sh>\n",
-		kubeconfigScript, "<kubeconfig.sh>\n", canary, "<token>", agentToken(canary), "<agent token>", sum(fakeBinary(testVersion)), "<sum of k3s>",
+		remote.Library, "<lib.sh>\n", remote.Cluster, "<cluster.sh>\n", nodeScript, "<node.sh>\n",
+		uninstallScript, "<uninstall.sh>\n", kubeconfigScript, "<kubeconfig.sh>\n", canary, "<token>",
+		agentToken(canary), "<agent token>", sum(fakeBinary(testVersion)), "<sum of k3s>",
 		sum(fakeInstall), "<sum of install.sh>",
 	)...)
 	var text strings.Builder
 	for _, name := range r.Names() {
 		res := r.Get(t, name)
-		fmt.Fprintf(&text, "%s %s\n  parent %s, after %v, protected %v, secret %v, secret outputs %v, ignored %v\n", res.Type, name,
-			res.Parent, res.DependsOn, res.RPC.GetProtect(), res.Secrets(), res.RPC.GetAdditionalSecretOutputs(), res.RPC.GetIgnoreChanges())
+		fmt.Fprintf(&text, "%s %s\n  parent %s, after %v, protected %v, secret %v, secret outputs %v, ignored %v\n", res.Type,
+			name, res.Parent, res.DependsOn, res.RPC.GetProtect(), res.Secrets(), res.RPC.GetAdditionalSecretOutputs(),
+			res.RPC.GetIgnoreChanges())
 		in := res.Plain()
 		for _, key := range slices.Sorted(mapKeys(in)) {
 			value, ok := in[key].(string)
@@ -157,11 +160,17 @@ func TestGivenToken(t *testing.T) {
 	if got := r.Get(t, "probe"); got.Plain()["token"] != canary || !slices.Contains(got.Secrets(), "token") {
 		t.Errorf("token %q", got.Plain()["token"])
 	}
-	if stdin := r.Get(t, "k3s-one-server").Plain()["stdin"].(string); !strings.HasSuffix(stdin, "\n"+canary+"\n"+agentToken(canary)+"\n") {
+	stdin := r.Get(t, "k3s-one-server").Plain()["stdin"].(string)
+	if !strings.HasSuffix(stdin, "\n"+canary+"\n"+agentToken(canary)+"\n") {
 		t.Error("the server does not get the given token and the agents'")
 	}
-	for token, want := range map[string]string{"short": "shorter than 16", "two words of s3cr3t text": "has blanks", "K10abc::node:s3cr3t-text": "has blanks, colons"} {
-		if got, err := bareToken(token); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cr3t") {
+	for token, want := range map[string]string{
+		"short": "shorter than 16", "two words of s3cr3t text": "has blanks",
+		"K10abc::node:s3cr3t-text": "has blanks, colons",
+	} {
+		got, err := bareToken(token)
+		wantError(t, err, want)
+		if got != "" || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%q, %v", got, err)
 		}
 	}

@@ -50,7 +50,8 @@ daemon-reload) ;;
 restart)
 	[ "$2" = --no-block ] && [ -f "$ROOT/etc/systemd/system/$3.service" ] || exit 5
 	[ ! -f "$ROOT/state/never-starts" ] || exit 0
-	id=$(($(cat "$ROOT/state/starts" 2>/dev/null || echo 0) + 1)); echo $id >"$ROOT/state/starts"; echo $id >"$ROOT/state/active"
+	id=$(($(cat "$ROOT/state/starts" 2>/dev/null || echo 0) + 1))
+	echo $id >"$ROOT/state/starts"; echo $id >"$ROOT/state/active"
 	d=$ROOT/var/lib/rancher/k3s; mkdir -p "$d/agent/etc/cni/net.d" "$ROOT/state/nodes"
 	[ -f "$d/agent/kubelet.kubeconfig" ] || echo agent >"$d/agent/kubelet.kubeconfig"
 	[ -f "$d/agent/etc/cni/net.d/10-flannel.conflist" ] || echo {} >"$d/agent/etc/cni/net.d/10-flannel.conflist"
@@ -62,7 +63,8 @@ restart)
 		echo admin >"$ROOT/etc/rancher/k3s/k3s.yaml"
 	fi
 	name=$(sed -n 's/^node-name: //p' "$ROOT/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml")
-	[ -f "$ROOT/state/never-ready" ] || "$ROOT/usr/local/bin/k3s" --version | sed -n 's/^k3s version \([^ ]*\).*/True \1/p' >"$ROOT/state/nodes/$name"
+	[ -f "$ROOT/state/never-ready" ] ||
+		"$ROOT/usr/local/bin/k3s" --version | sed -n 's/^k3s version \([^ ]*\).*/True \1/p' >"$ROOT/state/nodes/$name"
 	[ -f "$ROOT/state/stubborn" ] || rm -f "$ROOT/state/expiring" ;;
 *) exit 64 ;;
 esac`
@@ -85,16 +87,21 @@ nodes=$ROOT/state/nodes
 mkdir -p "$nodes"
 case "$*" in
 "get --raw /readyz") echo ok ;;
-"get node "*" --ignore-not-found -o jsonpath=node "*) [ ! -f "$nodes/$3" ] || printf 'node %s' "$(cat "$nodes/$3.removed" 2>/dev/null)" ;;
+"get node "*" --ignore-not-found -o jsonpath=node {.metadata.annotations.etcd\.k3s\.cattle\.io/removed-node-name}")
+	[ ! -f "$nodes/$3" ] || printf 'node %s' "$(cat "$nodes/$3.removed" 2>/dev/null)" ;;
 "get node "*" -o jsonpath={.status.conditions"*) cat "$nodes/$3" ;;
 "get nodes -l node-role.kubernetes.io/etcd=true -o jsonpath={range"*)
-	for n in "$nodes"/*.etcd; do [ -f "$n" ] || continue; n=${n%.etcd}; read -r ready version <"$n"; echo "${n##*/} $ready"; done ;;
+	for n in "$nodes"/*.etcd; do
+		[ -f "$n" ] || continue
+		n=${n%.etcd}; read -r ready version <"$n"; echo "${n##*/} $ready"
+	done ;;
 "get nodes -o jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.tinyrack\.net/uninstalled} "*)
 	for n in "$nodes"/*; do case $n in *.*) continue ;; esac; [ -f "$n" ] || continue
 	read -r ready version <"$n"; echo "${n##*/} $(cat "$n.mark" 2>/dev/null) $ready"; done ;;
 "delete node "*) [ -f "$nodes/$3" ] || exit 1; rm -f "$nodes/$3" "$nodes/$3".* ;;
 "drain "*" --ignore-daemonsets --delete-emptydir-data --force --timeout=120s") [ ! -f "$ROOT/state/no-drain" ] ;;
-"annotate node "*" etcd.k3s.cattle.io/remove=true --overwrite") [ -f "$ROOT/state/etcd-keeps" ] || echo "$3-abcdef" >"$nodes/$3.removed" ;;
+"annotate node "*" etcd.k3s.cattle.io/remove=true --overwrite")
+	[ -f "$ROOT/state/etcd-keeps" ] || echo "$3-abcdef" >"$nodes/$3.removed" ;;
 "annotate node "*" tinyrack.net/uninstalled=yes --overwrite") echo yes >"$nodes/$3.mark" ;;
 "annotate node "*" tinyrack.net/uninstalled-") rm -f "$nodes/$3.mark" ;;
 "cordon "*) [ -f "$nodes/$2" ] ;;
@@ -124,7 +131,10 @@ func machine(t *testing.T) *remotetest.Host {
 	h := remotetest.New(t)
 	h.Write("/state/install", fakeInstall)
 	h.Fake("curl", kill+`for url; do :; done
-case $url in https://*:6443/ping) p=${url#https://}; [ -f "$ROOT/state/peer-${p%:6443/ping}" ] || exit 7; printf pong; exit ;; esac
+case $url in https://*:6443/ping)
+	p=${url#https://}; [ -f "$ROOT/state/peer-${p%:6443/ping}" ] || exit 7
+	printf pong; exit ;;
+esac
 while [ "$1" != -o ]; do shift; done
 case $url in *'?'*) cp "$ROOT/state/k3s-${url#*\?}" "$2" ;; *) cp "$ROOT/state/install" "$2" ;; esac`)
 	release(h, testVersion)
@@ -243,7 +253,9 @@ func TestAgentTwice(t *testing.T) {
 	if h.Read("/etc/rancher/k3s/token") != agentToken(canary)+"\n" || h.Read("/etc/rancher/k3s/agent-token") != "" {
 		t.Error("an agent holds another token than its own")
 	}
-	for _, path := range []string{"/etc/rancher/k3s/audit.yaml", "/etc/rancher/k3s/admission.yaml", joinFile, "/etc/systemd/system/k3s.service"} {
+	for _, path := range []string{
+		"/etc/rancher/k3s/audit.yaml", "/etc/rancher/k3s/admission.yaml", joinFile, "/etc/systemd/system/k3s.service",
+	} {
 		if h.Read(path) != "" {
 			t.Errorf("an agent has %s", path)
 		}
@@ -275,7 +287,8 @@ func TestJoin(t *testing.T) {
 	}
 	// Another server never initialises one, and the first is not asked for its peers when it has data.
 	other := machine(t)
-	if install(t, other, many(), 1); other.Read(joinFile) != "" || !strings.Contains(other.Read(dropIn), "server: https://10.77.0.1:6443\n") {
+	install(t, other, many(), 1)
+	if other.Read(joinFile) != "" || !strings.Contains(other.Read(dropIn), "server: https://10.77.0.1:6443\n") {
 		t.Error("the second server does not join the first")
 	}
 	h.Run(`rm "$ROOT`+joinFile+`"`, "")
@@ -339,8 +352,12 @@ func TestUpgrade(t *testing.T) {
 	const next = "v1.34.0+k3s2"
 	release(h, next)
 	install(t, h, upgraded(next), 0)
-	if h.Read("/state/snapshots") != "pre-upgrade-v1.34.0-k3s2\n" || h.Read("/state/nodes/one") != "True "+next+"\n" || h.Read("/state/starts") != "2\n" {
-		t.Errorf("snapshots %q, node %q, starts %q", h.Read("/state/snapshots"), h.Read("/state/nodes/one"), h.Read("/state/starts"))
+	for path, want := range map[string]string{
+		"/state/snapshots": "pre-upgrade-v1.34.0-k3s2\n", "/state/nodes/one": "True " + next + "\n", "/state/starts": "2\n",
+	} {
+		if got := h.Read(path); got != want {
+			t.Errorf("%s is %q", path, got)
+		}
 	}
 	before := h.Files()
 	if install(t, h, upgraded(next), 0); h.Files() != before {
@@ -352,7 +369,8 @@ func TestUpgrade(t *testing.T) {
 	release(other, next)
 	args := many()
 	args.Spec.Version, args.Spec.Binaries = next, upgraded(next).Spec.Binaries
-	if install(t, other, args, 1); other.Read("/state/snapshots") != "" || other.Read("/state/nodes/two") != "True "+next+"\n" {
+	install(t, other, args, 1)
+	if other.Read("/state/snapshots") != "" || other.Read("/state/nodes/two") != "True "+next+"\n" {
 		t.Error("a snapshot of another server, or no upgrade")
 	}
 }
@@ -390,32 +408,111 @@ func TestNodeIsRefused(t *testing.T) {
 		"no token":           {stdin: "\n", want: "no token on standard input"},
 		"no token of agents": {stdin: canary + "\n", want: "no token on standard input"},
 		"no openssl":         {prepare: func(h *remotetest.Host) { h.Remove("openssl") }, want: "openssl is missing"},
-		"an agent":           {prepare: write("/etc/systemd/system/k3s-agent.service"), want: "runs k3s in another role (k3s-agent)"},
-		"other pods":         {installed: true, args: with(func(a *ClusterArgs) { a.Spec.ClusterCIDR = "10.99.0.0/16" }), want: "runs with cluster-cidr 10.55.0.0/16, the configuration wants 10.99.0.0/16"},
-		"other Services":     {installed: true, args: with(func(a *ClusterArgs) { a.Spec.ServiceCIDR = "10.99.0.0/16" }), want: "runs with service-cidr 10.56.0.0/16, the configuration wants 10.99.0.0/16"},
-		"other token":        {installed: true, stdin: "another\n" + agentToken(canary), want: "set k3sToken (pulumi config set --secret k3sToken) to the former token: it is in the escrow, and on this machine in /var/lib/rancher/k3s/server/token"},
-		"no such machine":    {prepare: func(h *remotetest.Host) { h.Write("/state/machine", "riscv64\n") }, want: "this machine is riscv64: there is no k3s for it"},
-		"no such binary":     {args: with(func(a *ClusterArgs) { delete(a.Spec.Binaries, "amd64") }), want: "binaries.amd64 is not set"},
-		"wrong checksum":     {args: with(checksum("y")), prepare: binary("x"), want: "k3s: https://host/k3s?x has sha256"},
-		"other architecture": {args: with(checksum("\x7fELF")), prepare: binary("\x7fELF"), want: "does not run on this machine (x86_64)"},
-		"other version":      {args: with(checksum(fakeBinary("v1.33.2+k3s1"))), prepare: binary(fakeBinary("v1.33.2+k3s1")), want: "is k3s v1.33.2+k3s1, version says v1.33.1+k3s1"},
-		"version alone":      {installed: true, args: with(func(a *ClusterArgs) { a.Spec.Version = "v1.33.2+k3s1" }), want: "is k3s v1.33.1+k3s1, version says v1.33.2+k3s1"},
-		"downgrade":          {installed: true, args: upgraded("v1.32.10+k3s1"), prepare: func(h *remotetest.Host) { release(h, "v1.32.10+k3s1") }, want: "version v1.32.10+k3s1 is older than the v1.33.1+k3s1 of this machine"},
-		"a patch less":       {installed: true, args: upgraded("v1.33.0+k3s2"), prepare: func(h *remotetest.Host) { release(h, "v1.33.0+k3s2") }, want: "is older than"},
-		"a minor left out":   {installed: true, args: upgraded("v1.35.0+k3s1"), prepare: func(h *remotetest.Host) { release(h, "v1.35.0+k3s1") }, want: "more than one minor release after the v1.33.1+k3s1"},
-		"no snapshot":        {installed: true, args: upgraded("v1.33.9+k3s1"), prepare: func(h *remotetest.Host) { release(h, "v1.33.9+k3s1"); h.Write("/state/no-snapshot", "") }, want: "no snapshot could be taken before the upgrade"},
+		"an agent": {
+			prepare: write("/etc/systemd/system/k3s-agent.service"),
+			want:    "runs k3s in another role (k3s-agent)",
+		},
+		"other pods": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Spec.ClusterCIDR = "10.99.0.0/16" }),
+			want:      "runs with cluster-cidr 10.55.0.0/16, the configuration wants 10.99.0.0/16",
+		},
+		"other Services": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Spec.ServiceCIDR = "10.99.0.0/16" }),
+			want:      "runs with service-cidr 10.56.0.0/16, the configuration wants 10.99.0.0/16",
+		},
+		"other token": {
+			installed: true,
+			stdin:     "another\n" + agentToken(canary),
+			want: "set k3sToken (pulumi config set --secret k3sToken) to the former token: it is in the escrow, and on this " +
+				"machine in /var/lib/rancher/k3s/server/token",
+		},
+		"no such machine": {
+			prepare: func(h *remotetest.Host) { h.Write("/state/machine", "riscv64\n") },
+			want:    "this machine is riscv64: there is no k3s for it",
+		},
+		"no such binary": {
+			args: with(func(a *ClusterArgs) { delete(a.Spec.Binaries, "amd64") }),
+			want: "binaries.amd64 is not set",
+		},
+		"wrong checksum": {args: with(checksum("y")), prepare: binary("x"), want: "k3s: https://host/k3s?x has sha256"},
+		"other architecture": {
+			args:    with(checksum("\x7fELF")),
+			prepare: binary("\x7fELF"),
+			want:    "does not run on this machine (x86_64)",
+		},
+		"other version": {
+			args:    with(checksum(fakeBinary("v1.33.2+k3s1"))),
+			prepare: binary(fakeBinary("v1.33.2+k3s1")),
+			want:    "is k3s v1.33.2+k3s1, version says v1.33.1+k3s1",
+		},
+		"version alone": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Spec.Version = "v1.33.2+k3s1" }),
+			want:      "is k3s v1.33.1+k3s1, version says v1.33.2+k3s1",
+		},
+		"downgrade": {
+			installed: true,
+			args:      upgraded("v1.32.10+k3s1"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.32.10+k3s1") },
+			want:      "version v1.32.10+k3s1 is older than the v1.33.1+k3s1 of this machine",
+		},
+		"a patch less": {
+			installed: true,
+			args:      upgraded("v1.33.0+k3s2"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.33.0+k3s2") },
+			want:      "is older than",
+		},
+		"a minor left out": {
+			installed: true,
+			args:      upgraded("v1.35.0+k3s1"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.35.0+k3s1") },
+			want:      "more than one minor release after the v1.33.1+k3s1",
+		},
+		"no snapshot": {
+			installed: true,
+			args:      upgraded("v1.33.9+k3s1"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.33.9+k3s1"); h.Write("/state/no-snapshot", "") },
+			want:      "no snapshot could be taken before the upgrade",
+		},
 		"kernel": {changes: true, prepare: func(h *remotetest.Host) {
 			h.Run(`rm -r "$ROOT/proc/sys/kernel/panic" && mkdir "$ROOT/proc/sys/kernel/panic"`, "")
 		}, want: "kernel.panic is missing, wanted 10; k3s would not start"},
-		"wrong install script": {changes: true, args: with(func(a *ClusterArgs) { a.Spec.InstallScript.SHA256 = sum("x") }), want: "k3s-install: https://host/install.sh has sha256"},
-		"install fails":        {changes: true, prepare: write("/state/install-fails"), want: "install script failed"},
-		"full disk, binary":    {changes: true, prepare: fake("mv", `case "$*" in *k3s.tinyrack-new) echo "No space left" >&2; exit 1 ;; esac; exec /bin/mv "$@"`), want: "/usr/local/bin/k3s.tinyrack-new cannot be written"},
-		"full disk, token":     {changes: true, prepare: fake("mv", `case "$*" in */rancher/k3s/token) echo "No space left" >&2; exit 1 ;; esac; exec /bin/mv "$@"`), want: "/etc/rancher/k3s/token cannot be written"},
-		"full disk, config":    {changes: true, prepare: fake("chmod", `case "$*" in *10-tinyrack.yaml*) echo "No space left" >&2; exit 1 ;; esac; exec /bin/chmod "$@"`), want: dropIn + " cannot be written"},
-		"full disk, kernel":    {changes: true, prepare: fake("mv", `case "$*" in *80-tinyrack*) exit 1 ;; esac; exec /bin/mv "$@"`), want: "80-tinyrack-kubelet.conf cannot be written"},
-		"never starts":         {changes: true, prepare: write("/state/never-starts"), want: "its unit does not start"},
-		"no API":               {changes: true, prepare: write("/state/broken"), want: "its API is not ready"},
-		"never Ready":          {changes: true, prepare: write("/state/never-ready"), want: "node one is not Ready with v1.33.1+k3s1"},
+		"wrong install script": {
+			changes: true,
+			args:    with(func(a *ClusterArgs) { a.Spec.InstallScript.SHA256 = sum("x") }),
+			want:    "k3s-install: https://host/install.sh has sha256",
+		},
+		"install fails": {changes: true, prepare: write("/state/install-fails"), want: "install script failed"},
+		"full disk, binary": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in *k3s.tinyrack-new) echo "No space left" >&2; exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "/usr/local/bin/k3s.tinyrack-new cannot be written",
+		},
+		"full disk, token": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in */rancher/k3s/token) echo "No space left" >&2; exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "/etc/rancher/k3s/token cannot be written",
+		},
+		"full disk, config": {
+			changes: true,
+			prepare: fake("chmod", `case "$*" in *10-tinyrack.yaml*) echo "No space left" >&2; exit 1 ;; esac
+exec /bin/chmod "$@"`),
+			want: dropIn + " cannot be written",
+		},
+		"full disk, kernel": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in *80-tinyrack*) exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "80-tinyrack-kubelet.conf cannot be written",
+		},
+		"never starts": {changes: true, prepare: write("/state/never-starts"), want: "its unit does not start"},
+		"no API":       {changes: true, prepare: write("/state/broken"), want: "its API is not ready"},
+		"never Ready": {
+			changes: true,
+			prepare: write("/state/never-ready"),
+			want:    "node one is not Ready with v1.33.1+k3s1",
+		},
 		"the old kubelet": {changes: true, prepare: func(h *remotetest.Host) {
 			h.Write("/state/never-ready", "")
 			h.Write("/state/nodes/one", "True v1.33.0+k3s1")
@@ -424,7 +521,11 @@ func TestNodeIsRefused(t *testing.T) {
 			h.Write("/state/never-ready", "")
 			h.Write("/state/log", "Node password rejected, duplicate hostname")
 		}, want: "kubectl delete node one on a server"},
-		"stubborn certificate": {changes: true, prepare: func(h *remotetest.Host) { h.Write("/state/expiring", ""); h.Write("/state/stubborn", "") }, want: "/var/lib/rancher/k3s/server/tls/client-admin.crt still ends within 90 days"},
+		"stubborn certificate": {
+			changes: true,
+			prepare: func(h *remotetest.Host) { h.Write("/state/expiring", ""); h.Write("/state/stubborn", "") },
+			want:    "/var/lib/rancher/k3s/server/tls/client-admin.crt still ends within 90 days",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

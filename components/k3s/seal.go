@@ -22,8 +22,8 @@ import (
 var errSealed = errors.New("the kubeconfig that the machine sent cannot be opened: it is damaged or was sealed with " +
 	"another token: write another text into cluster.renewal and run pulumi up again")
 
-// unseal returns what kubeconfig.sh sealed: the output of "openssl enc -aes-256-cbc -pbkdf2", whose text begins with its
-// own sha256. Between the machine and here nobody but SSH carries it; the sum tells a wrong token or a cut text.
+// unseal returns what kubeconfig.sh sealed: the output of "openssl enc -aes-256-cbc -pbkdf2", whose text begins with
+// its own sha256. Between the machine and here nobody but SSH carries it; the sum tells a wrong token or a cut text.
 func unseal(sealed, token string) (string, error) {
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(sealed))
 	header := []byte("Salted__")

@@ -38,7 +38,9 @@ func kubeconfigText(t *testing.T) string {
 func TestKubeconfigIsSealed(t *testing.T) {
 	h := sealer(t)
 	text := kubeconfigText(t)
-	for _, written := range []string{"server: " + localServer + "\nkey: s3cr3t\n", strings.Repeat("x", 31), strings.Repeat("long\n", 5000)} {
+	for _, written := range []string{
+		"server: " + localServer + "\nkey: s3cr3t\n", strings.Repeat("x", 31), strings.Repeat("long\n", 5000),
+	} {
 		h.Write("/etc/rancher/k3s/k3s.yaml", written)
 		r := h.Run(text, canary+"\n")
 		if r.Code != 0 || r.Stderr != "" || strings.Count(r.Stdout, "\n") != 1 {
@@ -108,8 +110,9 @@ func withCertificate(t *testing.T, end time.Time) string {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
-	return fmt.Sprintf("clusters:\n- cluster:\n    server: %s\nusers:\n- name: default\n  user:\n    client-certificate-data: %s\n",
-		localServer, base64.StdEncoding.EncodeToString(text))
+	return fmt.Sprintf("clusters:\n- cluster:\n    server: %s\nusers:\n- user:\n    client-certificate-data: %s\n",
+		localServer,
+		base64.StdEncoding.EncodeToString(text))
 }
 
 func TestExpiry(t *testing.T) {
@@ -117,7 +120,10 @@ func TestExpiry(t *testing.T) {
 	if got := expiry(withCertificate(t, end)); !got.Equal(end) {
 		t.Errorf("got %v", got)
 	}
-	for _, text := range []string{"", ":", "users: []", "users: [{user: {client-certificate-data: '!'}}]", "users: [{user: {client-certificate-data: aGk=}}]"} {
+	for _, text := range []string{
+		"", ":", "users: []", "users: [{user: {client-certificate-data: '!'}}]",
+		"users: [{user: {client-certificate-data: aGk=}}]",
+	} {
 		if got := expiry(text); !got.IsZero() {
 			t.Errorf("%q: %v", text, got)
 		}

@@ -62,7 +62,8 @@ func (s *Snapshots) validate() error {
 		problems = append(problems, fmt.Errorf("snapshots."+format, values...))
 	}
 	if err := checkCron(s.Schedule); err != nil {
-		refuse("schedule: %q is not a schedule (%w): k3s would not start: write five fields, like 0 */4 * * *", s.Schedule, err)
+		refuse("schedule: %q is not a schedule (%w): k3s would not start: write five fields, like 0 */4 * * *", s.Schedule,
+			err)
 	}
 	if s.Retention < 1 {
 		refuse("retention: %d is below one: no snapshot would be kept: write how many to keep", s.Retention)
@@ -75,7 +76,8 @@ func (s *Snapshots) validate() error {
 			"us-east-1 or auto", s.Region)
 	}
 	if !bucketForm.MatchString(s.Bucket) {
-		refuse("bucket: %q is not a bucket name: %s: use 3 to 63 lower-case letters, digits, dots and hyphens", s.Bucket, lost)
+		refuse("bucket: %q is not a bucket name: %s: use 3 to 63 lower-case letters, digits, dots and hyphens", s.Bucket,
+			lost)
 	}
 	if !folderForm.MatchString(s.Folder) {
 		refuse("folder: %q is not a folder: the snapshots would not be found again: use letters, digits, dots, hyphens and "+

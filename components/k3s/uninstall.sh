@@ -29,29 +29,35 @@ kubelet() {
 # leave_server: etcd has to agree before the data go, or the others would count a member that never answers.
 leave_server() {
 	[ -d "$ROOT$DATA/server/db" ] && [ ! -e "$ROOT$ABANDONED" ] || return 0
-	if ! members=$(kube get nodes -l node-role.kubernetes.io/etcd=true -o 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' 2>/dev/null); then
+	rows='{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}'
+	if ! members=$(kube get nodes -l node-role.kubernetes.io/etcd=true -o "jsonpath=$rows" 2>/dev/null); then
 		[ -n "$PEERS" ] || return 0
-		die "no server of the cluster answers: whether the others can do without this one cannot be told: nothing was removed: start k3s here or on another server and run again; if the whole cluster is to go, touch $ABANDONED on this machine first"
+		die "no server of the cluster answers: whether the others can do without this one cannot be told: nothing was" \
+			"removed: start k3s here or on another server and run again; if the whole cluster is to go, touch $ABANDONED on" \
+			"this machine first"
 	fi
 	others=$(printf '%s\n' "$members" | awk -v me="$NODE_NAME" 'NF && $1 != me' | wc -l)
 	[ "$others" -gt 0 ] || return 0
 	if printf '%s\n' "$members" | awk -v me="$NODE_NAME" '$1 == me { found = 1 } END { exit !found }'; then
 		healthy=$(printf '%s\n' "$members" | awk -v me="$NODE_NAME" 'NF && $1 != me && $2 == "True"' | wc -l)
 		[ "$healthy" -gt "$((others / 2))" ] ||
-			die "only $healthy of the $others other servers are Ready: without this one the cluster would lose its majority and stop: nothing was removed: bring them back (kubectl get nodes) and run again"
+			die "only $healthy of the $others other servers are Ready: without this one the cluster would lose its majority" \
+				"and stop: nothing was removed: bring them back (kubectl get nodes) and run again"
 		drain
 		say "asking etcd to let this server go"
 		kube annotate node "$NODE_NAME" etcd.k3s.cattle.io/remove=true --overwrite >/dev/null ||
 			die "node $NODE_NAME cannot be marked for removal: nothing was removed: see kubectl's message above, then run again"
 		wait_for 120 "etcd to let $NODE_NAME go" let_go ||
-			die "etcd keeps $NODE_NAME as its member: nothing was removed: see journalctl -u k3s on the other servers, then run again"
+			die "etcd keeps $NODE_NAME as its member: nothing was removed: see journalctl -u k3s on the other servers, then" \
+				"run again"
 		kube delete node "$NODE_NAME" --wait=true --timeout=60s >&2 ||
 			say "node $NODE_NAME is still listed: kubectl delete node $NODE_NAME on another server"
 	fi
 }
 
 let_go() {
-	state=$(kube get node "$NODE_NAME" --ignore-not-found -o 'jsonpath=node {.metadata.annotations.etcd\.k3s\.cattle\.io/removed-node-name}' 2>/dev/null) || return 1
+	removed='{.metadata.annotations.etcd\.k3s\.cattle\.io/removed-node-name}'
+	state=$(kube get node "$NODE_NAME" --ignore-not-found -o "jsonpath=node $removed" 2>/dev/null) || return 1
 	[ "$state" != "node " ]
 }
 
@@ -62,8 +68,8 @@ drain() {
 		say "some pods did not leave in two minutes: they end with the node"
 }
 
-# leave_agent does what the kubelet's credentials allow: no new pods, an eviction for each one here, and the mark by which
-# the first server deletes the node. It never stops the uninstallation: the scheduler moves what is left.
+# leave_agent does what the kubelet's credentials allow: no new pods, an eviction for each one here, and the mark by
+# which the first server deletes the node. It never stops the uninstallation: the scheduler moves what is left.
 leave_agent() {
 	[ -f "$ROOT$DATA/agent/kubelet.kubeconfig" ] || return 0
 	kubelet cordon "$NODE_NAME" >/dev/null 2>&1 </dev/null || {
@@ -78,11 +84,17 @@ leave_agent() {
 
 # evicted: whether only pods are left that belong to the node. It asks for the others to go.
 evicted() {
-	pods=$(kubelet get pods -A --field-selector="spec.nodeName=$NODE_NAME" -o 'jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name} {.metadata.ownerReferences[0].kind} {.status.phase}{"\n"}{end}' 2>/dev/null </dev/null) || return 1
-	pods=$(printf '%s\n' "$pods" | awk 'NF && $3 != "DaemonSet" && $3 != "Node" && $NF != "Succeeded" && $NF != "Failed" { print $1, $2 }')
+	row='{.metadata.namespace} {.metadata.name} {.metadata.ownerReferences[0].kind} {.status.phase}{"\n"}'
+	pods=$(kubelet get pods -A --field-selector="spec.nodeName=$NODE_NAME" -o "jsonpath={range .items[*]}$row{end}" \
+		2>/dev/null </dev/null) || return 1
+	pods=$(printf '%s\n' "$pods" | awk '
+		$3 == "DaemonSet" || $3 == "Node" || $NF == "Succeeded" || $NF == "Failed" { next }
+		NF { print $1, $2 }')
 	[ -n "$pods" ] || return 0
+	eviction='{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"namespace":"%s","name":"%s"}}\n'
 	printf '%s\n' "$pods" | while read -r namespace pod; do
-		printf '{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"namespace":"%s","name":"%s"}}\n' "$namespace" "$pod" |
+		# shellcheck disable=SC2059 # a format
+		printf "$eviction" "$namespace" "$pod" |
 			kubelet create --raw "/api/v1/namespaces/$namespace/pods/$pod/eviction" -f - >/dev/null 2>&1 || true
 	done
 	return 1
@@ -105,11 +117,14 @@ main() {
 	# The script of k3s ends well whatever it left.
 	for left in server/db agent; do
 		[ ! -e "$ROOT$DATA/$left" ] ||
-			die "data of the cluster are still in $DATA/$left: a new cluster could not start on them: see what $unit-uninstall.sh said above, then run pulumi destroy again"
+			die "data of the cluster are still in $DATA/$left: a new cluster could not start on them: see what" \
+				"$unit-uninstall.sh said above, then run pulumi destroy again"
 	done
 	rm -rf "$ROOT$ETC" "$ROOT/etc/systemd/system/$unit.service.d/10-tinyrack.conf"
 	rm -f "$ROOT/etc/sysctl.d/80-tinyrack-kubelet.conf" "$ROOT/usr/local/bin/k3s" "$ROOT/usr/local/bin/k3s.tinyrack-new"
-	for name in k3s-install k3s-started k3s-abandoned k3s-uninstall.sh.new k3s-uninstall.sh; do rm -f "$ROOT/var/lib/tinyrack/$name"; done
+	for name in k3s-install k3s-started k3s-abandoned k3s-uninstall.sh.new k3s-uninstall.sh; do
+		rm -f "$ROOT/var/lib/tinyrack/$name"
+	done
 	for folder in "/etc/systemd/system/$unit.service.d" /etc/rancher /var/lib/tinyrack; do
 		rmdir "$ROOT$folder" 2>/dev/null || true
 	done

@@ -59,14 +59,17 @@ func TestUninstallAServer(t *testing.T) {
 	}
 	nothingLeft(t, h)
 	var done []string
+	wanted := []string{
+		"drain two", "annotate node two etcd.k3s.cattle.io/remove=true", "delete node two", "daemon-reload",
+	}
 	for _, call := range r.Calls {
-		for _, verb := range []string{"drain two", "annotate node two etcd.k3s.cattle.io/remove=true", "delete node two", "daemon-reload"} {
+		for _, verb := range wanted {
 			if strings.Contains(call, verb) {
 				done = append(done, verb)
 			}
 		}
 	}
-	if want := []string{"drain two", "annotate node two etcd.k3s.cattle.io/remove=true", "delete node two", "daemon-reload"}; !slices.Equal(done, want) {
+	if !slices.Equal(done, wanted) {
 		t.Errorf("did %q", done)
 	}
 	if h.Read("/state/nodes/two") != "" || h.Read("/state/nodes/one") == "" {
@@ -82,8 +85,11 @@ func TestUninstallIsRefused(t *testing.T) {
 		prepare func(*remotetest.Host)
 		want    string // what it says; "" means that it goes through
 	}{
-		"another is down": {func(h *remotetest.Host) { h.Write("/state/nodes/three", "Unknown v1\n") }, "only 1 of the 2 other servers are Ready"},
-		"five, one down":  {func(h *remotetest.Host) { five(h); h.Write("/state/nodes/three", "Unknown v1\n") }, ""},
+		"another is down": {
+			func(h *remotetest.Host) { h.Write("/state/nodes/three", "Unknown v1\n") },
+			"only 1 of the 2 other servers are Ready",
+		},
+		"five, one down": {func(h *remotetest.Host) { five(h); h.Write("/state/nodes/three", "Unknown v1\n") }, ""},
 		"five, two down": {func(h *remotetest.Host) {
 			five(h)
 			h.Write("/state/nodes/three", "Unknown v1\n")
@@ -93,16 +99,25 @@ func TestUninstallIsRefused(t *testing.T) {
 		"pods stay":        {func(h *remotetest.Host) { h.Write("/state/no-drain", "") }, ""},
 		"k3s is down here": {func(h *remotetest.Host) { h.Write("/state/broken", "") }, ""},
 		"peers are down":   {func(h *remotetest.Host) { h.Run(`rm "$ROOT"/state/peer-*`, "") }, ""},
-		"nobody answers":   {func(h *remotetest.Host) { h.Run(`rm "$ROOT"/state/peer-*; touch "$ROOT/state/broken"`, "") }, "no server of the cluster answers"},
+		"nobody answers": {
+			func(h *remotetest.Host) { h.Run(`rm "$ROOT"/state/peer-*; touch "$ROOT/state/broken"`, "") },
+			"no server of the cluster answers",
+		},
 		"given up": {func(h *remotetest.Host) {
 			h.Run(`rm "$ROOT"/state/peer-*; touch "$ROOT/state/broken" "$ROOT/var/lib/tinyrack/k3s-abandoned"`, "")
 		}, ""},
-		"out already": {func(h *remotetest.Host) { h.Run(`rm "$ROOT"/state/nodes/two*; touch "$ROOT/state/broken"`, "") }, ""},
+		"out already": {
+			func(h *remotetest.Host) { h.Run(`rm "$ROOT"/state/nodes/two*; touch "$ROOT/state/broken"`, "") },
+			"",
+		},
 		"the last of three": {func(h *remotetest.Host) {
 			h.Run(`rm "$ROOT"/state/peer-* "$ROOT"/state/nodes/one* "$ROOT"/state/nodes/three*`, "")
 		}, ""},
-		"uninstall fails":  {func(h *remotetest.Host) { h.Write("/state/uninstall-fails", "") }, "k3s-uninstall.sh failed"},
-		"uninstall leaves": {func(h *remotetest.Host) { h.Write("/state/uninstall-leaves", "") }, "data of the cluster are still in /var/lib/rancher/k3s/server/db"},
+		"uninstall fails": {func(h *remotetest.Host) { h.Write("/state/uninstall-fails", "") }, "k3s-uninstall.sh failed"},
+		"uninstall leaves": {
+			func(h *remotetest.Host) { h.Write("/state/uninstall-leaves", "") },
+			"data of the cluster are still in /var/lib/rancher/k3s/server/db",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -157,10 +172,20 @@ func TestUninstallAnAgent(t *testing.T) {
 		left    string
 		says    string
 	}{
-		"pods leave":   {func(*remotetest.Host) {}, "yes\n", "kube-system proxy DaemonSet Running\nkube-system static Node Running\ndefault job Job Succeeded\n", ""},
-		"pods stay":    {func(h *remotetest.Host) { h.Write("/state/budget", "") }, "yes\n", pods, "some pods did not leave"},
-		"no API":       {func(h *remotetest.Host) { h.Write("/state/broken", "") }, "", pods, "the cluster does not answer"},
-		"never joined": {func(h *remotetest.Host) { h.Run(`rm "$ROOT/var/lib/rancher/k3s/agent/kubelet.kubeconfig"`, "") }, "", pods, ""},
+		"pods leave": {
+			func(*remotetest.Host) {},
+			"yes\n",
+			"kube-system proxy DaemonSet Running\nkube-system static Node Running\ndefault job Job Succeeded\n",
+			"",
+		},
+		"pods stay": {func(h *remotetest.Host) { h.Write("/state/budget", "") }, "yes\n", pods, "some pods did not leave"},
+		"no API":    {func(h *remotetest.Host) { h.Write("/state/broken", "") }, "", pods, "the cluster does not answer"},
+		"never joined": {
+			func(h *remotetest.Host) { h.Run(`rm "$ROOT/var/lib/rancher/k3s/agent/kubelet.kubeconfig"`, "") },
+			"",
+			pods,
+			"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := machine(t)

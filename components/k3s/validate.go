@@ -160,7 +160,8 @@ func (f Artifact) check(p *problems, key string) {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
 		strings.ContainsAny(f.URL, " \t\n") {
 		// Not shown: what cannot be read may hold a password.
-		p.refuse("%s.url: not an http(s) URL without credentials: nothing could be downloaded: write the file's full URL", key)
+		p.refuse("%s.url: not an http(s) URL without credentials: nothing could be downloaded: write the file's full "+
+			"URL", key)
 	}
 	if !sha256Form.MatchString(f.SHA256) {
 		p.refuse("%s.sha256: %q is not a sha256: the download could not be verified and would be refused: write the 64 "+
@@ -210,8 +211,8 @@ func (s *Spec) validateNodes(nodes []Member) error {
 	if n := len(servers(nodes)); n == 0 {
 		p.refuse("servers: none: there would be no cluster: give one host the role server")
 	} else if n%2 == 0 {
-		p.refuse("servers: %d is an even number: losing half of them, one more than %d may lose, would stop the cluster: use "+
-			"%d or %d; from 3 to 1 and back etcd's members leave and join one at a time", n, n-1, n-1, n+1)
+		p.refuse("servers: %d is an even number: losing half of them, one more than %d may lose, would stop the cluster: "+
+			"use %d or %d; from 3 to 1 and back etcd's members leave and join one at a time", n, n-1, n-1, n+1)
 	}
 	seen := map[string]string{}
 	for _, n := range nodes {
