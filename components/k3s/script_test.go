@@ -46,8 +46,12 @@ echo "noise on stdout"`
 const fakeSystemctl = `case $1 in
 is-active) [ -f "$ROOT/state/active" ] ;;
 show) cat "$ROOT/state/active" 2>/dev/null ;;
-daemon-reload) ;;
+daemon-reload) cat "$ROOT"/etc/systemd/system/*.d/*.conf >"$ROOT/state/loaded" 2>/dev/null || true ;;
 restart)
+	[ "$(cat "$ROOT"/etc/systemd/system/*.d/*.conf 2>/dev/null)" = "$(cat "$ROOT/state/loaded" 2>/dev/null)" ] || {
+		echo "units were changed on disk" >&2
+		exit 6
+	}
 	[ "$2" = --no-block ] && [ -f "$ROOT/etc/systemd/system/$3.service" ] || exit 5
 	[ ! -f "$ROOT/state/never-starts" ] || exit 0
 	id=$(($(cat "$ROOT/state/starts" 2>/dev/null || echo 0) + 1))
@@ -250,8 +254,9 @@ func TestAgentTwice(t *testing.T) {
 	h := machine(t)
 	args := many()
 	install(t, h, args, 3)
-	if h.Read("/etc/rancher/k3s/token") != agentToken(canary)+"\n" || h.Read("/etc/rancher/k3s/agent-token") != "" {
-		t.Error("an agent holds another token than its own")
+	const token = "/etc/rancher/k3s/token"
+	if h.Read(token) != agentToken(canary)+"\n" || h.Mode(token) != 0o600 || h.Read("/etc/rancher/k3s/agent-token") != "" {
+		t.Error("an agent holds another token than its own, or shows it")
 	}
 	for _, path := range []string{
 		"/etc/rancher/k3s/audit.yaml", "/etc/rancher/k3s/admission.yaml", joinFile, "/etc/systemd/system/k3s.service",
@@ -338,6 +343,28 @@ func TestRestartsOnlyOnChange(t *testing.T) {
 	h.Write("/state/expiring", "")
 	if r := install(t, h, args, 0); starts() != "8" || !strings.Contains(r.Stderr, "renewing certificates") {
 		t.Errorf("certificates are not renewed: %+v", r)
+	}
+	// A start that did not end well is not one to rely on, whatever the next run wants.
+	h.Write("/state/never-starts", "")
+	create, _ := scripts(t, one(), 0)
+	if r := h.Run(create, secrets); r.Code == 0 || h.Read("/var/lib/tinyrack/k3s-started") != "" {
+		t.Errorf("got %+v", r)
+	}
+	h.Run(`rm "$ROOT/state/never-starts"`, "")
+	// A run that was killed between writing a file and restarting.
+	install(t, h, one(), 0)
+	args = one()
+	args.Spec.PrivilegedNamespaces = []string{"longhorn-system"}
+	admission, _ := args.Spec.Admission()
+	h.Write("/etc/rancher/k3s/admission.yaml", admission+"\n")
+	h.Run(`chmod 600 "$ROOT/etc/rancher/k3s/admission.yaml"`, "")
+	if r := install(t, h, args, 0); !r.Called("systemctl restart") {
+		t.Error("the API server goes on with the former admission configuration")
+	}
+	args.Spec.Requires = []string{"other.service"}
+	h.Write("/etc/systemd/system/k3s.service.d/10-tinyrack.conf", args.Spec.unit()+"\n")
+	if r := install(t, h, args, 0); !r.Called("systemctl restart") {
+		t.Error("the unit goes on without its drop-in")
 	}
 	loose := one()
 	loose.Spec.LooseKernelDefaults = true
@@ -581,9 +608,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if !upgrade {
 			return h, one()
 		}
-		if out, err := exec.Command("cp", "-a", former.Root+"/.", h.Root).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
+		become(t, h, former)
 		return h, upgraded(next)
 	}
 	for _, upgrade := range []bool{false, true} {
@@ -591,15 +616,7 @@ func TestKilledAnywhere(t *testing.T) {
 		for at := 1; ; at++ {
 			h, args := prepare(upgrade)
 			create, _ := scripts(t, args, 0)
-			killAt := filepath.Join(h.Root, "../kill-at")
-			if err := os.WriteFile(killAt, fmt.Append(nil, at), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			r := h.Run(create, secrets)
-			if err := os.Remove(killAt); err != nil {
-				t.Fatal(err)
-			}
-			if r.Code == 0 {
+			if !killedAt(t, h, at, create) {
 				break
 			}
 			points++
@@ -618,6 +635,28 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Errorf("killed at %d points only", points)
 		}
 	}
+}
+
+// become makes the files of a machine those of another.
+func become(t *testing.T, h, other *remotetest.Host) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", other.Root+"/.", h.Root).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+}
+
+// killedAt runs a script that is killed before one of its commands. It reports whether it came so far.
+func killedAt(t *testing.T, h *remotetest.Host, at int, text string) bool {
+	t.Helper()
+	file := filepath.Join(h.Root, "../kill-at")
+	if err := os.WriteFile(file, fmt.Append(nil, at), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := h.Run(text, secrets)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	return r.Code != 0
 }
 
 func TestForgetAgents(t *testing.T) {

@@ -151,6 +151,29 @@ func TestUninstallIsRefused(t *testing.T) {
 	}
 }
 
+func TestUninstallKilledAnywhere(t *testing.T) {
+	former := clustered(t)
+	_, remove := scripts(t, many(), 1)
+	at := 1
+	for ; ; at++ {
+		h := machine(t)
+		become(t, h, former)
+		if !killedAt(t, h, at, remove) {
+			break
+		}
+		if r := h.Run(remove, secrets); r.Code != 0 {
+			t.Errorf("killed before command %d: %+v", at, r)
+		}
+		nothingLeft(t, h)
+		if h.Read("/state/nodes/two") != "" || h.Read("/state/nodes/one") == "" {
+			t.Errorf("killed before command %d: not the one node was deleted", at)
+		}
+	}
+	if at < 8 {
+		t.Errorf("killed at %d points only", at-1)
+	}
+}
+
 func five(h *remotetest.Host) {
 	for _, name := range []string{"a", "b"} {
 		h.Write("/state/nodes/"+name, "True "+testVersion+"\n")

@@ -211,8 +211,8 @@ func (s *Spec) validateNodes(nodes []Member) error {
 	if n := len(servers(nodes)); n == 0 {
 		p.refuse("servers: none: there would be no cluster: give one host the role server")
 	} else if n%2 == 0 {
-		p.refuse("servers: %d is an even number: losing half of them, one more than %d may lose, would stop the cluster: "+
-			"use %d or %d; from 3 to 1 and back etcd's members leave and join one at a time", n, n-1, n-1, n+1)
+		p.refuse("servers: %d is an even number: they survive the loss of no more servers than %d do: use %d or %d", n, n-1,
+			n-1, n+1)
 	}
 	seen := map[string]string{}
 	for _, n := range nodes {
