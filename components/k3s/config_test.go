@@ -1,74 +1,86 @@
 package k3s
 
 import (
+	"fmt"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/internal/golden"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/golden"
 )
 
 func TestConfig(t *testing.T) {
-	text, err := testArgs().Config()
+	plain := one()
+	plain.Nodes[0].Address = ""
+	plain.Spec.Snapshots, plain.Spec.Disable, plain.Spec.LooseKernelDefaults = nil, []string{}, true
+	plain.Spec.TLSSANs = []string{"one.example.ts.net"}
+	plain.Spec.KubeletArgs = []string{"pod-max-pids=-1"}
+	plain.Spec.APIServerArgs = []string{"audit-log-maxage=90", "v=2"}
+	plain.Spec.FlannelBackend = wireguard
+	for name, tt := range map[string]struct {
+		args *ClusterArgs
+		node int
+	}{"one": {one(), 0}, "first": {many(), 0}, "server": {many(), 1}, "agent": {many(), 3}, "plain": {plain, 0}} {
+		node := tt.args.Nodes[tt.node]
+		text, err := tt.args.Spec.Config(tt.args.Nodes, node, node.Name+".example.ts.net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden.Check(t, "config-"+name+".yaml", text)
+	}
+}
+
+func TestAdmission(t *testing.T) {
+	spec := testSpec()
+	spec.PrivilegedNamespaces = []string{"longhorn-system"}
+	text, err := spec.Admission()
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden.Check(t, "config.yaml", text)
+	golden.Check(t, "admission.yaml", text)
+}
 
-	// Local snapshots only, nothing disabled, and the API's host given twice.
-	plain := testArgs()
-	plain.Snapshots, plain.KubeletArgs, plain.Disable = nil, nil, []string{}
-	plain.TLSSANs = []string{plain.APIServer}
-	if text, err = plain.Config(); err != nil {
-		t.Fatal(err)
+func TestUnit(t *testing.T) {
+	spec := testSpec()
+	spec.Requires = []string{"a.service", "b.target"}
+	if got := spec.unit(); got != managed+"[Unit]\nRequires=a.service b.target\nAfter=a.service b.target" {
+		t.Errorf("got %q", got)
 	}
-	golden.Check(t, "config-plain.yaml", text)
+	if spec.Requires = nil; spec.unit() != "" {
+		t.Error("a drop-in without a reason")
+	}
 }
 
 func TestKubeconfig(t *testing.T) {
 	const written = "clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\n"
 	for host, want := range map[string]string{
-		"100.64.0.10": "clusters:\n- cluster:\n    server: https://100.64.0.10:6443\n  name: default\n",
-		"fd7a::1":     "clusters:\n- cluster:\n    server: https://[fd7a::1]:6443\n  name: default\n",
+		"one.example.ts.net": "clusters:\n- cluster:\n    server: https://one.example.ts.net:6443\n  name: default\n",
+		"fd7a::1":            "clusters:\n- cluster:\n    server: https://[fd7a::1]:6443\n  name: default\n",
 	} {
 		if got, err := Kubeconfig(written, host); err != nil || got != want {
 			t.Errorf("%s: %q, %v", host, got, err)
 		}
 	}
-	_, err := Kubeconfig("server: https://127.0.0.1:7443", "h")
+	_, err := Kubeconfig("server: https://127.0.0.1:7443 "+canary, "h")
 	wantError(t, err, "0 times https://127.0.0.1:6443")
 }
 
-func TestServerRefuses(t *testing.T) {
-	if err := testArgs().Validate(); err != nil {
-		t.Fatalf("the valid arguments: %v", err)
+func TestSnapshotCredentials(t *testing.T) {
+	s := testSpec().Snapshots
+	key, secret := pulumi.String("key"), pulumi.String("secret")
+	want := map[string]pulumi.StringInput{
+		"etcd-s3-endpoint": pulumi.String("10.77.0.1:9000"), "etcd-s3-region": pulumi.String("us-east-1"),
+		"etcd-s3-bucket": pulumi.String("etcd"), "etcd-s3-folder": pulumi.String("lab"),
+		"etcd-s3-insecure":   pulumi.String("false"),
+		"etcd-s3-access-key": key, "etcd-s3-secret-key": secret,
 	}
-	wantError(t, (&Args{}).Validate(), "hostKey: missing", "user: missing", "version", "binary.url", "binary.sha256", "installScript.url",
-		"nodeName", "apiServer", "clusterCIDR", "serviceCIDR")
-	tests := map[string]struct {
-		change func(*Args)
-		want   string
-	}{
-		"latest":          {func(a *Args) { a.Version = "latest" }, `version: "latest"`},
-		"short checksum":  {func(a *Args) { a.Binary.SHA256 = "abc" }, "binary.sha256"},
-		"local file":      {func(a *Args) { a.InstallScript.URL = "file:///install.sh" }, "installScript.url"},
-		"overlap":         {func(a *Args) { a.ServiceCIDR = "10.55.1.0/24" }, "overlap"},
-		"URL as API":      {func(a *Args) { a.APIServer = "https://100.64.0.10:6443" }, "apiServer"},
-		"SAN with port":   {func(a *Args) { a.TLSSANs = []string{"a:6443"} }, "tlsSans"},
-		"unknown disable": {func(a *Args) { a.Disable = []string{"nginx"} }, `disable: "nginx"`},
-		"kubelet arg":     {func(a *Args) { a.KubeletArgs = []string{"--v=2"} }, "kubeletArgs"},
-		"schedule":        {func(a *Args) { a.Snapshots.Schedule = "daily" }, "snapshots.schedule"},
-		"retention":       {func(a *Args) { a.Snapshots.Retention = 0 }, "snapshots.retention"},
-		"node name":       {func(a *Args) { a.NodeName = "Tiny Rack" }, "nodeName"},
+	if got := SnapshotCredentials(s, key, secret); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v", got)
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			args := testArgs()
-			tt.change(args)
-			wantError(t, args.Validate(), tt.want)
-		})
+	s.Folder, s.Insecure = "", true
+	delete(want, "etcd-s3-folder")
+	want["etcd-s3-insecure"] = pulumi.String("true")
+	if got := SnapshotCredentials(s, key, secret); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v", got)
 	}
-}
-
-func TestSnapshotSecretRefuses(t *testing.T) {
-	wantError(t, (&SnapshotSecretArgs{Endpoint: "https://s3", Bucket: "B", Folder: "/x"}).Validate(),
-		"endpoint", "region", "bucket", "folder", "accessKey, secretKey")
 }

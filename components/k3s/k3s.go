@@ -1,175 +1,91 @@
-// Package k3s installs a k3s server over SSH: pinned and verified, configured by
-// file, with embedded etcd from the first day.
+// Package k3s makes hosts the nodes of one k3s cluster: pinned and verified, hardened, configured by file, with
+// embedded etcd from the first day. A Cluster holds what its nodes share, a Node is k3s on one host.
 package k3s
 
 import (
-	"crypto/sha256"
-	_ "embed"
 	"fmt"
-
-	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
-	"github.com/pulumi/pulumi-random/sdk/v4/go/random"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
+	"strings"
 )
 
-//go:embed server.sh
-var serverScript string
-
-//go:embed uninstall.sh
-var uninstallScript string
-
-//go:embed kubeconfig.sh
-var kubeconfigScript string
-
-// Artifact is a file the machine downloads and verifies.
+// Artifact is a file that a machine downloads and verifies.
 type Artifact struct {
 	URL string
 	// SHA256 is the checksum in hexadecimal.
 	SHA256 string
 }
 
-// Snapshots sends etcd snapshots to S3, with the settings of NewSnapshotSecret.
-type Snapshots struct {
-	// Schedule is a cron expression of five fields, in the machine's time zone.
-	Schedule string
-	// Retention is how many snapshots are kept.
-	Retention int
-}
-
-// Args describes a server.
-type Args struct {
-	// Connection reaches the machine over SSH. The host key is mandatory.
-	Connection remote.ConnectionArgs
-	// User is the login of Connection: root, or a user with passwordless sudo.
-	User string
-	// Version is the k3s release Binary is, like v1.32.0+k3s1.
+// Spec is what every node of a cluster is configured from. Nothing in it is secret.
+type Spec struct {
+	// Version is the k3s release that Binaries are, like v1.36.4+k3s1. A machine refuses a binary of another version, a
+	// downgrade, and an upgrade over more than one minor release.
 	Version string
-	// Binary is the release's executable, InstallScript its install.sh.
-	Binary        Artifact
+	// AcceptVersion is a version below the floor that is accepted all the same. It has to be Version word for word, so
+	// that it is not forgotten at the next upgrade.
+	AcceptVersion string
+	// Binaries are the release's executables by architecture, amd64 or arm64; the machine takes its own.
+	Binaries map[string]Artifact
+	// InstallScript is the release's install.sh.
 	InstallScript Artifact
-	// NodeName is the server's name in the cluster.
-	NodeName string
-	// APIServer is the host the kubeconfig points at: the management address. It
-	// is always among the certificate's names.
-	APIServer string
-	// ClusterCIDR and ServiceCIDR can never change in a running cluster; the
-	// script refuses.
+	// ClusterCIDR and ServiceCIDR can never change in a running cluster; the script refuses.
 	ClusterCIDR string
 	ServiceCIDR string
-	// TLSSANs are more names and addresses of the API's certificate.
+	// TLSSANs are more names and addresses of the API's certificate than the nodes' own.
 	TLSSANs []string
-	// Disable are the packaged components left out. Nil means traefik and
-	// servicelb.
+	// Disable are the packaged components left out. Nil means traefik and servicelb.
 	Disable []string
-	// KubeletArgs are kubelet flags in the form name=value.
-	KubeletArgs []string
-	// Snapshots is nil for local snapshots only.
+	// KubeletArgs and APIServerArgs are flags in the form name=value. They replace flags of the same name.
+	KubeletArgs   []string
+	APIServerArgs []string
+	// FlannelBackend carries traffic between pods of different nodes: vxlan, in clear, or wireguard-native. Empty means
+	// vxlan, which several nodes may use on private addresses only.
+	FlannelBackend string
+	// PrivilegedNamespaces are exempt from the pod security standard "baseline", as kube-system is.
+	PrivilegedNamespaces []string
+	// LooseKernelDefaults lets the kubelet change the kernel's settings instead of refusing to start on other ones: for
+	// a machine that cannot set them, such as a container.
+	LooseKernelDefaults bool
+	// Requires are the units without which k3s must not run, such as the firewall's.
+	Requires []string
+	// Snapshots is nil for snapshots on the machine only.
 	Snapshots *Snapshots
-	// DependsOn are resources that must be there first: the machine's Done.
-	DependsOn []pulumi.Resource
+	// Renewal is any text. Changing it lets every node renew the certificates that end within 90 days and fetches the
+	// kubeconfig again. k3s makes certificates for a year and renews them only when it starts.
+	//
+	// It is a value and not the clock, since a preview must not change with the calendar: the program warns when the
+	// kubeconfig has less than 60 days left, and says to change it.
+	Renewal string
 }
 
-// Server is a k3s server that serves its API. Its children:
-//
-//	<name>-token       the cluster's token
-//	<name>-server      installation, configuration, readiness; uninstalls on destroy
-//	<name>-kubeconfig  the administrator's kubeconfig
-type Server struct {
-	pulumi.ResourceState
-
-	// Kubeconfig is the administrator's, for APIServer. Secret. Its client
-	// certificate is valid for a year; k3s renews it when it restarts, and it is
-	// fetched again with every change of the server.
-	Kubeconfig pulumi.StringOutput
-	// Token lets servers join and opens restored snapshots: keep a copy outside
-	// the cluster. Secret.
-	Token pulumi.StringOutput
-	// Done is what later steps depend on. The component itself would be expanded
-	// to the children registered by then, which may be none.
-	Done []pulumi.Resource
+// Member is a node as the others see it.
+type Member struct {
+	// Name is the host's.
+	Name string
+	// Address is the IP address under which the other nodes reach it. A cluster of one node may leave it to k3s.
+	Address string
+	Agent   bool
 }
 
-// New registers the server and its children. Every change is an update in place:
-// a replacement would uninstall the new server right after its installation.
-func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Server, error) {
-	if err := args.Validate(); err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
+// servers returns the servers, the first of which initialises the cluster.
+func servers(nodes []Member) []Member {
+	var found []Member
+	for _, n := range nodes {
+		if !n.Agent {
+			found = append(found, n)
+		}
 	}
-	text, err := args.serverText()
-	if err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
-	}
-	s := &Server{}
-	if err := ctx.RegisterComponentResource("tinyrack:k3s:Server", name, s, opts...); err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
-	}
-
-	// Letters and digits only: the token is a line of a file and part of URLs.
-	token, err := random.NewRandomPassword(ctx, name+"-token", &random.RandomPasswordArgs{
-		Length:  pulumi.Int(48),
-		Special: pulumi.Bool(false),
-	}, pulumi.Parent(s))
-	if err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
-	}
-	s.Token = pulumi.ToSecret(token.Result).(pulumi.StringOutput)
-
-	server, err := script.NewCommand(ctx, name+"-server", &script.CommandArgs{
-		Connection: args.Connection,
-		User:       args.User,
-		Create:     text,
-		Delete:     script.Text{Body: uninstallScript},
-		Stdin:      s.Token.ToStringPtrOutput(),
-	}, pulumi.Parent(s), pulumi.DependsOn(args.DependsOn))
-	if err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
-	}
-	kubeconfig, err := script.NewCommand(ctx, name+"-kubeconfig", &script.CommandArgs{
-		Connection:   args.Connection,
-		User:         args.User,
-		Create:       script.Text{Vars: []script.Var{{Name: "GENERATION", Value: generation(text)}}, Body: kubeconfigScript},
-		SecretOutput: true,
-	}, pulumi.Parent(s), pulumi.DependsOn([]pulumi.Resource{server}))
-	if err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
-	}
-	s.Done = []pulumi.Resource{server, kubeconfig}
-	host := args.APIServer
-	s.Kubeconfig = pulumi.ToSecret(kubeconfig.Stdout.ApplyT(func(written string) (string, error) {
-		return Kubeconfig(written, host)
-	})).(pulumi.StringOutput)
-
-	if err := ctx.RegisterResourceOutputs(s, pulumi.Map{"kubeconfig": s.Kubeconfig, "token": s.Token}); err != nil {
-		return nil, fmt.Errorf("k3s server %q: %w", name, err)
-	}
-	return s, nil
+	return found
 }
 
-func (a *Args) serverText() (script.Text, error) {
-	config, err := a.Config()
-	if err != nil {
-		return script.Text{}, err
+// url is where another node's k3s finds the server.
+func (m Member) url() string { return fmt.Sprintf("https://%s:6443", bracket(m.Address)) }
+
+// bracket returns host as it stands in a URL.
+func bracket(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
 	}
-	return script.Text{Body: script.Cluster + serverScript, Vars: []script.Var{
-		{Name: "BINARY_URL", Value: a.Binary.URL},
-		{Name: "BINARY_SHA256", Value: a.Binary.SHA256},
-		{Name: "INSTALL_URL", Value: a.InstallScript.URL},
-		{Name: "INSTALL_SHA256", Value: a.InstallScript.SHA256},
-		{Name: "CLUSTER_CIDR", Value: a.ClusterCIDR},
-		{Name: "SERVICE_CIDR", Value: a.ServiceCIDR},
-		{Name: "NODE_NAME", Value: a.NodeName},
-		{Name: "CONFIG", Value: config},
-	}}, nil
+	return host
 }
 
-// generation names a server's installation: it changes with anything that makes
-// k3s restart.
-func generation(text script.Text) string {
-	hash := sha256.New()
-	for _, v := range text.Vars {
-		fmt.Fprintf(hash, "%s=%s\n", v.Name, v.Value)
-	}
-	return fmt.Sprintf("%x", hash.Sum(nil))[:12]
-}
+// architectures by the name that uname gives them.
+var architectures = []string{"amd64", "arm64"}

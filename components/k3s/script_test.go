@@ -1,209 +1,681 @@
 package k3s
 
 import (
-	"slices"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
-	"github.com/tinyrack-net/infrastructure/components/internal/script/scripttest"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
 )
 
-// fakeBinary answers as k3s does once its unit was started.
-const fakeBinary = `#!/bin/sh
-echo "k3s $*" >>"$ROOT/state/k3s-calls"
-[ -f "$ROOT/state/active" ] && [ ! -f "$ROOT/state/broken" ] || exit 1
+// fakeBinary is k3s of a version: it says so, and takes snapshots while it is at work.
+func fakeBinary(version string) string {
+	return `#!/bin/sh
 case "$*" in
-*/readyz*) echo ok ;;
-*" get node tinyrack-1 "*) printf True ;;
+--version) echo "k3s version ` + version + ` (abcdef)"; echo "go version go1.24.2" ;;
+"etcd-snapshot save --name "*)
+	[ -f "$ROOT/state/active" ] && [ ! -f "$ROOT/state/no-snapshot" ] || { echo "no server" >&2; exit 1; }
+	echo "$4" >>"$ROOT/state/snapshots" ;;
 *) exit 64 ;;
 esac`
+}
 
-// fakeInstall is an install script that does what the flags of k3s' own ask for.
+// fakeInstall is an install script that does what the flags of k3s' own ask for. What it makes removes itself, whatever
+// became of the rest, as k3s' own does.
 const fakeInstall = `#!/bin/sh
 [ "$INSTALL_K3S_SKIP_DOWNLOAD$INSTALL_K3S_SKIP_START" = truetrue ] || exit 1
-[ "$INSTALL_K3S_EXEC" = server ] && [ -x "$ROOT/usr/local/bin/k3s" ] || exit 1
-[ ! -f "$ROOT/state/install-fails" ] || exit 1
+[ -x "$ROOT/usr/local/bin/k3s" ] && [ ! -f "$ROOT/state/install-fails" ] || exit 1
+case $INSTALL_K3S_EXEC in server) unit=k3s ;; agent) unit=k3s-agent ;; *) exit 1 ;; esac
 mkdir -p "$ROOT/etc/systemd/system"
-echo "[Service]" >"$ROOT/etc/systemd/system/k3s.service"
-echo 'rm -rf "$ROOT/var/lib/rancher" "$ROOT/etc/systemd" "$ROOT/usr/local/bin/k3s" "$ROOT/usr/local/bin/k3s-uninstall.sh"' >"$ROOT/usr/local/bin/k3s-uninstall.sh"
+echo "[Service]" >"$ROOT/etc/systemd/system/$unit.service"
+cat >"$ROOT/usr/local/bin/$unit-uninstall.sh" <<END
+rm -f "\$ROOT/usr/local/bin/$unit-uninstall.sh" "\$ROOT/etc/systemd/system/$unit.service" "\$ROOT/state/active"
+[ ! -f "\$ROOT/state/uninstall-fails" ] || exit 3
+[ -f "\$ROOT/state/uninstall-leaves" ] || rm -rf "\$ROOT/var/lib/rancher"
+rm -f "\$ROOT/usr/local/bin/k3s"
+rm -rf "\$ROOT/etc/rancher"
+END
 echo run >>"$ROOT/state/installs"
 echo "noise on stdout"`
 
-func serverHost(t *testing.T) *scripttest.Host {
-	t.Helper()
-	h := scripttest.New(t)
-	h.Write("/state/binary", fakeBinary)
-	h.Write("/state/install", fakeInstall)
-	h.Fake("curl", `for url; do :; done
-while [ "$1" != -o ]; do shift; done
-case $url in */k3s) cp "$ROOT/state/binary" "$2" ;; *) cp "$ROOT/state/install" "$2" ;; esac`)
-	h.Fake("systemctl", `case $1 in
+// fakeSystemctl starts k3s: it makes what k3s makes.
+const fakeSystemctl = `case $1 in
 is-active) [ -f "$ROOT/state/active" ] ;;
 show) cat "$ROOT/state/active" 2>/dev/null ;;
+daemon-reload) cat "$ROOT"/etc/systemd/system/*.d/*.conf >"$ROOT/state/loaded" 2>/dev/null || true ;;
 restart)
-	echo "start $(cat "$ROOT/state/active" 2>/dev/null)" >"$ROOT/state/active"
-	mkdir -p "$ROOT/var/lib/rancher/k3s/server/db" "$ROOT/etc/rancher/k3s"
-	printf 'K10aaaa::server:%s\n' "$(cat "$ROOT/etc/rancher/k3s/token")" >"$ROOT/var/lib/rancher/k3s/server/token" ;;
-esac`)
-	h.Fake("kubectl", `exec "$ROOT/usr/local/bin/k3s" kubectl "$@"`) // the link
-	h.Fake("journalctl", "echo 'fatal: the reason'")
-	// Every look at the clock is half a minute later.
+	[ "$(cat "$ROOT"/etc/systemd/system/*.d/*.conf 2>/dev/null)" = "$(cat "$ROOT/state/loaded" 2>/dev/null)" ] || {
+		echo "units were changed on disk" >&2
+		exit 6
+	}
+	[ "$2" = --no-block ] && [ -f "$ROOT/etc/systemd/system/$3.service" ] || exit 5
+	[ ! -f "$ROOT/state/never-starts" ] || exit 0
+	id=$(($(cat "$ROOT/state/starts" 2>/dev/null || echo 0) + 1))
+	echo $id >"$ROOT/state/starts"; echo $id >"$ROOT/state/active"
+	d=$ROOT/var/lib/rancher/k3s; mkdir -p "$d/agent/etc/cni/net.d" "$ROOT/state/nodes"
+	[ -f "$d/agent/kubelet.kubeconfig" ] || echo agent >"$d/agent/kubelet.kubeconfig"
+	[ -f "$d/agent/etc/cni/net.d/10-flannel.conflist" ] || echo {} >"$d/agent/etc/cni/net.d/10-flannel.conflist"
+	[ -f "$d/agent/client-kubelet.crt" ] || echo x >"$d/agent/client-kubelet.crt"
+	if [ "$3" = k3s ]; then
+		mkdir -p "$d/server/db" "$d/server/tls"
+		[ -f "$d/server/tls/client-admin.crt" ] || echo x >"$d/server/tls/client-admin.crt"
+		[ -f "$d/server/token" ] || printf 'K10aaaa::server:%s\n' "$(cat "$ROOT/etc/rancher/k3s/token")" >"$d/server/token"
+		echo admin >"$ROOT/etc/rancher/k3s/k3s.yaml"
+	fi
+	name=$(sed -n 's/^node-name: //p' "$ROOT/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml")
+	[ -f "$ROOT/state/never-ready" ] ||
+		"$ROOT/usr/local/bin/k3s" --version | sed -n 's/^k3s version \([^ ]*\).*/True \1/p' >"$ROOT/state/nodes/$name"
+	[ -f "$ROOT/state/stubborn" ] || rm -f "$ROOT/state/expiring" ;;
+*) exit 64 ;;
+esac`
+
+// fakeKubectl is the API of one server on the machine and others beside it. state/nodes/<name> holds "Ready version",
+// <name>.etcd, .mark, .remove and .removed what their names say.
+const fakeKubectl = `server= kubeconfig=
+for a; do case $a in
+--server=*) server=${a#*=}; shift ;;
+--kubeconfig=*) kubeconfig=${a#*=}; shift ;;
+--request-timeout=*) shift ;;
+*) set -- "$@" "$a"; shift ;;
+esac; done
+[ -f "$ROOT$kubeconfig" ] || { echo "no $kubeconfig" >&2; exit 1; }
+case $server in
+"" | https://127.0.0.1:6443) [ -f "$ROOT/state/active" ] && [ ! -f "$ROOT/state/broken" ] ;;
+*) peer=${server#https://}; [ -f "$ROOT/state/peer-${peer%:6443}" ] ;;
+esac || { echo "connection refused" >&2; exit 1; }
+nodes=$ROOT/state/nodes
+mkdir -p "$nodes"
+case "$*" in
+"get --raw /readyz") echo ok ;;
+"get node "*" --ignore-not-found -o jsonpath=node {.metadata.annotations.etcd\.k3s\.cattle\.io/removed-node-name}")
+	[ ! -f "$nodes/$3" ] || printf 'node %s' "$(cat "$nodes/$3.removed" 2>/dev/null)" ;;
+"get node "*" -o jsonpath={.status.conditions"*) cat "$nodes/$3" ;;
+"get nodes -l node-role.kubernetes.io/etcd=true -o jsonpath={range"*)
+	for n in "$nodes"/*.etcd; do
+		[ -f "$n" ] || continue
+		n=${n%.etcd}; read -r ready version <"$n"; echo "${n##*/} $ready"
+	done ;;
+"get nodes -o jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.tinyrack\.net/uninstalled} "*)
+	for n in "$nodes"/*; do case $n in *.*) continue ;; esac; [ -f "$n" ] || continue
+	read -r ready version <"$n"; echo "${n##*/} $(cat "$n.mark" 2>/dev/null) $ready"; done ;;
+"delete node "*) [ -f "$nodes/$3" ] || exit 1; rm -f "$nodes/$3" "$nodes/$3".* ;;
+"drain "*" --ignore-daemonsets --delete-emptydir-data --force --timeout=120s") [ ! -f "$ROOT/state/no-drain" ] ;;
+"annotate node "*" etcd.k3s.cattle.io/remove=true --overwrite")
+	[ -f "$ROOT/state/etcd-keeps" ] || echo "$3-abcdef" >"$nodes/$3.removed" ;;
+"annotate node "*" tinyrack.net/uninstalled=yes --overwrite") echo yes >"$nodes/$3.mark" ;;
+"annotate node "*" tinyrack.net/uninstalled-") rm -f "$nodes/$3.mark" ;;
+"cordon "*) [ -f "$nodes/$2" ] ;;
+"get pods -A --field-selector=spec.nodeName="*) cat "$ROOT/state/pods" 2>/dev/null || true ;;
+"create --raw /api/v1/namespaces/"*/eviction" -f -")
+	body=$(cat); p=${3#/api/v1/namespaces/}; ns=${p%%/*}; p=${p#*/pods/}; p=${p%/eviction}
+	case $body in *'"namespace":"'$ns'","name":"'$p'"'*) ;; *) exit 1 ;; esac
+	[ -f "$ROOT/state/budget" ] && exit 1
+	grep -v "^$ns $p " "$ROOT/state/pods" >"$ROOT/state/pods.new"; mv -f "$ROOT/state/pods.new" "$ROOT/state/pods" ;;
+*) echo "unknown: $*" >&2; exit 64 ;;
+esac`
+
+// kill counts the commands and ends the script before one of them.
+const kill = `if [ -f "$ROOT/../kill-at" ]; then
+	n=$(($(cat "$ROOT/../count" 2>/dev/null || echo 0) + 1)); echo $n >"$ROOT/../count"
+	[ "$n" != "$(cat "$ROOT/../kill-at")" ] || { kill -9 "$(cat "$ROOT/../pid")"; exit 1; }
+fi
+`
+
+// clock makes every look at it half a minute later.
+func clock(h *remotetest.Host) {
 	h.Fake("date", `n=$(cat "$ROOT/../clock" 2>/dev/null || echo 0); echo $((n + 30)) >"$ROOT/../clock"; echo "$n"`)
+}
+
+func machine(t *testing.T) *remotetest.Host {
+	t.Helper()
+	h := remotetest.New(t)
+	h.Write("/state/install", fakeInstall)
+	h.Fake("curl", kill+`for url; do :; done
+case $url in https://*:6443/ping)
+	p=${url#https://}; [ -f "$ROOT/state/peer-${p%:6443/ping}" ] || exit 7
+	printf pong; exit ;;
+esac
+while [ "$1" != -o ]; do shift; done
+case $url in *'?'*) cp "$ROOT/state/k3s-${url#*\?}" "$2" ;; *) cp "$ROOT/state/install" "$2" ;; esac`)
+	release(h, testVersion)
+	h.Fake("systemctl", kill+fakeSystemctl)
+	h.Fake("kubectl", kill+fakeKubectl)
+	h.Fake("journalctl", `cat "$ROOT/state/log" 2>/dev/null || echo 'fatal: the reason'`)
+	h.Fake("uname", `[ "$1" = -m ] && cat "$ROOT/state/machine"`)
+	h.Write("/state/machine", "x86_64\n")
+	h.Fake("openssl", `[ "$1 $2 $3 $4 $5" = "x509 -checkend 7776000 -noout -in" ] && [ ! -f "$ROOT/state/expiring" ]`)
+	for key, value := range map[string]string{
+		"vm/overcommit_memory": "0", "vm/panic_on_oom": "0", "kernel/panic": "0", "kernel/panic_on_oops": "1",
+		"kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",
+	} {
+		h.Write("/proc/sys/"+key, value+"\n")
+	}
+	clock(h)
 	return h
 }
 
-func serverScriptText(t *testing.T, args *Args) string {
+// release makes a version of k3s downloadable.
+func release(h *remotetest.Host, version string) {
+	h.Write("/state/k3s-"+version, fakeBinary(version))
+}
+
+func upgraded(version string) *ClusterArgs {
+	args := one()
+	args.Spec.Version = version
+	args.Spec.Binaries["amd64"] = Artifact{URL: "https://host/k3s?" + version, SHA256: sum(fakeBinary(version))}
+	return args
+}
+
+func render(t *testing.T, text remote.Text) string {
 	t.Helper()
-	text, err := args.serverText()
+	out, err := remote.Render(text.Vars, text.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return render(t, text)
+	return "echo $$ >\"$ROOT/../pid\"\n" + out
 }
 
-func render(t *testing.T, text script.Text) string {
+// scripts returns the texts of a node.
+func scripts(t *testing.T, args *ClusterArgs, node int) (create, remove string) {
 	t.Helper()
-	out, err := script.Render("root", text.Vars, text.Body)
+	c, r, err := args.texts(args.Nodes[node], args.Nodes[node].Name+".example.ts.net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return render(t, c), render(t, r)
 }
 
-func TestServerTwice(t *testing.T) {
-	h := serverHost(t)
-	text := serverScriptText(t, testArgs())
-	r := h.Run(text, canary+"\n")
+var secrets = canary + "\n" + agentToken(canary) + "\n"
+
+// install runs the create script of a node, which must work.
+func install(t *testing.T, h *remotetest.Host, args *ClusterArgs, node int) remotetest.Result {
+	t.Helper()
+	create, _ := scripts(t, args, node)
+	stdin := secrets
+	if args.Nodes[node].Agent {
+		stdin = agentToken(canary) + "\n"
+	}
+	r := h.Run(create, stdin)
 	if r.Code != 0 || r.Stdout != "" {
 		t.Fatalf("got %+v", r)
 	}
 	r.NoSecret(t, canary)
-	if h.Read("/usr/local/bin/k3s") != fakeBinary || h.Mode("/usr/local/bin/k3s") != 0o755 {
-		t.Error("the verified binary is not in place")
-	}
-	if h.Read("/etc/rancher/k3s/token") != canary+"\n" || h.Mode("/etc/rancher/k3s/token") != 0o600 {
-		t.Errorf("token file: %v", h.Mode("/etc/rancher/k3s/token"))
-	}
-	config, _ := testArgs().Config()
-	const dropIn = "/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml"
-	if h.Read(dropIn) != config+"\n" || h.Mode(dropIn) != 0o600 {
-		t.Errorf("configuration %q", h.Read(dropIn))
-	}
-	if !slices.Contains(r.Calls, "systemctl restart --no-block k3s") {
-		t.Errorf("never started: %q", r.Calls)
-	}
+	r.NoSecret(t, agentToken(canary))
+	return r
+}
 
-	h.Run(`rm "$ROOT/state/k3s-calls"`, "")
+const dropIn = "/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml"
+const joinFile = "/etc/rancher/k3s/config.yaml.d/20-tinyrack-join.yaml"
+
+func TestServerTwice(t *testing.T) {
+	h := machine(t)
+	args := one()
+	install(t, h, args, 0)
+	config, _ := args.Spec.Config(args.Nodes, args.Nodes[0], "one.example.ts.net")
+	admission, _ := args.Spec.Admission()
+	for path, want := range map[string]struct {
+		mode os.FileMode
+		text string
+	}{
+		"/usr/local/bin/k3s":                     {0o755, fakeBinary(testVersion)},
+		"/etc/rancher/k3s/token":                 {0o600, canary + "\n"},
+		"/etc/rancher/k3s/agent-token":           {0o600, agentToken(canary) + "\n"},
+		dropIn:                                   {0o600, config + "\n"},
+		joinFile:                                 {0o600, "cluster-init: true\n"},
+		"/etc/rancher/k3s/audit.yaml":            {0o600, auditPolicy},
+		"/etc/rancher/k3s/admission.yaml":        {0o600, admission + "\n"},
+		"/etc/sysctl.d/80-tinyrack-kubelet.conf": {0o644, kernelDefaults},
+		"/etc/systemd/system/k3s.service.d/10-tinyrack.conf":           {0o644, args.Spec.unit() + "\n"},
+		"/proc/sys/vm/overcommit_memory":                               {0o644, "1\n"},
+		"/proc/sys/kernel/panic":                                       {0o644, "10\n"},
+		"/var/lib/rancher/k3s/server/tls/client-admin.crt":             {0o600, "x\n"},
+		"/var/lib/rancher/k3s/agent/client-kubelet.crt":                {0o600, "x\n"},
+		"/var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist": {0o600, "{}\n"},
+	} {
+		if h.Read(path) != want.text || h.Mode(path) != want.mode {
+			t.Errorf("%s: %v %q", path, h.Mode(path), h.Read(path))
+		}
+	}
+	if h.Mode("/var/lib/rancher/k3s/server/logs") != 0o700 {
+		t.Error("the API server has no folder for its audit log")
+	}
 	before := h.Files()
-	r = h.Run(text, canary+"\n")
-	h.Run(`rm "$ROOT/state/k3s-calls"`, "")
-	if r.Code != 0 || h.Files() != before || r.Called("systemctl restart") || r.Called("curl") {
+	r := install(t, h, args, 0)
+	if h.Files() != before || r.Called("systemctl restart") || r.Called("systemctl daemon-reload") || r.Called("curl") {
 		t.Errorf("the second run changed something: %+v", r)
 	}
 }
 
-func TestServerRestartsOnlyOnChange(t *testing.T) {
-	h := serverHost(t)
-	h.Run(serverScriptText(t, testArgs()), canary)
-
-	changed := testArgs()
-	changed.KubeletArgs = nil
-	r := h.Run(serverScriptText(t, changed), canary)
-	if r.Code != 0 || !r.Called("systemctl restart") || h.Read("/state/installs") != "run\n" {
-		t.Errorf("changed configuration: %+v", r)
+func TestAgentTwice(t *testing.T) {
+	h := machine(t)
+	args := many()
+	install(t, h, args, 3)
+	const token = "/etc/rancher/k3s/token"
+	if h.Read(token) != agentToken(canary)+"\n" || h.Mode(token) != 0o600 || h.Read("/etc/rancher/k3s/agent-token") != "" {
+		t.Error("an agent holds another token than its own, or shows it")
 	}
-	// An update of k3s: a new binary and install script, in place.
-	h.Write("/state/binary", fakeBinary+"\n# next")
-	h.Write("/state/install", fakeInstall+"\n# next")
-	changed.Binary.SHA256, changed.InstallScript.SHA256 = sum(fakeBinary+"\n# next"), sum(fakeInstall+"\n# next")
-	r = h.Run(serverScriptText(t, changed), canary)
-	if r.Code != 0 || !r.Called("systemctl restart") || h.Read("/state/installs") != "run\nrun\n" || !strings.HasSuffix(h.Read("/usr/local/bin/k3s"), "# next") {
-		t.Errorf("changed release: %+v", r)
+	for _, path := range []string{
+		"/etc/rancher/k3s/audit.yaml", "/etc/rancher/k3s/admission.yaml", joinFile, "/etc/systemd/system/k3s.service",
+	} {
+		if h.Read(path) != "" {
+			t.Errorf("an agent has %s", path)
+		}
 	}
-	// A run that was killed between writing and restarting.
-	h.Run(`rm "$ROOT/var/lib/tinyrack/k3s-started"`, "")
-	if r = h.Run(serverScriptText(t, changed), canary); r.Code != 0 || !r.Called("systemctl restart") {
-		t.Errorf("interrupted run: %+v", r)
+	if h.Read("/etc/systemd/system/k3s-agent.service.d/10-tinyrack.conf") == "" || h.Read("/state/snapshots") != "" {
+		t.Error("no drop-in, or a snapshot")
 	}
-	// A server somebody stopped.
-	h.Run(`rm "$ROOT/state/active"`, "")
-	if r = h.Run(serverScriptText(t, changed), canary); r.Code != 0 || !r.Called("systemctl restart") {
-		t.Errorf("stopped server: %+v", r)
+	before := h.Files()
+	if r := install(t, h, args, 3); h.Files() != before || r.Called("systemctl restart") || r.Called("curl") {
+		t.Errorf("the second run changed something: %+v", r)
+	}
+	// One that comes back is no longer one that left.
+	h.Write("/state/nodes/four.mark", "yes\n")
+	if install(t, h, args, 3); h.Read("/state/nodes/four.mark") != "" {
+		t.Error("the mark is still there")
 	}
 }
 
-func TestServerFailures(t *testing.T) {
-	other := func(change func(*Args)) *Args { a := testArgs(); change(a); return a }
-	tests := map[string]struct {
-		installed bool
-		prepare   func(*scripttest.Host)
-		args      *Args
-		token     string
-		want      string
-	}{
-		"no token":             {args: testArgs(), want: "no token on standard input"},
-		"wrong binary":         {args: other(func(a *Args) { a.Binary.SHA256 = sum("x") }), token: canary, want: "k3s: https://host/k3s has sha256"},
-		"wrong install script": {args: other(func(a *Args) { a.InstallScript.SHA256 = sum("x") }), token: canary, want: "k3s-install: https://host/install.sh has sha256"},
-		"install fails":        {args: testArgs(), token: canary, prepare: func(h *scripttest.Host) { h.Write("/state/install-fails", "") }, want: "install script failed"},
-		"other networks":       {installed: true, args: other(func(a *Args) { a.ClusterCIDR = "10.99.0.0/16" }), token: canary, want: "runs with cluster-cidr 10.55.0.0/16, the configuration wants 10.99.0.0/16"},
-		"other token":          {installed: true, args: testArgs(), token: "another", want: "made with another token"},
-		"never ready":          {args: testArgs(), token: canary, prepare: func(h *scripttest.Host) { h.Write("/state/broken", "") }, want: "its API is not ready"},
-		"never starts":         {args: testArgs(), token: canary, prepare: func(h *scripttest.Host) { h.Fake("systemctl", `[ "$1" = restart ]`) }, want: "its unit does not start"},
+func TestJoin(t *testing.T) {
+	h := machine(t)
+	h.Write("/state/peer-10.77.0.3", "")
+	install(t, h, many(), 0)
+	if got := h.Read(joinFile); got != "server: https://10.77.0.3:6443\n" {
+		t.Errorf("a rebuilt first server makes a second cluster: %q", got)
 	}
-	for name, tt := range tests {
+	before := h.Files()
+	if install(t, h, many(), 0); h.Files() != before {
+		t.Error("the second run changed something")
+	}
+	// Another server never initialises one, and the first is not asked for its peers when it has data.
+	other := machine(t)
+	install(t, other, many(), 1)
+	if other.Read(joinFile) != "" || !strings.Contains(other.Read(dropIn), "server: https://10.77.0.1:6443\n") {
+		t.Error("the second server does not join the first")
+	}
+	h.Run(`rm "$ROOT`+joinFile+`"`, "")
+	if r := install(t, h, many(), 0); r.Called("curl -sk") || h.Read(joinFile) != "cluster-init: true\n" {
+		t.Errorf("got %q", h.Read(joinFile))
+	}
+}
+
+func TestRestartsOnlyOnChange(t *testing.T) {
+	h := machine(t)
+	install(t, h, one(), 0)
+	starts := func() string { return strings.TrimSpace(h.Read("/state/starts")) }
+	for i, change := range []func(*ClusterArgs){
+		func(a *ClusterArgs) { a.Spec.KubeletArgs = nil },
+		func(a *ClusterArgs) { a.Spec.PrivilegedNamespaces = []string{"longhorn-system"} },
+		func(a *ClusterArgs) { a.Spec.Requires = nil },
+	} {
+		args := one()
+		change(args)
+		if install(t, h, args, 0); starts() != fmt.Sprint(i+2) {
+			t.Errorf("change %d: started %s times", i, starts())
+		}
+	}
+	if h.Read("/etc/systemd/system/k3s.service.d/10-tinyrack.conf") != "" {
+		t.Error("the drop-in stays")
+	}
+	args := one()
+	args.Spec.Requires = nil
+	// A run that was killed between writing and restarting; k3s that somebody stopped.
+	for i, file := range []string{"/var/lib/tinyrack/k3s-started", "/state/active"} {
+		h.Run(`rm "$ROOT`+file+`"`, "")
+		if install(t, h, args, 0); starts() != fmt.Sprint(i+5) {
+			t.Errorf("%s: started %s times", file, starts())
+		}
+	}
+	// Another install script makes the unit anew.
+	h.Write("/state/install", fakeInstall+"\n# next")
+	args.Spec.InstallScript.SHA256 = sum(fakeInstall + "\n# next")
+	if install(t, h, args, 0); h.Read("/state/installs") != "run\nrun\n" || starts() != "7" {
+		t.Errorf("installed %q, started %s times", h.Read("/state/installs"), starts())
+	}
+	// Another period of renewal changes nothing where no certificate is near its end.
+	args.Spec.Renewal = "2027-Q1"
+	if install(t, h, args, 0); starts() != "7" {
+		t.Errorf("started %s times", starts())
+	}
+	h.Write("/state/expiring", "")
+	if r := install(t, h, args, 0); starts() != "8" || !strings.Contains(r.Stderr, "renewing certificates") {
+		t.Errorf("certificates are not renewed: %+v", r)
+	}
+	// A start that did not end well is not one to rely on, whatever the next run wants.
+	h.Write("/state/never-starts", "")
+	create, _ := scripts(t, one(), 0)
+	if r := h.Run(create, secrets); r.Code == 0 || h.Read("/var/lib/tinyrack/k3s-started") != "" {
+		t.Errorf("got %+v", r)
+	}
+	h.Run(`rm "$ROOT/state/never-starts"`, "")
+	// A run that was killed between writing a file and restarting.
+	install(t, h, one(), 0)
+	args = one()
+	args.Spec.PrivilegedNamespaces = []string{"longhorn-system"}
+	admission, _ := args.Spec.Admission()
+	h.Write("/etc/rancher/k3s/admission.yaml", admission+"\n")
+	h.Run(`chmod 600 "$ROOT/etc/rancher/k3s/admission.yaml"`, "")
+	if r := install(t, h, args, 0); !r.Called("systemctl restart") {
+		t.Error("the API server goes on with the former admission configuration")
+	}
+	args.Spec.Requires = []string{"other.service"}
+	h.Write("/etc/systemd/system/k3s.service.d/10-tinyrack.conf", args.Spec.unit()+"\n")
+	if r := install(t, h, args, 0); !r.Called("systemctl restart") {
+		t.Error("the unit goes on without its drop-in")
+	}
+	loose := one()
+	loose.Spec.LooseKernelDefaults = true
+	if install(t, h, loose, 0); h.Read("/etc/sysctl.d/80-tinyrack-kubelet.conf") != "" {
+		t.Error("the kernel's settings stay")
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	h := machine(t)
+	install(t, h, one(), 0)
+	const next = "v1.34.0+k3s2"
+	release(h, next)
+	install(t, h, upgraded(next), 0)
+	for path, want := range map[string]string{
+		"/state/snapshots": "pre-upgrade-v1.34.0-k3s2\n", "/state/nodes/one": "True " + next + "\n", "/state/starts": "2\n",
+	} {
+		if got := h.Read(path); got != want {
+			t.Errorf("%s is %q", path, got)
+		}
+	}
+	before := h.Files()
+	if install(t, h, upgraded(next), 0); h.Files() != before {
+		t.Error("the second run changed something")
+	}
+	// Another server leaves the snapshot to the first.
+	other := machine(t)
+	install(t, other, many(), 1)
+	release(other, next)
+	args := many()
+	args.Spec.Version, args.Spec.Binaries = next, upgraded(next).Spec.Binaries
+	install(t, other, args, 1)
+	if other.Read("/state/snapshots") != "" || other.Read("/state/nodes/two") != "True "+next+"\n" {
+		t.Error("a snapshot of another server, or no upgrade")
+	}
+}
+
+func TestARM(t *testing.T) {
+	h := machine(t)
+	h.Write("/state/machine", "aarch64\n")
+	args := one()
+	args.Spec.Binaries["arm64"] = args.Spec.Binaries["amd64"]
+	args.Spec.Binaries["amd64"] = Artifact{URL: "https://host/other", SHA256: sum("other")}
+	install(t, h, args, 0)
+}
+
+func TestNodeIsRefused(t *testing.T) {
+	with := func(change func(*ClusterArgs)) *ClusterArgs { a := one(); change(a); return a }
+	write := func(path string) func(*remotetest.Host) { return func(h *remotetest.Host) { h.Write(path, "") } }
+	fake := func(name, body string) func(*remotetest.Host) {
+		return func(h *remotetest.Host) { h.Fake(name, body) }
+	}
+	checksum := func(text string) func(*ClusterArgs) {
+		return func(a *ClusterArgs) {
+			a.Spec.Binaries["amd64"] = Artifact{URL: "https://host/k3s?x", SHA256: sum(text)}
+		}
+	}
+	binary := func(text string) func(*remotetest.Host) {
+		return func(h *remotetest.Host) { h.Write("/state/k3s-x", text) }
+	}
+	for name, tt := range map[string]struct {
+		installed, changes bool
+		prepare            func(*remotetest.Host)
+		args               *ClusterArgs
+		stdin              string
+		want               string
+	}{
+		"no token":           {stdin: "\n", want: "no token on standard input"},
+		"no token of agents": {stdin: canary + "\n", want: "no token on standard input"},
+		"no openssl":         {prepare: func(h *remotetest.Host) { h.Remove("openssl") }, want: "openssl is missing"},
+		"an agent": {
+			prepare: write("/etc/systemd/system/k3s-agent.service"),
+			want:    "runs k3s in another role (k3s-agent)",
+		},
+		"other pods": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Spec.ClusterCIDR = "10.99.0.0/16" }),
+			want:      "runs with cluster-cidr 10.55.0.0/16, the configuration wants 10.99.0.0/16",
+		},
+		"other Services": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Spec.ServiceCIDR = "10.99.0.0/16" }),
+			want:      "runs with service-cidr 10.56.0.0/16, the configuration wants 10.99.0.0/16",
+		},
+		"other token": {
+			installed: true,
+			stdin:     "another\n" + agentToken(canary),
+			want: "set k3sToken (pulumi config set --secret k3sToken) to the former token: it is in the escrow, and on this " +
+				"machine in /var/lib/rancher/k3s/server/token",
+		},
+		"no such machine": {
+			prepare: func(h *remotetest.Host) { h.Write("/state/machine", "riscv64\n") },
+			want:    "this machine is riscv64: there is no k3s for it",
+		},
+		"no such binary": {
+			args: with(func(a *ClusterArgs) { delete(a.Spec.Binaries, "amd64") }),
+			want: "binaries.amd64 is not set",
+		},
+		"wrong checksum": {args: with(checksum("y")), prepare: binary("x"), want: "k3s: https://host/k3s?x has sha256"},
+		"other architecture": {
+			args:    with(checksum("\x7fELF")),
+			prepare: binary("\x7fELF"),
+			want:    "does not run on this machine (x86_64)",
+		},
+		"other version": {
+			args:    with(checksum(fakeBinary("v1.33.2+k3s1"))),
+			prepare: binary(fakeBinary("v1.33.2+k3s1")),
+			want:    "is k3s v1.33.2+k3s1, version says v1.33.1+k3s1",
+		},
+		"version alone": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Spec.Version = "v1.33.2+k3s1" }),
+			want:      "is k3s v1.33.1+k3s1, version says v1.33.2+k3s1",
+		},
+		"downgrade": {
+			installed: true,
+			args:      upgraded("v1.32.10+k3s1"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.32.10+k3s1") },
+			want:      "version v1.32.10+k3s1 is older than the v1.33.1+k3s1 of this machine",
+		},
+		"a patch less": {
+			installed: true,
+			args:      upgraded("v1.33.0+k3s2"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.33.0+k3s2") },
+			want:      "is older than",
+		},
+		"a minor left out": {
+			installed: true,
+			args:      upgraded("v1.35.0+k3s1"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.35.0+k3s1") },
+			want:      "more than one minor release after the v1.33.1+k3s1",
+		},
+		"no snapshot": {
+			installed: true,
+			args:      upgraded("v1.33.9+k3s1"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.33.9+k3s1"); h.Write("/state/no-snapshot", "") },
+			want:      "no snapshot could be taken before the upgrade",
+		},
+		"kernel": {changes: true, prepare: func(h *remotetest.Host) {
+			h.Run(`rm -r "$ROOT/proc/sys/kernel/panic" && mkdir "$ROOT/proc/sys/kernel/panic"`, "")
+		}, want: "kernel.panic is missing, wanted 10; k3s would not start"},
+		"wrong install script": {
+			changes: true,
+			args:    with(func(a *ClusterArgs) { a.Spec.InstallScript.SHA256 = sum("x") }),
+			want:    "k3s-install: https://host/install.sh has sha256",
+		},
+		"install fails": {changes: true, prepare: write("/state/install-fails"), want: "install script failed"},
+		"full disk, binary": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in *k3s.tinyrack-new) echo "No space left" >&2; exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "/usr/local/bin/k3s.tinyrack-new cannot be written",
+		},
+		"full disk, token": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in */rancher/k3s/token) echo "No space left" >&2; exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "/etc/rancher/k3s/token cannot be written",
+		},
+		"full disk, config": {
+			changes: true,
+			prepare: fake("chmod", `case "$*" in *10-tinyrack.yaml*) echo "No space left" >&2; exit 1 ;; esac
+exec /bin/chmod "$@"`),
+			want: dropIn + " cannot be written",
+		},
+		"full disk, kernel": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in *80-tinyrack*) exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "80-tinyrack-kubelet.conf cannot be written",
+		},
+		"never starts": {changes: true, prepare: write("/state/never-starts"), want: "its unit does not start"},
+		"no API":       {changes: true, prepare: write("/state/broken"), want: "its API is not ready"},
+		"never Ready": {
+			changes: true,
+			prepare: write("/state/never-ready"),
+			want:    "node one is not Ready with v1.33.1+k3s1",
+		},
+		"the old kubelet": {changes: true, prepare: func(h *remotetest.Host) {
+			h.Write("/state/never-ready", "")
+			h.Write("/state/nodes/one", "True v1.33.0+k3s1")
+		}, want: "node one is not Ready with v1.33.1+k3s1"},
+		"known already": {changes: true, prepare: func(h *remotetest.Host) {
+			h.Write("/state/never-ready", "")
+			h.Write("/state/log", "Node password rejected, duplicate hostname")
+		}, want: "kubectl delete node one on a server"},
+		"stubborn certificate": {
+			changes: true,
+			prepare: func(h *remotetest.Host) { h.Write("/state/expiring", ""); h.Write("/state/stubborn", "") },
+			want:    "/var/lib/rancher/k3s/server/tls/client-admin.crt still ends within 90 days",
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			h := serverHost(t)
+			t.Parallel()
+			h := machine(t)
 			if tt.installed {
-				h.Run(serverScriptText(t, testArgs()), canary)
+				install(t, h, one(), 0)
 			}
 			if tt.prepare != nil {
 				tt.prepare(h)
 			}
+			if tt.args == nil {
+				tt.args = one()
+			}
+			if tt.stdin == "" {
+				tt.stdin = secrets
+			}
 			before := h.Files()
-			r := h.Run(serverScriptText(t, tt.args), tt.token)
-			if r.Code == 0 || !strings.Contains(r.Stderr, tt.want) {
+			create, _ := scripts(t, tt.args, 0)
+			r := h.Run(create, tt.stdin)
+			if r.Code != 1 || !strings.Contains(r.Stderr, tt.want) {
 				t.Errorf("got %+v", r)
 			}
 			r.NoSecret(t, canary)
-			if strings.HasPrefix(name, "never") && !strings.Contains(r.Stderr, "fatal: the reason") {
-				t.Error("the log's last lines are missing")
+			for _, failed := range []string{"its unit", "its API", "is not Ready"} {
+				if strings.Contains(tt.want, failed) && !strings.Contains(r.Stderr, "fatal: the reason") {
+					t.Error("the log's last lines are missing")
+				}
 			}
-			if (tt.installed || name == "no token" || name == "wrong binary") && h.Files() != before {
+			if after := h.Files(); !tt.changes && after != before {
 				t.Error("something was changed before the refusal")
+			}
+			if strings.Contains(tt.want, "cannot be written") && r.Called("systemctl restart") {
+				t.Error("restarted with half of its files")
 			}
 		})
 	}
 }
 
-func TestUninstall(t *testing.T) {
-	h := serverHost(t)
-	h.Run(serverScriptText(t, testArgs()), canary)
-	text := render(t, script.Text{Body: uninstallScript})
-	for range 2 {
-		if r := h.Run(text, ""); r.Code != 0 {
-			t.Fatalf("got %+v", r)
-		}
+// A run that was killed anywhere is gone on with by the next, and the one after changes nothing.
+func TestKilledAnywhere(t *testing.T) {
+	const next = "v1.33.2+k3s1"
+	mv, err := exec.LookPath("mv")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, left := range []string{"/etc/", "/usr/", "/var/lib/rancher", "k3s-install", "k3s-started"} {
-		if strings.Contains(h.Files(), h.Root+left) {
-			t.Errorf("%s was left:\n%s", left, h.Files())
+	former := machine(t)
+	install(t, former, one(), 0)
+	release(former, next)
+	prepare := func(upgrade bool) (*remotetest.Host, *ClusterArgs) {
+		h := machine(t)
+		h.Fake("mv", kill+`exec `+mv+` "$@"`)
+		h.Fake("kubectl", fakeKubectl)
+		if !upgrade {
+			return h, one()
 		}
+		become(t, h, former)
+		return h, upgraded(next)
 	}
-	h.Write("/usr/local/bin/k3s-uninstall.sh", "exit 3")
-	if r := h.Run(text, ""); r.Code == 0 || !strings.Contains(r.Stderr, "k3s-uninstall.sh failed") {
-		t.Errorf("got %+v", r)
+	for _, upgrade := range []bool{false, true} {
+		points := 0
+		for at := 1; ; at++ {
+			h, args := prepare(upgrade)
+			create, _ := scripts(t, args, 0)
+			if !killedAt(t, h, at, create) {
+				break
+			}
+			points++
+			install(t, h, args, 0)
+			config, _ := args.Spec.Config(args.Nodes, args.Nodes[0], "one.example.ts.net")
+			if h.Read("/state/nodes/one") != "True "+args.Spec.Version+"\n" || h.Read(dropIn) != config+"\n" ||
+				upgrade && !strings.Contains(h.Read("/state/snapshots"), "pre-upgrade") {
+				t.Errorf("killed before command %d: not what was wanted", at)
+			}
+			before := h.Files()
+			if r := install(t, h, args, 0); h.Files() != before || r.Called("systemctl restart") {
+				t.Errorf("killed before command %d: the run after the next changed something", at)
+			}
+		}
+		if points < 8 {
+			t.Errorf("killed at %d points only", points)
+		}
 	}
 }
 
-func TestKubeconfigScript(t *testing.T) {
-	h := serverHost(t)
-	text := render(t, script.Text{Body: kubeconfigScript, Vars: []script.Var{{Name: "GENERATION", Value: "g"}}})
-	if r := h.Run(text, ""); r.Code == 0 || !strings.Contains(r.Stderr, "no kubeconfig") {
-		t.Errorf("got %+v", r)
+// become makes the files of a machine those of another.
+func become(t *testing.T, h, other *remotetest.Host) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", other.Root+"/.", h.Root).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
 	}
-	h.Write("/etc/rancher/k3s/k3s.yaml", "server: "+localServer+"\n")
-	if r := h.Run(text, ""); r.Code != 0 || r.Stdout != "server: "+localServer+"\n" {
-		t.Errorf("got %+v", r)
+}
+
+// killedAt runs a script that is killed before one of its commands. It reports whether it came so far.
+func killedAt(t *testing.T, h *remotetest.Host, at int, text string) bool {
+	t.Helper()
+	file := filepath.Join(h.Root, "../kill-at")
+	if err := os.WriteFile(file, fmt.Append(nil, at), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := h.Run(text, secrets)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	return r.Code != 0
+}
+
+func TestForgetAgents(t *testing.T) {
+	h := machine(t)
+	for name, state := range map[string]string{"four": "Unknown v1", "five": "True v1", "six": "Unknown v1"} {
+		h.Write("/state/nodes/"+name, state+"\n")
+	}
+	h.Write("/state/nodes/four.mark", "yes\n")
+	h.Write("/state/nodes/five.mark", "yes\n") // marked, and back
+	install(t, h, many(), 0)
+	for name, want := range map[string]bool{"four": false, "five": true, "six": true} {
+		if got := h.Read("/state/nodes/"+name) != ""; got != want {
+			t.Errorf("node %s is there: %v", name, got)
+		}
+	}
+	other := machine(t)
+	other.Write("/state/nodes/four", "Unknown v1\n")
+	other.Write("/state/nodes/four.mark", "yes\n")
+	if install(t, other, many(), 1); other.Read("/state/nodes/four") == "" {
+		t.Error("every server deletes nodes")
 	}
 }

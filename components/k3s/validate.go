@@ -3,109 +3,258 @@ package k3s
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
-// packaged are the components k3s ships and can leave out.
+// packaged are the components k3s ships and can leave out: https://docs.k3s.io/installation/packaged-components
 var packaged = []string{"coredns", "local-storage", "metrics-server", "runtimes", "servicelb", "traefik"}
 
+// floor is the oldest version that is accepted: before it k3s serves every pod's spec without credentials on port 10255
+// (CVE-2025-46599), or is not supported any more.
+const floor = "v1.32.4+k3s1"
+
 var (
-	versionForm = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+\+k3s[0-9]+$`)
+	versionForm = regexp.MustCompile(`^v([0-9]+)\.([0-9]+)\.([0-9]+)\+k3s([0-9]+)$`)
 	sha256Form  = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	nodeForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
-	hostForm    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-	kubeletForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*=.+$`)
-	cronForm    = regexp.MustCompile(`^(@[a-z]+|[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4})$`)
+	flagForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*=\S+$`)
+	labelForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	unitForm    = regexp.MustCompile(`^[A-Za-z0-9@._-]+\.(service|target|socket|mount)$`)
 )
 
-func (a *Args) disabled() []string {
-	if a.Disable == nil {
+// fixedKubelet and fixedAPIServer are the flags that would open what this package shuts, or break k3s.
+var (
+	fixedKubelet = []string{
+		"address", "anonymous-auth", "authorization-mode", "client-ca-file", "config", "config-dir", "kubeconfig",
+		"protect-kernel-defaults", "read-only-port",
+	}
+	fixedAPIServer = []string{
+		"admission-control-config-file", "anonymous-auth", "audit-log-path", "audit-policy-file", "authorization-mode",
+		"bind-address", "client-ca-file", "enable-admission-plugins", "encryption-provider-config", "etcd-servers",
+		"secure-port", "service-cluster-ip-range",
+	}
+)
+
+func (s *Spec) disabled() []string {
+	if s.Disable == nil {
 		return []string{"traefik", "servicelb"}
 	}
-	return a.Disable
+	return s.Disable
 }
 
-// Validate returns every problem with the arguments.
-func (a *Args) Validate() error {
-	problems := []error{script.ValidateConnection(a.Connection), a.Binary.validate("binary"), a.InstallScript.validate("installScript"), a.validateNetworks()}
-	add := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
+const vxlan, wireguard = "vxlan", "wireguard-native"
 
-	if a.User == "" {
-		add("user: missing: nothing can be run over SSH: set root or a user with passwordless sudo")
+func (s *Spec) flannel() string {
+	if s.FlannelBackend == "" {
+		return vxlan
 	}
-	if !versionForm.MatchString(a.Version) {
-		add("version: %q: not a k3s release: the binary could not be told from another: use a form like v1.32.0+k3s1", a.Version)
-	}
-	if !nodeForm.MatchString(a.NodeName) {
-		add("nodeName: %q: not a node name: the kubelet would not register: use lower-case letters, digits, hyphens and dots", a.NodeName)
-	}
-	if !isHost(a.APIServer) {
-		add("apiServer: %q: not a host name or address: the kubeconfig would point nowhere: use the machine's tailnet name or address, without a scheme or port", a.APIServer)
-	}
-	for _, san := range a.TLSSANs {
-		if !isHost(san) {
-			add("tlsSans: %q: not a host name or address: the API's certificate could not carry it: leave out scheme and port", san)
-		}
-	}
-	for _, d := range a.Disable {
-		if !slices.Contains(packaged, d) {
-			add("disable: %q: k3s packages no such component: it would be ignored: use any of %s", d, strings.Join(packaged, ", "))
-		}
-	}
-	for _, k := range a.KubeletArgs {
-		if !kubeletForm.MatchString(k) {
-			add("kubeletArgs: %q: not a flag: the kubelet would not start: use the form name=value, without leading hyphens", k)
-		}
-	}
-	if s := a.Snapshots; s != nil {
-		if !cronForm.MatchString(s.Schedule) {
-			add("snapshots.schedule: %q: not a cron expression: k3s would not start: use five fields like \"0 */6 * * *\"", s.Schedule)
-		}
-		if s.Retention < 1 {
-			add("snapshots.retention: %d: no snapshot would be kept: use 1 or more", s.Retention)
-		}
-	}
-	return errors.Join(problems...)
+	return s.FlannelBackend
 }
 
-func (a *Args) validateNetworks() error {
-	var problems []error
-	pods, podErr := netip.ParsePrefix(a.ClusterCIDR)
-	if podErr != nil {
-		problems = append(problems, fmt.Errorf("clusterCIDR: %q: not a CIDR: pods would get no addresses: use a form like 10.55.0.0/16", a.ClusterCIDR))
-	}
-	services, serviceErr := netip.ParsePrefix(a.ServiceCIDR)
-	if serviceErr != nil {
-		problems = append(problems, fmt.Errorf("serviceCIDR: %q: not a CIDR: Services would get no addresses: use a form like 10.56.0.0/16", a.ServiceCIDR))
-	}
-	if podErr == nil && serviceErr == nil && pods.Overlaps(services) {
-		problems = append(problems, fmt.Errorf("clusterCIDR %s and serviceCIDR %s overlap: pods and Services would share addresses: choose separate networks", pods, services))
-	}
-	return errors.Join(problems...)
+type problems []error
+
+func (p *problems) refuse(format string, values ...any) {
+	*p = append(*p, fmt.Errorf(format, values...))
 }
 
-func (f Artifact) validate(what string) error {
-	var problems []error
+// Validate returns every problem with the specification, each as "key: value: consequence: fix" under the key of the
+// cluster's settings.
+func (s *Spec) Validate() error {
+	var p problems
+	s.checkVersion(&p)
+	s.checkBinaries(&p)
+	s.InstallScript.check(&p, "installScript")
+	s.checkNetworks(&p)
+	for i, san := range s.TLSSANs {
+		if _, err := netip.ParseAddr(san); err != nil && !remote.IsName(san) {
+			p.refuse("tlsSans[%d]: %q is neither an address nor a host name: the API's certificate could not carry it: leave "+
+				"out scheme and port", i, san)
+		}
+	}
+	for i, name := range s.Disable {
+		if !slices.Contains(packaged, name) {
+			p.refuse("disable[%d]: %q is not a component of k3s: it would have no effect: use any of %s", i, name,
+				strings.Join(packaged, ", "))
+		}
+	}
+	checkFlags(&p, "kubeletArgs", "the kubelet", s.KubeletArgs, fixedKubelet)
+	checkFlags(&p, "apiServerArgs", "the API server", s.APIServerArgs, fixedAPIServer)
+	if f := s.flannel(); f != vxlan && f != wireguard {
+		p.refuse("flannelBackend: %q is not a backend: pods would get no network: write %s or %s", f, vxlan, wireguard)
+	}
+	for i, name := range s.PrivilegedNamespaces {
+		if !labelForm.MatchString(name) {
+			p.refuse("privilegedNamespaces[%d]: %q is not a namespace: the API server would not start: write its name alone",
+				i, name)
+		}
+	}
+	for i, name := range s.Requires {
+		if !unitForm.MatchString(name) {
+			p.refuse("requires[%d]: %q is not a unit of systemd: k3s would start without it: write it like "+
+				"tinyrack-firewall.service", i, name)
+		}
+	}
+	if strings.ContainsFunc(s.Renewal, func(r rune) bool { return r < ' ' }) {
+		p.refuse("renewal: has line breaks: it names a period: write one like 2026-Q4")
+	}
+	if s.Snapshots != nil {
+		p = append(p, s.Snapshots.validate())
+	}
+	return errors.Join(p...)
+}
+
+func (s *Spec) checkVersion(p *problems) {
+	switch {
+	case !versionForm.MatchString(s.Version):
+		p.refuse("version: %q is not a k3s release: nothing could be installed: write it like v1.36.4+k3s1", s.Version)
+	case !slices.IsSortedFunc([]string{floor, s.Version}, compareVersions) && s.AcceptVersion != s.Version:
+		why := "it gets no repairs any more"
+		if strings.HasPrefix(s.Version, "v1.32.") {
+			why = "its kubelet serves every pod's specification to anybody on port 10255 (CVE-2025-46599)"
+		}
+		p.refuse("version: %s is older than %s: %s: write a newer one, or take the risk by acceptVersion: %s",
+			s.Version, floor, why, s.Version)
+	case s.AcceptVersion != "" && s.AcceptVersion != s.Version:
+		p.refuse("acceptVersion: %q is not version %s: it would accept an old release later, unseen: remove it",
+			s.AcceptVersion, s.Version)
+	}
+}
+
+// compareVersions orders two releases; each has the form of one.
+func compareVersions(a, b string) int {
+	numbers := func(version string) []int {
+		var all []int
+		for _, text := range versionForm.FindStringSubmatch(version)[1:] {
+			n, _ := strconv.Atoi(text) //nolint:errcheck // digits, by the form
+			all = append(all, n)
+		}
+		return all
+	}
+	return slices.Compare(numbers(a), numbers(b))
+}
+
+func (s *Spec) checkBinaries(p *problems) {
+	if len(s.Binaries) == 0 {
+		p.refuse("binaries: missing: there would be nothing to install: write url and sha256 under binaries.amd64 or " +
+			"binaries.arm64")
+	}
+	for _, arch := range slices.Sorted(maps.Keys(s.Binaries)) {
+		if !slices.Contains(architectures, arch) {
+			p.refuse("binaries.%s: not an architecture: no machine would take it: use %s", arch,
+				strings.Join(architectures, " or "))
+			continue
+		}
+		s.Binaries[arch].check(p, "binaries."+arch)
+	}
+}
+
+func (f Artifact) check(p *problems, key string) {
 	u, err := url.Parse(f.URL)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || strings.ContainsAny(f.URL, " \t\n") {
-		problems = append(problems, fmt.Errorf("%s.url: not an http(s) URL without credentials: it could not be downloaded: correct it", what))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
+		strings.ContainsAny(f.URL, " \t\n") {
+		// Not shown: what cannot be read may hold a password.
+		p.refuse("%s.url: not an http(s) URL without credentials: nothing could be downloaded: write the file's full "+
+			"URL", key)
 	}
 	if !sha256Form.MatchString(f.SHA256) {
-		problems = append(problems, fmt.Errorf("%s.sha256: %q: not 64 hexadecimal digits: the file could not be verified: use the checksum of the release's sha256sum file", what, f.SHA256))
+		p.refuse("%s.sha256: %q is not a sha256: the download could not be verified and would be refused: write the 64 "+
+			"lower-case hexadecimal digits of the release's sha256sum file", key, f.SHA256)
 	}
-	return errors.Join(problems...)
 }
 
-// isHost reports whether s is a host name or an IP address.
-func isHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
+func (s *Spec) checkNetworks(p *problems) {
+	const fix = "write it like 10.55.0.0/16, with zeros after the prefix"
+	parse := func(key, text string) netip.Prefix {
+		network, err := netip.ParsePrefix(text)
+		if err != nil || network != network.Masked() || network.IsSingleIP() {
+			p.refuse("%s: %q is not a network: pods and Services would get no addresses: %s", key, text, fix)
+			return netip.Prefix{}
+		}
+		return network
 	}
-	return hostForm.MatchString(s)
+	pods, services := parse("clusterCidr", s.ClusterCIDR), parse("serviceCidr", s.ServiceCIDR)
+	if pods.IsValid() && services.IsValid() {
+		switch {
+		case pods.Addr().Is4() != services.Addr().Is4():
+			p.refuse("serviceCidr: %s is of another IP version than clusterCidr %s: pods could not reach Services: choose "+
+				"both of one", services, pods)
+		case pods.Overlaps(services):
+			p.refuse("serviceCidr: %s overlaps clusterCidr %s: pods and Services would share addresses: choose a network of "+
+				"its own", services, pods)
+		}
+	}
+}
+
+func checkFlags(p *problems, key, who string, flags, fixed []string) {
+	for i, flag := range flags {
+		name, _, _ := strings.Cut(flag, "=")
+		switch {
+		case !flagForm.MatchString(flag):
+			p.refuse("%s[%d]: %q is not an argument: %s would not start: write it like max-pods=200, without hyphens in front",
+				key, i, flag, who)
+		case slices.Contains(fixed, name):
+			p.refuse("%s[%d]: %s is set by the program: another value would open %s or break it: remove it", key, i, name, who)
+		}
+	}
+}
+
+// validateNodes returns every problem with the nodes of a cluster, under the key of the hosts' settings.
+func (s *Spec) validateNodes(nodes []Member) error {
+	var p problems
+	if n := len(servers(nodes)); n == 0 {
+		p.refuse("servers: none: there would be no cluster: give one host the role server")
+	} else if n%2 == 0 {
+		p.refuse("servers: %d is an even number: they survive the loss of no more servers than %d do: use %d or %d", n, n-1,
+			n-1, n+1)
+	}
+	seen := map[string]string{}
+	for _, n := range nodes {
+		if !labelForm.MatchString(n.Name) {
+			p.refuse("%s: not a node name: the kubelet would not register: use lower-case letters, digits and hyphens", n.Name)
+		}
+		s.checkAddress(&p, n, len(nodes))
+		for _, key := range []string{n.Name, n.Address} {
+			if other, taken := seen[key]; taken && key != "" {
+				p.refuse("%s: has the name or address of node %s: one would replace the other in the cluster: choose another",
+					n.Name, other)
+			}
+			seen[key] = n.Name
+		}
+	}
+	return errors.Join(p...)
+}
+
+func (s *Spec) checkAddress(p *problems, n Member, count int) {
+	if n.Address == "" && count == 1 {
+		return
+	}
+	address, err := netip.ParseAddr(n.Address)
+	if err != nil || address.Zone() != "" {
+		p.refuse("%s.address: %q is not an IP address: the other nodes could not reach it: write the address, not a name",
+			n.Name, n.Address)
+		return
+	}
+	if count > 1 && s.flannel() == vxlan && !address.IsPrivate() {
+		p.refuse("%s.address: %s is public: with flannelBackend %s everybody on the way could read what pods say to each "+
+			"other: set flannelBackend: %s", n.Name, address, vxlan, wireguard)
+	}
+	for key, text := range map[string]string{"clusterCidr": s.ClusterCIDR, "serviceCidr": s.ServiceCIDR} {
+		network, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil: // said already
+		case network.Contains(address):
+			p.refuse("%s.address: %s lies in %s %s: packets for the node would go to pods: choose another network", n.Name,
+				address, key, network)
+		case key == "clusterCidr" && network.Addr().Is4() != address.Is4():
+			p.refuse("%s.address: %s is of another IP version than clusterCidr %s: k3s would not start: choose both of one",
+				n.Name, address, network)
+		}
+	}
 }

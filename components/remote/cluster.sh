@@ -1,6 +1,5 @@
-# k3s_setting KEY DEFAULT: what the installed k3s server uses for KEY, read from
-# its files and the arguments of its unit; arguments beat files, later files beat
-# earlier ones.
+# k3s_setting KEY DEFAULT: what the installed k3s server uses for KEY, read from its files and the arguments of its
+# unit; arguments beat files, later files beat earlier ones.
 k3s_setting() {
 	setting=$2
 	for file in "$ROOT/etc/rancher/k3s/config.yaml" "$ROOT"/etc/rancher/k3s/config.yaml.d/*.yaml; do
@@ -26,8 +25,8 @@ k3s_setting() {
 	printf '%s\n' "$setting"
 }
 
-# check_cluster_networks CLUSTER_CIDR SERVICE_CIDR: an existing cluster keeps the
-# networks it was made with: k3s panics on others (k3s-io/k3s#2603).
+# check_cluster_networks CLUSTER_CIDR SERVICE_CIDR: an existing cluster keeps the networks it was made with: k3s panics
+# on others (k3s-io/k3s#2603).
 check_cluster_networks() {
 	[ -d "$ROOT/var/lib/rancher/k3s/server/db" ] || return 0
 	networks=0
@@ -39,7 +38,8 @@ check_cluster_networks() {
 check_network() {
 	running=$(k3s_setting "$1" "$2")
 	[ "$running" = "$3" ] && return 0
-	say "error: the k3s cluster on this machine runs with $1 $running, the configuration wants $3: k3s cannot change the networks of a running cluster: set it back, or uninstall k3s first (which deletes the cluster)"
+	say "error: the k3s cluster on this machine runs with $1 $running, the configuration wants $3: k3s cannot change the" \
+		"networks of a running cluster: set it back, or uninstall k3s first (which deletes the cluster)"
 	return 1
 }
 

@@ -1,0 +1,212 @@
+package k3s
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+)
+
+//go:embed node.sh
+var nodeScript string
+
+//go:embed uninstall.sh
+var uninstallScript string
+
+//go:embed kubeconfig.sh
+var kubeconfigScript string
+
+// NodeArgs describes a node.
+type NodeArgs struct {
+	// Cluster is the one the node belongs to; its member of the host's name says the role.
+	Cluster *Cluster
+	Host    *remote.Host
+	// DependsOn are resources that must be there first.
+	DependsOn []pulumi.Resource
+}
+
+// Node is k3s on one host. Its children:
+//
+//	<name>-server, <name>-agent  installation, configuration, readiness; uninstalls once the host is released
+//	<name>-kubeconfig            of the first server: the administrator's kubeconfig
+//
+// Servers are worked on one after the other and agents after all of them, side by side: etcd takes one new member at a
+// time, an upgrade must leave a majority at work, and no kubelet may be newer than an API server.
+type Node struct {
+	pulumi.ResourceState
+
+	// Kubeconfig is the administrator's, for the host's name in the tailnet; of the first server only. Secret. Its
+	// certificate is valid for a year, see Spec.Renewal.
+	Kubeconfig pulumi.StringOutput
+	// Done is what later steps depend on. The component itself would be expanded to the children registered by then,
+	// which may be none.
+	Done []pulumi.Resource
+}
+
+// NewNode registers the node and its children. Every change is an update in place: a replacement would uninstall the
+// new node right after its installation, were the host not held.
+func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.ResourceOption) (*Node, error) {
+	fail := func(err error) (*Node, error) { return nil, fmt.Errorf("k3s node %q: %w", name, err) }
+	cluster := args.Cluster
+	member, err := cluster.member(args.Host.Name)
+	if err != nil {
+		return fail(err)
+	}
+	create, remove, err := cluster.args.texts(member, args.Host.FQDN())
+	if err != nil {
+		return fail(err)
+	}
+	n := &Node{}
+	if err := ctx.RegisterComponentResource("tinyrack:k3s:Node", name, n, opts...); err != nil {
+		return fail(err)
+	}
+	suffix, secret := "-server", pulumi.Sprintf("%s\n%s\n", cluster.Token, cluster.agentToken)
+	if member.Agent {
+		suffix, secret = "-agent", pulumi.Sprintf("%s\n", cluster.agentToken)
+	}
+	node, err := args.Host.Run(ctx, name+suffix, &remote.Command{Create: create, Delete: remove, Secret: secret},
+		pulumi.Parent(n), pulumi.Protect(cluster.args.Protect), pulumi.DependsOn(args.DependsOn),
+		pulumi.DependsOn(cluster.last))
+	if err != nil {
+		return fail(err)
+	}
+	n.Done = []pulumi.Resource{node}
+	outputs := pulumi.Map{}
+	if member == servers(cluster.args.Nodes)[0] {
+		if err := n.fetchKubeconfig(ctx, name, args, create); err != nil {
+			return fail(err)
+		}
+		outputs["kubeconfig"] = n.Kubeconfig
+	}
+	if !member.Agent {
+		cluster.last = n.Done
+	}
+	if err := ctx.RegisterResourceOutputs(n, outputs); err != nil {
+		return fail(err)
+	}
+	return n, nil
+}
+
+func (n *Node) fetchKubeconfig(ctx *pulumi.Context, name string, args *NodeArgs, server remote.Text) error {
+	token, fqdn := args.Cluster.Token, args.Host.FQDN()
+	kubeconfig, err := args.Host.Run(ctx, name+"-kubeconfig", &remote.Command{
+		Create: remote.Text{
+			Vars: []remote.Var{{Name: "GENERATION", Value: generation(server)}}, Body: kubeconfigScript,
+		},
+		Secret: pulumi.Sprintf("%s\n", token), SecretOutput: true, ReadOnly: true,
+	}, pulumi.Parent(n))
+	if err != nil {
+		return err
+	}
+	n.Done = append(n.Done, kubeconfig)
+	n.Kubeconfig = pulumi.ToSecret(pulumi.All(kubeconfig.Stdout, token).ApplyT(func(values []any) (string, error) {
+		written, err := unseal(values[0].(string), values[1].(string))
+		if err != nil {
+			return "", err
+		}
+		if warning := renewalWarning(written, time.Now()); warning != "" {
+			if err := ctx.Log.Warn(warning, &pulumi.LogArgs{Resource: n}); err != nil {
+				return "", err
+			}
+		}
+		return Kubeconfig(written, fqdn)
+	})).(pulumi.StringOutput)
+	return nil
+}
+
+// texts returns a node's scripts.
+func (a *ClusterArgs) texts(node Member, fqdn string) (create, remove remote.Text, err error) {
+	s := &a.Spec
+	config, err := s.Config(a.Nodes, node, fqdn)
+	if err != nil {
+		return create, remove, err
+	}
+	admission, err := s.Admission()
+	if err != nil {
+		return create, remove, err
+	}
+	role, audit, sysctl, members := "server", auditPolicy, kernelDefaults, ""
+	if node.Agent {
+		role, audit, admission = "agent", "", ""
+	}
+	if s.LooseKernelDefaults {
+		sysctl = ""
+	}
+	first := node == servers(a.Nodes)[0]
+	if first {
+		// A node that comes or goes makes the first server look after those that went.
+		members = names(a.Nodes)
+	}
+	var peers []string
+	for _, other := range servers(a.Nodes) {
+		if other != node {
+			peers = append(peers, bracket(other.Address))
+		}
+	}
+	shared := []remote.Var{
+		{Name: "ROLE", Value: role},
+		{Name: "NODE_NAME", Value: node.Name},
+		{Name: "PEERS", Value: strings.Join(peers, " ")},
+	}
+	create.Vars = append(shared, []remote.Var{
+		{Name: "FIRST", Value: yes(first)},
+		{Name: "VERSION", Value: s.Version},
+		{Name: "AMD64_URL", Value: s.Binaries["amd64"].URL},
+		{Name: "AMD64_SHA256", Value: s.Binaries["amd64"].SHA256},
+		{Name: "ARM64_URL", Value: s.Binaries["arm64"].URL},
+		{Name: "ARM64_SHA256", Value: s.Binaries["arm64"].SHA256},
+		{Name: "INSTALL_URL", Value: s.InstallScript.URL},
+		{Name: "INSTALL_SHA256", Value: s.InstallScript.SHA256},
+		{Name: "CLUSTER_CIDR", Value: s.ClusterCIDR},
+		{Name: "SERVICE_CIDR", Value: s.ServiceCIDR},
+		{Name: "CONFIG", Value: config},
+		{Name: "AUDIT", Value: strings.TrimSuffix(audit, "\n")},
+		{Name: "ADMISSION", Value: admission},
+		{Name: "KERNEL", Value: strings.TrimSuffix(sysctl, "\n")},
+		{Name: "UNIT_DROP_IN", Value: s.unit()},
+		{Name: "RENEWAL", Value: s.Renewal},
+		{Name: "NODES", Value: members},
+	}...)
+	create.Body = remote.Cluster + nodeScript
+	remove = remote.Text{Vars: shared, Body: uninstallScript}
+	return create, remove, nil
+}
+
+// renewalWarning says that a kubeconfig ends within 60 days. It changes no resource: a preview is the same on any day.
+func renewalWarning(kubeconfig string, now time.Time) string {
+	end := expiry(kubeconfig)
+	if end.IsZero() || end.After(now.AddDate(0, 0, 60)) {
+		return ""
+	}
+	return fmt.Sprintf("the kubeconfig's certificate ends on %s: from then on nothing could be deployed: write another "+
+		"text into cluster.renewal, like %q", end.UTC().Format(time.DateOnly), now.UTC().Format("2006-01"))
+}
+
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
+func names(nodes []Member) string {
+	all := make([]string, len(nodes))
+	for i, n := range nodes {
+		all[i] = n.Name
+	}
+	return strings.Join(all, " ")
+}
+
+// generation names a server's installation: it changes with anything that makes k3s restart or renew its certificates.
+func generation(text remote.Text) string {
+	hash := sha256.New()
+	for _, v := range text.Vars {
+		fmt.Fprintf(hash, "%s=%s\n", v.Name, v.Value)
+	}
+	return fmt.Sprintf("%x", hash.Sum(nil))[:12]
+}
