@@ -7,7 +7,8 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	host "github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
 )
 
 const (
@@ -19,8 +20,8 @@ const (
 	canary = `c4n4ry"\key=&%`
 )
 
-func testHost() *host.Host {
-	return &host.Host{
+func testHost() *remote.Host {
+	return &remote.Host{
 		Name: "box", Domain: testDomain, Owner: testOwner, Address: "192.0.2.1", Port: 22, User: "root",
 		HostKey: testHostKey, PrivateKey: pulumi.String(canary),
 	}
@@ -29,7 +30,7 @@ func testHost() *host.Host {
 func testFirewall() Firewall {
 	return Firewall{
 		BootstrapSources: []string{"203.0.113.7/32", "198.51.100.0/24", "198.51.100.9", "2001:db8::/64"},
-		PodCIDR:          "10.55.0.0/16", ServiceCIDR: "10.56.0.0/16",
+		PodCIDR:          "10.55.0.0/16",
 	}
 }
 
@@ -46,16 +47,16 @@ func testArgs() *Args {
 // render makes a script ready to run. vars alternate names and values.
 func render(t *testing.T, body string, vars ...string) string {
 	t.Helper()
-	header := []host.Var{{Name: "OWNER", Value: testOwner}, {Name: "HOST", Value: "box"}}
+	header := []remote.Var{{Name: "OWNER", Value: testOwner}, {Name: "HOST", Value: "box"}}
 	for pair := range slices.Chunk(vars, 2) {
-		header = append(header, host.Var{Name: pair[0], Value: pair[1]})
+		header = append(header, remote.Var{Name: pair[0], Value: pair[1]})
 	}
-	return renderText(t, host.Text{Vars: header, Body: body})
+	return renderText(t, remote.Text{Vars: header, Body: body})
 }
 
-func renderText(t *testing.T, text host.Text) string {
+func renderText(t *testing.T, text remote.Text) string {
 	t.Helper()
-	rendered, err := host.Render(text.Vars, text.Body)
+	rendered, err := remote.Render(text.Vars, text.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +64,19 @@ func renderText(t *testing.T, text host.Text) string {
 }
 
 // withHost adds the lines of the header that every command has.
-func withHost(text host.Text) host.Text {
-	text.Vars = append([]host.Var{{Name: "OWNER", Value: testOwner}, {Name: "HOST", Value: "box"}}, text.Vars...)
+func withHost(text remote.Text) remote.Text {
+	text.Vars = append([]remote.Var{{Name: "OWNER", Value: testOwner}, {Name: "HOST", Value: "box"}}, text.Vars...)
 	return text
+}
+
+// refused reports whether a script failed and said all of messages.
+func refused(r remotetest.Result, messages ...string) bool {
+	for _, want := range messages {
+		if !strings.Contains(r.Stderr, want) {
+			return false
+		}
+	}
+	return r.Code != 0
 }
 
 func wantError(t *testing.T, err error, messages ...string) {

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	host "github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
 )
 
@@ -51,10 +51,24 @@ case "$1 $2" in
 "status --json")
 	[ "$3" = --peers=false ] || exit 64
 	if [ "$(get state)" = NeedsLogin ] || [ "$(get state)" = Stopped ]; then
-		printf '{\n  "Version": "1.98.3",\n  "BackendState": "%s",\n  "Self": {\n    "ID": "",\n    "HostName": "%s",\n    "DNSName": "",\n    "Tags": null\n  },\n  "CurrentTailnet": null,\n  "User": null\n}\n' "$(get state)" "$(get name)"
+		cat <<-JSON
+		{
+		  "Version": "1.98.3",
+		  "BackendState": "$(get state)",
+		  "Self": {
+		    "ID": "",
+		    "HostName": "$(get name)",
+		    "DNSName": "",
+		    "Tags": null
+		  },
+		  "CurrentTailnet": null,
+		  "User": null
+		}
+		JSON
 		exit 0
 	fi
-	tags=$(get tags); [ -z "$tags" ] || tags=$(printf '    "Tags": [\n'; for t in $tags; do printf '      "%s",\n' "$t"; done | sed '$s/,$//'; printf '    ],')
+	tags=$(for t in $(get tags); do printf '      "%s",\n' "$t"; done | sed '$s/,$//')
+	[ -z "$tags" ] || tags=$(printf '    "Tags": [\n%s\n    ],' "$tags")
 	expiry=$(get expiry); [ -z "$expiry" ] || expiry=$(printf '    "KeyExpiry": "%s",' "$expiry")
 	cat <<-JSON
 	{
@@ -126,7 +140,9 @@ esac`
 
 // loggedIn gives the host a login.
 func loggedIn(h *remotetest.Host, name, dns, domain, tags string) {
-	for file, content := range map[string]string{"state": "Running", "name": name, "dns": dns, "domain": domain, "tags": tags} {
+	for file, content := range map[string]string{
+		"state": "Running", "name": name, "dns": dns, "domain": domain, "tags": tags,
+	} {
 		h.Write("/ts/"+file, content)
 	}
 }
@@ -137,7 +153,7 @@ func joinText(t *testing.T, changes ...func(*Join)) string {
 	for _, change := range changes {
 		change(&join)
 	}
-	return renderText(t, withHost(host.Text{Vars: join.vars(testHost()), Body: identityScript + joinScript}))
+	return renderText(t, withHost(remote.Text{Vars: join.vars(testHost()), Body: identityScript + joinScript}))
 }
 
 func TestJoinTwice(t *testing.T) {
@@ -179,7 +195,7 @@ func strip(files string) string {
 	return strings.Join(kept, "")
 }
 
-// A state file was lost: the stack comes with a new key, or with one that is spent, to a machine that is in the tailnet.
+// A state file was lost: the stack comes with a new key, or with a spent one, to a machine that is in the tailnet.
 func TestJoinSpendsNoKeyOfAJoinedMachine(t *testing.T) {
 	for _, key := range []string{"fresh", "spent"} {
 		h := tailscaleHost(t)
@@ -194,7 +210,8 @@ func TestJoinRenames(t *testing.T) {
 	h := tailscaleHost(t)
 	loggedIn(h, "former", "former", testDomain, testTag)
 	r := h.Run(joinText(t), "spent")
-	if r.Code != 0 || r.Called("tailscale up") || !r.Called("tailscale set --hostname=box") || h.Read("/ts/dns") != "box\n" {
+	if r.Code != 0 || r.Called("tailscale up") || !r.Called("tailscale set --hostname=box") ||
+		h.Read("/ts/dns") != "box\n" {
 		t.Errorf("got %+v", r)
 	}
 	// The dead device that held the name was removed since: the same name must be said anew.
@@ -214,9 +231,7 @@ func TestJoinRefusesATakenName(t *testing.T) {
 	for name, h := range map[string]*remotetest.Host{"fresh": fresh, "renamed": renamed, "again": again} {
 		h.Write("/ts/taken", "box\n")
 		r := h.Run(joinText(t), canary)
-		if r.Code == 0 || !strings.Contains(r.Stderr, "the name box is taken") ||
-			!strings.Contains(r.Stderr, "this machine became box-1."+testDomain) ||
-			!strings.Contains(r.Stderr, "the device box."+testDomain) {
+		if !refused(r, "the name box is taken", "this machine became box-1."+testDomain, "the device box."+testDomain) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -225,7 +240,7 @@ func TestJoinRefusesATakenName(t *testing.T) {
 	loggedIn(h, "box", "pinned", testDomain, testTag)
 	h.Write("/bin/tailscale", fakeTailscale)
 	h.Fake("tailscale", `[ "$1" != set ] || exit 0; . "$ROOT/bin/tailscale"`)
-	if r := h.Run(joinText(t), canary); r.Code == 0 || !strings.Contains(r.Stderr, "rename the device to box in the admin") {
+	if r := h.Run(joinText(t), canary); !refused(r, "rename the device to box in the admin") {
 		t.Errorf("pinned: %+v", r)
 	}
 }
@@ -238,7 +253,8 @@ func TestJoinRefusesAStrangersLogin(t *testing.T) {
 	}{
 		"another tailnet": {
 			func(h *remotetest.Host) { loggedIn(h, "box", "box", "evil.ts.net", testTag) },
-			[]string{"logged in to the tailnet evil.ts.net of evil.ts.net org as box.evil.ts.net, not to " + testDomain, "tailscale logout"},
+			[]string{"logged in to the tailnet evil.ts.net of evil.ts.net org as box.evil.ts.net, not to " + testDomain,
+				"tailscale logout"},
 		},
 		"a domain that ends alike": {
 			func(h *remotetest.Host) { loggedIn(h, "box", "box", "x"+testDomain, testTag) },
@@ -340,10 +356,11 @@ func TestJoinFailures(t *testing.T) {
 	tests := map[string]struct {
 		key, file, want string
 	}{
-		"no key":      {"", "", "no join key"},
-		"spent key":   {"spent", "", "pulumi up --replace '**TailnetKey::*box'"},
-		"approval":    {canary, "/ts/approval", "approve it in the admin console"},
-		"unreachable": {canary, "/ts/unreachable", "tailscale up failed: the machine is not in the tailnet: see its message above and whether the machine reaches https://login.tailscale.com"},
+		"no key":    {"", "", "no join key"},
+		"spent key": {"spent", "", "pulumi up --replace '**TailnetKey::*box'"},
+		"approval":  {canary, "/ts/approval", "approve it in the admin console"},
+		"unreachable": {canary, "/ts/unreachable", "tailscale up failed: the machine is not in the tailnet: see its " +
+			"message above and whether the machine reaches https://login.tailscale.com"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -352,7 +369,7 @@ func TestJoinFailures(t *testing.T) {
 				h.Write(tt.file, "")
 			}
 			r := h.Run(joinText(t), tt.key)
-			if r.Code == 0 || !strings.Contains(r.Stderr, tt.want) {
+			if !refused(r, tt.want) {
 				t.Errorf("got %+v", r)
 			}
 			r.NoSecret(t, canary)
@@ -363,7 +380,7 @@ func TestJoinFailures(t *testing.T) {
 	}
 	h := tailscaleHost(t)
 	h.Remove("tailscale")
-	if r := h.Run(joinText(t), canary); r.Code == 0 || !strings.Contains(r.Stderr, "has no tailscale") {
+	if r := h.Run(joinText(t), canary); !refused(r, "has no tailscale") {
 		t.Errorf("no tailscale: %+v", r)
 	}
 }
@@ -388,7 +405,7 @@ func TestJoinStartsThePackagedDaemon(t *testing.T) {
 	}
 	h.Fake("systemctl", "")
 	h.Run(`rm "$ROOT/ts/active"`, "")
-	if r := h.Run(joinText(t), canary); r.Code == 0 || !strings.Contains(r.Stderr, "tailscaled does not answer") {
+	if r := h.Run(joinText(t), canary); !refused(r, "tailscaled does not answer") {
 		t.Errorf("a daemon that does not run: %+v", r)
 	}
 }
@@ -399,7 +416,8 @@ func TestFlatten(t *testing.T) {
 	for _, text := range []string{
 		`{"A":"x","S":{"T":["b","a"],"N":{"T":["no"],"D":"n"},"D":"d\"}{[,:","E":null,"L":[],"O":{}},"n":-1.5e3,"B":true}`,
 		"{\n  \"A\": \"x\",\n  \"S\": {\n    \"T\": [\n      \"b\",\n      \"a\"\n    ],\n    \"N\": {\n      \"T\": [\n" +
-			"        \"no\"\n      ],\n      \"D\": \"n\"\n    },\n    \"D\": \"d\\\"}{[,:\",\n    \"E\": null,\n    \"L\": []," +
+			"        \"no\"\n      ],\n      \"D\": \"n\"\n    },\n    \"D\": \"d\\\"}{[,:\",\n    \"E\": null,\n    \"L\": " +
+			"[]," +
 			"\n    \"O\": {}\n  },\n  \"n\": -1.5e3,\n  \"B\": true\n}\n",
 	} {
 		r := h.Run(render(t, identityScript+"\nflatten", "TS_DOMAIN", "", "TS_TAGS", "", "TS_LOGIN_SERVER", ""), text)
@@ -423,10 +441,12 @@ func TestDoor(t *testing.T) {
 		port    int
 		want    string
 	}{
-		"over the tailnet":   {"100.64.0.2 50000 100.64.0.10 22", 22, ""},
-		"over its IPv6":      {"fd7a:115c:a1e0::2 50000 fd7a:115c:a1e0::10 22", 22, ""},
-		"another way":        {"203.0.113.7 50000 192.0.2.1 22", 22, "box." + testDomain + " leads from 203.0.113.7 to 192.0.2.1, which is none"},
-		"another port":       {"100.64.0.2 50000 100.64.0.10 22", 2222, "came to port 22 of box." + testDomain + ", the settings say 2222"},
+		"over the tailnet": {"100.64.0.2 50000 100.64.0.10 22", 22, ""},
+		"over its IPv6":    {"fd7a:115c:a1e0::2 50000 fd7a:115c:a1e0::10 22", 22, ""},
+		"another way": {"203.0.113.7 50000 192.0.2.1 22", 22, "box." + testDomain + " leads from 203.0.113.7 to " +
+			"192.0.2.1, which is none"},
+		"another port": {"100.64.0.2 50000 100.64.0.10 22", 2222, "came to port 22 of box." + testDomain + ", the " +
+			"settings say 2222"},
 		"an address alike":   {"100.64.0.2 50000 100.64.0.1 22", 22, "leads from 100.64.0.2 to 100.64.0.1"},
 		"no session at all":  {"", 22, "no SSH session"},
 		"a dot is no letter": {"100.64.0.2 50000 100x64x0x10 22", 22, "none of this machine's addresses"},
@@ -508,7 +528,8 @@ func TestReset(t *testing.T) {
 // Whatever fails before the end, the mark stays, and the next destroy takes it up again.
 func TestResetGoesOnAfterAFailure(t *testing.T) {
 	h := resetHost(t)
-	if r := h.Run(resetTextWith(t, "\nfirewall_reset() { die broken; }\n"), ""); r.Code == 0 || h.Read("/etc/tinyrack/owner") == "" {
+	if r := h.Run(resetTextWith(t, "\nfirewall_reset() { die broken; }\n"), ""); r.Code == 0 ||
+		h.Read("/etc/tinyrack/owner") == "" {
 		t.Fatalf("got %+v", r)
 	}
 	if r := h.Run(resetTextWith(t, fakeReset), ""); r.Code != 0 || strings.Contains(h.Files(), "/etc/tinyrack") {
@@ -550,7 +571,8 @@ func TestResetLeavesAnotherLoginAlone(t *testing.T) {
 	}
 	h := resetHost(t)
 	h.Fake("systemd-run", "exit 1")
-	if r := h.Run(resetTextWith(t, fakeReset), ""); r.Code != 0 || !strings.Contains(r.Stderr, "remove the device box."+testDomain) {
+	if r := h.Run(resetTextWith(t, fakeReset), ""); r.Code != 0 || !strings.Contains(r.Stderr,
+		"remove the device box."+testDomain) {
 		t.Errorf("no timer: %+v", r)
 	}
 }

@@ -12,10 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	host "github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
 //go:embed identity.sh
@@ -48,8 +47,8 @@ type Join struct {
 // Args describes a machine.
 type Args struct {
 	// Host is the machine and the way to it. From the join on it is reached over the tailnet.
-	Host *host.Host
-	// Firewall is loaded first: nothing listens to the outside before.
+	Host *remote.Host
+	// Firewall is loaded first: nothing listens to the outside before. Its SSHPort is the host's.
 	Firewall Firewall
 	// Packages are Debian package names. They are installed when missing and never removed. rpcbind, which nfs-common
 	// brings, is masked unless it is named here: only version 3 of NFS needs it.
@@ -80,7 +79,7 @@ type Machine struct {
 
 // doorDial bounds the first session over the tailnet: a new device is known to its peers and to their resolvers within
 // seconds, seldom a minute.
-var doorDial = host.Dial{Tries: 30, Timeout: 10}
+var doorDial = remote.Dial{Tries: 30, Timeout: 10}
 
 // New registers the machine and its children.
 func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Machine, error) {
@@ -95,36 +94,31 @@ func (m *Machine) register(ctx *pulumi.Context, name string, args *Args, opts []
 	if err := args.Validate(); err != nil {
 		return err
 	}
-	ruleset, err := args.Firewall.Ruleset()
-	if err != nil {
-		return err
-	}
 	if err := ctx.RegisterComponentResource("tinyrack:machine:Machine", name, m, opts...); err != nil {
 		return err
 	}
-	run := func(suffix string, c *host.Command, opts ...pulumi.ResourceOption) (*remote.Command, error) {
-		return args.Host.Run(ctx, name+suffix, c, append(opts, pulumi.Parent(m))...)
+	run := func(suffix string, c *remote.Command, opts ...pulumi.ResourceOption) (pulumi.StringOutput, error) {
+		command, err := args.Host.Run(ctx, name+suffix, c, append(opts, pulumi.Parent(m))...)
+		if err != nil {
+			return pulumi.StringOutput{}, err
+		}
+		return command.Stdout, nil
 	}
 
-	if _, err := run("-firewall", &host.Command{
-		Create: args.Firewall.step("trial", ruleset),
-		Delete: args.resetText(),
-	}, pulumi.DependsOn(args.DependsOn)); err != nil {
+	firewall := args.Firewall
+	firewall.SSHPort = args.Host.Port
+	if err := firewall.load(ctx, args.Host, name, args.resetText(),
+		pulumi.Parent(m), pulumi.DependsOn(args.DependsOn)); err != nil {
 		return err
 	}
-	if _, err := run("-firewall-confirm", &host.Command{
-		Create: args.Firewall.step("confirm", ruleset),
-	}); err != nil {
-		return err
-	}
-	if _, err := run("-packages", &host.Command{Create: host.Text{Body: packagesScript, Vars: []host.Var{
+	if _, err := run("-packages", &remote.Command{Create: remote.Text{Body: packagesScript, Vars: []remote.Var{
 		{Name: "PACKAGES", Value: strings.Join(args.Packages, " ")},
 		{Name: "SYSCTL", Value: sysctlLines(args.Sysctl)},
 	}}}); err != nil {
 		return err
 	}
-	if _, err := run("-join", &host.Command{
-		Create: host.Text{Body: identityScript + joinScript, Vars: args.Join.vars(args.Host)},
+	if _, err := run("-join", &remote.Command{
+		Create: remote.Text{Body: identityScript + joinScript, Vars: args.Join.vars(args.Host)},
 		Secret: args.Join.Key,
 	}); err != nil {
 		return err
@@ -134,36 +128,36 @@ func (m *Machine) register(ctx *pulumi.Context, name string, args *Args, opts []
 	if err != nil {
 		return err
 	}
-	door, err := run("-door", &host.Command{Create: args.doorText(), Dial: doorDial}, explained)
+	said, err := run("-door", &remote.Command{Create: args.doorText(), Dial: doorDial}, explained)
 	if err != nil {
 		return err
 	}
 
 	m.Done = args.Host.Done()
-	m.TailnetAddress = door.Stdout.ApplyT(lastLine).(pulumi.StringOutput)
+	m.TailnetAddress = said.ApplyT(lastLine).(pulumi.StringOutput)
 	return ctx.RegisterResourceOutputs(m, pulumi.Map{"tailnetAddress": m.TailnetAddress})
 }
 
-func (a *Args) resetText() host.Text {
-	return host.Text{Body: identityScript + firewallResetScript + resetScript, Vars: a.Join.vars(a.Host)}
+func (a *Args) resetText() remote.Text {
+	return remote.Text{Body: identityScript + firewallResetScript + resetScript, Vars: a.Join.vars(a.Host)}
 }
 
-func (a *Args) doorText() host.Text {
-	vars := append(a.Join.vars(a.Host), host.Var{Name: "SSH_PORT", Value: fmt.Sprint(a.Host.Port)})
-	return host.Text{Body: identityScript + doorScript, Vars: vars}
+func (a *Args) doorText() remote.Text {
+	vars := append(a.Join.vars(a.Host), remote.Var{Name: "SSH_PORT", Value: fmt.Sprint(a.Host.Port)})
+	return remote.Text{Body: identityScript + doorScript, Vars: vars}
 }
 
 // vars are the header of identity.sh.
-func (j Join) vars(h *host.Host) []host.Var {
-	return []host.Var{
+func (j Join) vars(h *remote.Host) []remote.Var {
+	return []remote.Var{
 		{Name: "TS_DOMAIN", Value: h.Domain},
 		{Name: "TS_TAGS", Value: strings.Join(slices.Sorted(slices.Values(j.Tags)), " ")},
 		{Name: "TS_LOGIN_SERVER", Value: j.LoginServer},
 	}
 }
 
-// explainDoor returns the option that adds an explanation to the provider's error when the first session over the tailnet
-// does not come about: no script runs then that could say anything.
+// explainDoor returns the option that adds an explanation to the provider's error when the first session over the
+// tailnet does not come about: no script runs then that could say anything.
 func (a *Args) explainDoor(ctx *pulumi.Context, name string) (pulumi.ResourceOption, error) {
 	hook, err := ctx.RegisterErrorHook(name+"-door-closed", func(failed *pulumi.ErrorHookArgs) (bool, error) {
 		if text := a.closedDoor(failed.Errors); text != "" {
@@ -224,7 +218,7 @@ func (a *Args) Validate() error {
 }
 
 // checkHost validates the host, which a caller may have forgotten.
-func checkHost(h *host.Host) error {
+func checkHost(h *remote.Host) error {
 	if h == nil {
 		return errors.New("host: missing: there is no machine to work on: pass one")
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/tinyrack-net/infrastructure/components/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
-	host "github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
 )
 
@@ -68,14 +68,19 @@ func registerAll(t *testing.T, change func(*PreflightArgs, *Args)) *pulumitest.R
 // bodies are the texts that stand in the repository as they are.
 func bodies() *strings.Replacer {
 	return strings.NewReplacer(
-		host.Library, "<lib.sh>\n", host.Cluster, "<cluster.sh>\n", identityScript, "<identity.sh>\n",
-		preflightScript, "<preflight.sh>\n", firewallScript, "<firewall.sh>\n", firewallResetScript, "<firewall_reset.sh>\n",
+		remote.Library, "<lib.sh>\n", remote.Cluster, "<cluster.sh>\n", identityScript, "<identity.sh>\n",
+		preflightScript, "<preflight.sh>\n", firewallWatchScript, "<firewall_watch.sh>\n",
+		firewallScript, "<firewall.sh>\n", firewallResetScript, "<firewall_reset.sh>\n",
 		packagesScript, "<packages.sh>\n", joinScript, "<join.sh>\n", doorScript, "<door.sh>\n", resetScript, "<reset.sh>\n",
 		canary, "<canary>",
 	)
 }
 
-var sizes = regexp.MustCompile(`'tinyrack' '\d+' '\d+' '\d+'`)
+// What is the same for every command is proven with package remote, and the rules with the firewall.
+var (
+	receiver = regexp.MustCompile(`'sh' '-c' 'umask .*?/fd/3' 'tinyrack' '\d+' '\d+' '\d+'`)
+	rules    = regexp.MustCompile(`(?m)^(RULESET|WATCH_SCRIPT|LOAD_UNIT|WATCH_UNIT)='(?:[^']|'\\'')*'\n`)
+)
 
 // describe returns everything that was asked of the engine for one resource. Secrets are marked, not left out.
 func describe(t *testing.T, r pulumitest.Resource) string {
@@ -103,14 +108,15 @@ func describe(t *testing.T, r pulumitest.Resource) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := sizes.ReplaceAllString(string(data), "'tinyrack' <sizes>")
+	plain := receiver.ReplaceAllString(string(data), "<receive>")
 	plain = strings.ReplaceAll(plain, strings.Trim(string(masked), `"`), "<canary>")
 	fmt.Fprintf(&text, "%s\n", plain)
 	mark := "stdin"
 	if secret, ok := stdin.(map[string]any); ok {
 		mark, stdin = "secret stdin", secret["secret"]
 	}
-	fmt.Fprintf(&text, "-- %s\n%s\n", mark, bodies().Replace(stdin.(string)))
+	uploaded := rules.ReplaceAllString(bodies().Replace(stdin.(string)), "$1=<of the firewall>\n")
+	fmt.Fprintf(&text, "-- %s\n%s\n", mark, uploaded)
 	return text.String()
 }
 
@@ -123,7 +129,8 @@ func TestEveryInput(t *testing.T) {
 			a.Packages, a.Sysctl, a.Firewall.BootstrapSources = nil, nil, nil
 			p.Role, p.Artifacts, p.Join = Agent, nil, a.Join
 			p.Git = Git{
-				URL: "ssh://git.example/o/r", Branch: "next", SSHKey: pulumi.String(canary), KnownHosts: "git.example ssh-ed25519 AAAA\n",
+				URL: "ssh://git.example/o/r", Branch: "next", SSHKey: pulumi.String(canary),
+				KnownHosts: "git.example ssh-ed25519 AAAA\n",
 			}
 		},
 	}
@@ -154,7 +161,8 @@ func TestMachine(t *testing.T) {
 	if len(names) > 0 {
 		t.Errorf("more than was wanted: %v", names)
 	}
-	if recording.Get(t, "m").Type != "tinyrack:machine:Machine" || recording.Get(t, "p").Type != "tinyrack:machine:Preflight" {
+	if recording.Get(t, "m").Type != "tinyrack:machine:Machine" ||
+		recording.Get(t, "p").Type != "tinyrack:machine:Preflight" {
 		t.Error("a component's type changed")
 	}
 	for name, want := range map[string]string{"x-cloud": "[p-check]", "x-after": "[m-door]"} {
@@ -184,12 +192,12 @@ func TestAChangedSettingRunsThePreflightAgain(t *testing.T) {
 
 func TestScriptsAreClean(t *testing.T) {
 	args := testArgs()
-	texts := map[string]host.Text{
+	texts := map[string]remote.Text{
 		"preflight": testPreflight().text(),
-		"packages": {Body: packagesScript, Vars: []host.Var{{Name: "PACKAGES"}, {Name: "SYSCTL"}}},
-		"join":     {Body: identityScript + joinScript, Vars: args.Join.vars(args.Host)},
-		"door":     args.doorText(),
-		"reset":    args.resetText(),
+		"packages":  {Body: packagesScript, Vars: []remote.Var{{Name: "PACKAGES"}, {Name: "SYSCTL"}}},
+		"join":      {Body: identityScript + joinScript, Vars: args.Join.vars(args.Host)},
+		"door":      args.doorText(),
+		"reset":     args.resetText(),
 	}
 	for name, text := range texts {
 		t.Run(name, func(t *testing.T) { remotetest.ShellCheck(t, renderText(t, withHost(text))) })
@@ -207,7 +215,8 @@ func TestMachineRefuses(t *testing.T) {
 		Firewall: testFirewall(),
 	}
 	err := args.Validate()
-	wantError(t, err, "host: missing", `packages[1]: "-y" is not`, `packages[2]: "a;b" is not`, `sysctl.net.ipv4.ip_forward: "1\nx"`,
+	wantError(t, err, "host: missing", `packages[1]: "-y" is not`, `packages[2]: "a;b" is not`,
+		`sysctl.net.ipv4.ip_forward: "1\nx"`,
 		`sysctl.nodots: "1"`, `join.loginServer: "login.example"`, "join.tags: missing", "join.key: missing")
 	if lines := strings.Count(err.Error(), "\n") + 1; lines != 8 {
 		t.Errorf("%d problems:\n%v", lines, err)
@@ -239,7 +248,7 @@ func TestClosedDoor(t *testing.T) {
 			}
 		}
 	}
-	for _, failures := range [][]string{nil, {"error: box leads elsewhere: Process exited with status 1", "dial tcp: older"}} {
+	for _, failures := range [][]string{nil, {"error: box leads elsewhere: exit status 1", "dial tcp: older"}} {
 		if text := args.closedDoor(failures); text != "" {
 			t.Errorf("%q is explained by %q", failures, text)
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	host "github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
 //go:embed preflight.sh
@@ -22,7 +22,7 @@ var preflightScript string
 
 // A machine may still be booting when the first command comes. The provider's own 10 tries end after about 11 seconds
 // (pulumi/pulumi-command#1238); these last a little over a minute and a half when connections are refused.
-var firstDial = host.Dial{Tries: 30, Timeout: 10}
+var firstDial = remote.Dial{Tries: 30, Timeout: 10}
 
 // Artifact is a file the machine downloads and verifies.
 type Artifact struct {
@@ -70,7 +70,7 @@ const (
 // PreflightArgs describes what must hold before anything is changed.
 type PreflightArgs struct {
 	// Host is the machine and the way to it.
-	Host *host.Host
+	Host *remote.Host
 	// Settings is a digest of the whole configuration, without secrets: the check runs again when it changes, whatever
 	// the change is.
 	Settings string
@@ -90,7 +90,8 @@ type PreflightArgs struct {
 }
 
 // Preflight is the first resource of a host: everything else depends on it, resources in the cloud too. It reports all
-// problems at once and changes nothing on the machine but a cache of verified downloads. Its only child is <name>-check.
+// problems at once and changes nothing on the machine but a cache of verified downloads. Its only child is
+// <name>-check.
 type Preflight struct {
 	pulumi.ResourceState
 
@@ -119,7 +120,7 @@ func (p *Preflight) register(
 	if err := ctx.RegisterComponentResource("tinyrack:machine:Preflight", name, p, opts...); err != nil {
 		return err
 	}
-	check, err := args.Host.Run(ctx, name+"-check", &host.Command{
+	check, err := args.Host.Run(ctx, name+"-check", &remote.Command{
 		Create:   args.text(),
 		Secret:   args.Git.secret(),
 		ReadOnly: true,
@@ -132,14 +133,14 @@ func (p *Preflight) register(
 	return ctx.RegisterResourceOutputs(p, pulumi.Map{})
 }
 
-func (a *PreflightArgs) text() host.Text {
+func (a *PreflightArgs) text() remote.Text {
 	var artifacts []string
 	for _, f := range a.Artifacts {
 		artifacts = append(artifacts, strings.Join([]string{
 			f.Name, f.Setting, cmp.Or(f.Arch, "-"), f.URL, f.SHA256, cmp.Or(f.Release, "-"),
 		}, " "))
 	}
-	vars := slices.Concat([]host.Var{
+	vars := slices.Concat([]remote.Var{
 		{Name: "SETTINGS", Value: a.Settings},
 		{Name: "SSH_PORT", Value: strconv.Itoa(a.Host.Port)},
 		{Name: "K3S_ROLE", Value: string(a.Role)},
@@ -149,10 +150,10 @@ func (a *PreflightArgs) text() host.Text {
 		{Name: "SERVICE_CIDR", Value: a.ServiceCIDR},
 		{Name: "ARTIFACTS", Value: strings.Join(artifacts, "\n")},
 	}, a.Join.vars(a.Host), a.Git.vars())
-	return host.Text{Vars: vars, Body: host.Cluster + identityScript + preflightScript}
+	return remote.Text{Vars: vars, Body: remote.Cluster + identityScript + preflightScript}
 }
 
-func (g Git) vars() []host.Var {
+func (g Git) vars() []remote.Var {
 	var server, port, user, path string
 	// Validate has parsed it before.
 	if u, err := url.Parse(g.URL); err == nil && u.Scheme == "ssh" {
@@ -164,7 +165,7 @@ func (g Git) vars() []host.Var {
 			user = "git"
 		}
 	}
-	return []host.Var{
+	return []remote.Var{
 		{Name: "GIT_URL", Value: strings.TrimSuffix(g.URL, "/")},
 		{Name: "GIT_BRANCH", Value: g.Branch},
 		{Name: "GIT_USERNAME", Value: g.Username},
@@ -213,7 +214,8 @@ func (a *PreflightArgs) Validate() error {
 		problems = append(problems, f.validate())
 	}
 	if a.MinDiskGiB < 0 || a.MinMemoryMiB < 0 {
-		refuse("minDiskGiB %d, minMemoryMiB %d: negative: nothing would be checked: use 0 or more", a.MinDiskGiB, a.MinMemoryMiB)
+		refuse("minDiskGiB %d, minMemoryMiB %d: negative: nothing would be checked: use 0 or more", a.MinDiskGiB,
+			a.MinMemoryMiB)
 	}
 	return errors.Join(problems...)
 }
@@ -237,7 +239,8 @@ func (f Artifact) validate() error {
 		refuse(".url: not an http(s) URL without credentials: the file could not be downloaded: correct it")
 	}
 	if !sha256Form.MatchString(f.SHA256) {
-		refuse(".sha256: %q is not 64 hexadecimal digits: the file could not be verified: use the checksum the publisher names",
+		refuse(".sha256: %q is not 64 hexadecimal digits: the file could not be verified: use the checksum the publisher "+
+			"names",
 			f.SHA256)
 	}
 	if f.Release != "" && !releaseForm.MatchString(f.Release) {

@@ -13,7 +13,8 @@ import (
 
 // served is what the fake curl answers, by the last part of the URL.
 const (
-	servedBinary  = "#!/bin/sh\n[ \"$1\" = --version ] || exit 64\necho 'k3s version v1.32.4+k3s1 (6b330558)'\necho 'go version go1.23.6'\n"
+	servedBinary = "#!/bin/sh\n[ \"$1\" = --version ] || exit 64\n" +
+		"echo 'k3s version v1.32.4+k3s1 (6b330558)'\necho 'go version go1.23.6'\n"
 	servedInstall = "install\n"
 )
 
@@ -25,8 +26,10 @@ func testPreflight() *PreflightArgs {
 		Join:        Join{Tags: []string{testTag}},
 		ClusterCIDR: "10.55.0.0/16", ServiceCIDR: "10.56.0.0/16",
 		Artifacts: []Artifact{
-			{Name: "k3s", Setting: "cluster.binaries", Arch: "amd64", URL: "https://host/k3s", SHA256: sum(servedBinary), Release: "v1.32.4+k3s1"},
-			{Name: "k3s", Setting: "cluster.binaries", Arch: "arm64", URL: "https://host/k3s-arm64", SHA256: sum("arm64"), Release: "v1.32.4+k3s1"},
+			{Name: "k3s", Setting: "cluster.binaries", Arch: "amd64", URL: "https://host/k3s", SHA256: sum(servedBinary),
+				Release: "v1.32.4+k3s1"},
+			{Name: "k3s", Setting: "cluster.binaries", Arch: "arm64", URL: "https://host/k3s-arm64", SHA256: sum("arm64"),
+				Release: "v1.32.4+k3s1"},
 			{Name: "k3s-install", Setting: "cluster.installScript", URL: "https://host/install.sh", SHA256: sum(servedInstall)},
 		},
 		Git: Git{
@@ -51,7 +54,9 @@ func preflightHost(t *testing.T) *remotetest.Host {
 	h.Fake("df", `[ "$1 $2" = "-Pk $ROOT/var" ] || exit 64
 printf 'Filesystem 1024-blocks Used Available Capacity Mounted\n/dev/a 100000000 1 50000000 1%% /\n'`)
 	h.Fake("systemctl", `[ "$1" = is-active ] && [ -f "$ROOT/active/$3" ]`)
-	h.Fake("ss", `cat "$ROOT/listen" 2>/dev/null || printf 'LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0 128 [::]:22 [::]:*\nLISTEN 0 10 127.0.0.1:2222 0.0.0.0:*\n'`)
+	h.Write("/listen", "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0 128 [::]:22 [::]:*\n"+
+		"LISTEN 0 10 127.0.0.1:2222 0.0.0.0:*\n")
+	h.Fake("ss", `cat "$ROOT/listen"`)
 	for _, name := range []string{"systemd-run", "apt-get", "dpkg-query", "ip", "openssl"} {
 		h.Fake(name, "")
 	}
@@ -62,7 +67,9 @@ esac
 while [ "$1" != -o ]; do [ "$1" != --cacert ] || grep -q CERTIFICATE "$2" || exit 60; shift; done
 case $url in
 https://git.example/o/r.git/info/refs\?service=git-upload-pack)
-	printf '001e# service=git-upload-pack\n00000153aaaa HEAD\000caps symref=HEAD:refs/heads/main\n003faaaa refs/heads/main\n0000' >"$2"; printf 200 ;;
+	printf '001e# service=git-upload-pack\n00000153aaaa HEAD\000caps symref=HEAD:refs/heads/main\n' >"$2"
+	printf '003faaaa refs/heads/main\n0000' >>"$2"
+	printf 200 ;;
 https://host/*) cp "$ROOT/served/${url##*/}" "$2" ;;
 *) exit 22 ;;
 esac`)
@@ -191,7 +198,8 @@ func TestPreflightRefusesTheMachine(t *testing.T) {
 			func(h *remotetest.Host, _ *PreflightArgs) {
 				h.Write("/etc/tinyrack/owner", ours)
 				h.Write("/etc/systemd/system/k3s.service", "")
-				h.Write("/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml", "node-name: old\ncluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n")
+				h.Write("/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml", "node-name: old\ncluster-cidr: "+
+					"10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n")
 			}, "the node on this machine is called old, the settings call it box",
 		},
 		"the node name of the machine": {
@@ -223,7 +231,8 @@ func TestPreflightRefusesTheMachine(t *testing.T) {
 		},
 		"sshd on the public address alone": {
 			func(h *remotetest.Host, _ *PreflightArgs) {
-				h.Write("/listen", "LISTEN 0 128 192.0.2.1:22 0.0.0.0:*\nLISTEN 0 128 [2001:db8::1]:22 [::]:*\nLISTEN 0 1 0.0.0.0:8022 0.0.0.0:*\n")
+				h.Write("/listen", "LISTEN 0 128 192.0.2.1:22 0.0.0.0:*\nLISTEN 0 128 [2001:db8::1]:22 [::]:*\nLISTEN 0 1 "+
+					"0.0.0.0:8022 0.0.0.0:*\n")
 			}, "sshd listens on 192.0.2.1 2001:db8::1 alone",
 		},
 		"a forwarded port": {
@@ -250,7 +259,8 @@ func TestPreflightRefusesTheMachine(t *testing.T) {
 		},
 		"no binary for the architecture": {
 			func(h *remotetest.Host, a *PreflightArgs) { h.Write("/arch", "aarch64"); a.Artifacts = a.Artifacts[:1] },
-			"k3s: the settings have no file for arm64, which this machine is: it could not be installed: set cluster.binaries.arm64.url",
+			"k3s: the settings have no file for arm64, which this machine is: it could not be installed: set " +
+				"cluster.binaries.arm64.url",
 		},
 		"a binary of another architecture": {
 			func(h *remotetest.Host, a *PreflightArgs) {
@@ -286,7 +296,7 @@ func TestPreflightRefusesTheMachine(t *testing.T) {
 			args := testPreflight()
 			tt.change(h, args)
 			r := h.Run(preflightText(t, args), canary)
-			if r.Code == 0 || !strings.Contains(r.Stderr, tt.want) || !strings.Contains(r.Stderr, "error: 1 problem(s)") {
+			if !refused(r, tt.want, "error: 1 problem(s)") {
 				t.Errorf("got %+v", r)
 			}
 		})
@@ -300,10 +310,14 @@ func TestPreflightAccepts(t *testing.T) {
 			h.Write("/etc/tinyrack/owner", testOwner+"\nheld\n")
 			h.Write("/etc/systemd/system/k3s.service", "ExecStart=/usr/local/bin/k3s \\\n\tserver \\\n")
 			h.Write("/var/lib/rancher/k3s/server/db/x", "")
-			h.Write("/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml", "node-name: box\ncluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n")
+			h.Write("/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml", "node-name: box\ncluster-cidr: "+
+				"10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n")
 			loggedIn(h, "box", "box", testDomain, testTag)
 		},
-		"a name that join corrects": func(h *remotetest.Host, _ *PreflightArgs) { loggedIn(h, "old", "old", testDomain, testTag) },
+		"a name that join corrects": func(h *remotetest.Host, _ *PreflightArgs) {
+			loggedIn(h, "old", "old", testDomain,
+				testTag)
+		},
 		"ufw installed and off": func(h *remotetest.Host, _ *PreflightArgs) {
 			h.Write("/etc/ufw/ufw.conf", "ENABLED=no\n")
 			h.Write("/active/ufw", "")
@@ -354,7 +368,8 @@ func TestPreflightGitRefusals(t *testing.T) {
 		"credentials": {"printf 401", "refuses the credentials (HTTP 401)"},
 		"forbidden":   {"printf 403", "refuses the credentials (HTTP 403)"},
 		"absent":      {"printf 404", "cannot be read (HTTP 404)"},
-		"unreachable": {"echo 'curl: (6) Could not resolve host' >&2; exit 6", "cannot be reached from the machine: Flux could not sync: check flux.url, the network and flux.ca: curl: (6)"},
+		"unreachable": {"echo 'curl: (6) Could not resolve host' >&2; exit 6",
+			"cannot be reached from the machine: Flux could not sync: check flux.url, the network and flux.ca: curl: (6)"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -363,7 +378,7 @@ func TestPreflightGitRefusals(t *testing.T) {
 			args := testPreflight()
 			args.Artifacts = nil
 			r := h.Run(preflightText(t, args), canary)
-			if r.Code == 0 || !strings.Contains(r.Stderr, tt.want) || !strings.Contains(r.Stderr, "1 problem(s)") {
+			if !refused(r, tt.want, "1 problem(s)") {
 				t.Errorf("got %+v", r)
 			}
 			r.NoSecret(t, canary)
@@ -387,7 +402,8 @@ printf '00abcccc HEAD\000caps\n003fcccc refs/heads/main\n0000'`)
 	key := "-----BEGIN KEY-----\n" + canary + "\n-----END KEY-----\n"
 	r := h.Run(text, key)
 	r.NoSecret(t, canary)
-	if r.Code != 0 || h.Read("/key") != key || h.Mode("/key") != 0o600 || h.Read("/known_hosts") != args.Git.KnownHosts+"\n" {
+	if r.Code != 0 || h.Read("/key") != key || h.Mode("/key") != 0o600 ||
+		h.Read("/known_hosts") != args.Git.KnownHosts+"\n" {
 		t.Errorf("key %q %v, got %+v", h.Read("/key"), h.Mode("/key"), r)
 	}
 	calls := strings.Join(r.Calls, "\n")
@@ -400,11 +416,11 @@ printf '00abcccc HEAD\000caps\n003fcccc refs/heads/main\n0000'`)
 		t.Error("the key was left on the machine")
 	}
 	h.Fake("ssh", "echo 'Host key verification failed.' >&2; exit 255")
-	if r := h.Run(text, key); r.Code == 0 || !strings.Contains(r.Stderr, "cannot be read over SSH") || !strings.Contains(r.Stderr, "Host key verification failed") {
+	if r := h.Run(text, key); !refused(r, "cannot be read over SSH", "Host key verification failed") {
 		t.Errorf("got %+v", r)
 	}
 	h.Remove("ssh")
-	if r := h.Run(text, key); r.Code == 0 || !strings.Contains(r.Stderr, "the machine has no ssh:") {
+	if r := h.Run(text, key); !refused(r, "the machine has no ssh:") {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -421,13 +437,17 @@ func TestPreflightRefuses(t *testing.T) {
 		{Name: "a b", Setting: "cluster.installScript", Arch: "sparc", URL: "https://x/a b", SHA256: sum("")},
 	}
 	args.MinDiskGiB = -1
-	args.Git = Git{URL: "https://user:pass@git.example/r?x=1", Branch: "-x", Token: pulumi.String("t"), SSHKey: pulumi.String("k")}
+	args.Git = Git{URL: "https://user:pass@git.example/r?x=1", Branch: "-x", Token: pulumi.String("t"),
+		SSHKey: pulumi.String("k")}
 	err := args.Validate()
 	wantError(t, err, "host: missing", "role: \"boss\"", "clusterCidr: \"10.55.0.0\"", "serviceCidr: \"x\"",
 		"join.loginServer: \"login.example\"", "join.tags[1]: \"x; id\"",
-		"cluster.binaries.amd64.url: not an http(s) URL", "cluster.binaries.amd64.sha256: \"ABC\"", "cluster.binaries.amd64: release \"v1 x\"",
-		"cluster.installScript.sparc: name \"a b\"", "cluster.installScript.sparc: no architecture", "cluster.installScript.sparc.url",
-		"negative", "git.url: \"https://user:xxxxx@git.example/r?x=1\" has credentials", "query or fragment", "git.branch: \"-x\"",
+		"cluster.binaries.amd64.url: not an http(s) URL", "cluster.binaries.amd64.sha256: \"ABC\"",
+		"cluster.binaries.amd64: release \"v1 x\"",
+		"cluster.installScript.sparc: name \"a b\"", "cluster.installScript.sparc: no architecture",
+		"cluster.installScript.sparc.url",
+		"negative", "git.url: \"https://user:xxxxx@git.example/r?x=1\" has credentials", "query or fragment",
+		"git.branch: \"-x\"",
 		"only one can be used", "an SSH key with an http(s) URL")
 	if strings.Contains(err.Error(), "pass@") {
 		t.Error("the error prints the password in the URL")
