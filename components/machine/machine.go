@@ -124,7 +124,7 @@ func (m *Machine) register(ctx *pulumi.Context, name string, args *Args, opts []
 		return err
 	}
 	args.Host.Joined()
-	explained, err := args.explainDoor(ctx, name)
+	explained, err := explainConnection(ctx, name+"-door", args.Host, true, args.Join.Tags)
 	if err != nil {
 		return err
 	}
@@ -154,37 +154,6 @@ func (j Join) vars(h *remote.Host) []remote.Var {
 		{Name: "TS_TAGS", Value: strings.Join(slices.Sorted(slices.Values(j.Tags)), " ")},
 		{Name: "TS_LOGIN_SERVER", Value: j.LoginServer},
 	}
-}
-
-// explainDoor returns the option that adds an explanation to the provider's error when the first session over the
-// tailnet does not come about: no script runs then that could say anything.
-func (a *Args) explainDoor(ctx *pulumi.Context, name string) (pulumi.ResourceOption, error) {
-	hook, err := ctx.RegisterErrorHook(name+"-door-closed", func(failed *pulumi.ErrorHookArgs) (bool, error) {
-		if text := a.closedDoor(failed.Errors); text != "" {
-			if err := ctx.Log.Error(text, nil); err != nil {
-				return false, fmt.Errorf("explaining a failed connection: %w", err)
-			}
-		}
-		return false, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("error hook: %w", err)
-	}
-	return pulumi.ResourceHooks(&pulumi.ResourceHookBinding{OnError: []*pulumi.ErrorHook{hook}}), nil
-}
-
-// noConnection is what the provider says of a connection that was not made.
-var noConnection = regexp.MustCompile(`failed attempts|\bdial\b|handshake failed`)
-
-// closedDoor explains failures, newest first, that are no connection made. "" for any other: the script speaks then.
-func (a *Args) closedDoor(failures []string) string {
-	if len(failures) == 0 || !noConnection.MatchString(failures[0]) {
-		return ""
-	}
-	return fmt.Sprintf("%s: port %d cannot be reached over the tailnet from the computer pulumi runs on: the machine has "+
-		"joined, but nothing after the join can be done: see that this computer is in the same tailnet (tailscale status), "+
-		"resolves the name (tailscale ping %s; MagicDNS), and that the policy lets its user reach port %d of %s; then run "+
-		"the same command again", a.Host.FQDN(), a.Host.Port, a.Host.FQDN(), a.Host.Port, strings.Join(a.Join.Tags, ", "))
 }
 
 var (

@@ -235,21 +235,39 @@ func TestMachineRefuses(t *testing.T) {
 	}
 }
 
-func TestClosedDoor(t *testing.T) {
-	args := testArgs()
-	for _, failure := range []string{
-		"after 30 failed attempts: lookup box on 127.0.0.53:53: no such host",
-		"dial tcp 100.64.0.10:22: i/o timeout", "ssh: handshake failed: EOF",
-	} {
-		text := args.closedDoor([]string{failure, "older"})
-		for _, want := range []string{"box." + testDomain + ": port 22", "the computer pulumi runs on", "MagicDNS", testTag} {
+// No script runs when the machine is not reached: the provider's words alone name neither cause nor fix.
+func TestConnectionFailure(t *testing.T) {
+	tests := []struct {
+		failure     string
+		overTailnet bool
+		want        []string
+	}{
+		{"after 30 failed attempts: lookup box on 127.0.0.53:53: no such host", true, []string{
+			"box." + testDomain + ": port 22 cannot be reached over the tailnet from the computer", "MagicDNS",
+			"port 22 of tag:x",
+		}},
+		{"dial tcp 100.64.0.10:22: i/o timeout", true, []string{"tailscale ping box." + testDomain}},
+		{"dial tcp 192.0.2.1:22: connection refused", false, []string{
+			"192.0.2.1: port 22 cannot be reached from the computer", "hosts.box.bootstrapSources",
+		}},
+		{"ssh: handshake failed: EOF", false, []string{"192.0.2.1: port 22 cannot be reached"}},
+		{"ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey]", false, []string{
+			"192.0.2.1 answers on port 22", "hosts.box.user",
+		}},
+		{"ssh: handshake failed: ssh: host key mismatch", true, []string{
+			"box." + testDomain + " answers on port 22", "hosts.box.hostKey", "may lead to another device",
+		}},
+	}
+	for _, tt := range tests {
+		text := connectionFailure([]string{tt.failure, "older"}, testHost(), tt.overTailnet, []string{"tag:x"})
+		for _, want := range tt.want {
 			if !strings.Contains(text, want) {
-				t.Errorf("%s: does not say %q: %s", failure, want, text)
+				t.Errorf("%s: does not say %q: %s", tt.failure, want, text)
 			}
 		}
 	}
 	for _, failures := range [][]string{nil, {"error: box leads elsewhere: exit status 1", "dial tcp: older"}} {
-		if text := args.closedDoor(failures); text != "" {
+		if text := connectionFailure(failures, testHost(), true, nil); text != "" {
 			t.Errorf("%q is explained by %q", failures, text)
 		}
 	}

@@ -114,7 +114,8 @@ mask_rpcbind() {
 		esac
 		# Only what was masked here is unmasked later.
 		write_file /var/lib/tinyrack/rpcbind-masked 644 "by tinyrack"
-		systemctl mask -q --now "$unit"
+		systemctl mask -q --now "$unit" ||
+			say "warning: $unit cannot be masked: only the firewall keeps strangers from port 111: see systemctl status $unit"
 	done
 }
 

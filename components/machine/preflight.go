@@ -120,12 +120,16 @@ func (p *Preflight) register(
 	if err := ctx.RegisterComponentResource("tinyrack:machine:Preflight", name, p, opts...); err != nil {
 		return err
 	}
+	explained, err := explainConnection(ctx, name+"-check", args.Host, args.Host.Closed, args.Join.Tags)
+	if err != nil {
+		return err
+	}
 	check, err := args.Host.Run(ctx, name+"-check", &remote.Command{
 		Create:   args.text(),
 		Secret:   args.Git.secret(),
 		ReadOnly: true,
 		Dial:     firstDial,
-	}, pulumi.Parent(p))
+	}, pulumi.Parent(p), explained)
 	if err != nil {
 		return err
 	}
