@@ -10,11 +10,12 @@ import (
 
 // tailscaleHost has a tailscale with a state of its own below /ts, as the cloud's and headscale's answer:
 //
-//	state   BackendState; NeedsLogin at first
-//	name    what the machine calls itself; dns is the label the tailnet gave it
-//	taken   names other devices hold
+//	state     BackendState; NeedsLogin at first
+//	starting  how often it is Starting before that
+//	name      what the machine calls itself; dns is the label the tailnet gave it
+//	taken     names other devices hold
 //	domain tags user server expiry  of the present login
-//	key     the key that was spent
+//	key       the key that was spent
 //
 // A key "spent" is refused; a machine that is logged in ignores every key.
 func tailscaleHost(t *testing.T) *remotetest.Host {
@@ -50,11 +51,14 @@ label() { if grep -qx "$1" "$ts/taken" 2>/dev/null; then echo "$1-1"; else echo 
 case "$1 $2" in
 "status --json")
 	[ "$3" = --peers=false ] || exit 64
-	if [ "$(get state)" = NeedsLogin ] || [ "$(get state)" = Stopped ]; then
+	state=$(get state)
+	n=$(get starting)
+	[ "${n:-0}" = 0 ] || { state=Starting; echo $((n - 1)) >"$ts/starting"; }
+	case $state in NeedsLogin | Stopped)
 		cat <<-JSON
 		{
 		  "Version": "1.98.3",
-		  "BackendState": "$(get state)",
+		  "BackendState": "$state",
 		  "Self": {
 		    "ID": "",
 		    "HostName": "$(get name)",
@@ -65,15 +69,15 @@ case "$1 $2" in
 		  "User": null
 		}
 		JSON
-		exit 0
-	fi
+		exit 0 ;;
+	esac
 	tags=$(for t in $(get tags); do printf '      "%s",\n' "$t"; done | sed '$s/,$//')
 	[ -z "$tags" ] || tags=$(printf '    "Tags": [\n%s\n    ],' "$tags")
 	expiry=$(get expiry); [ -z "$expiry" ] || expiry=$(printf '    "KeyExpiry": "%s",' "$expiry")
 	cat <<-JSON
 	{
 	  "Version": "1.98.3",
-	  "BackendState": "$(get state)",
+	  "BackendState": "$state",
 	  "TailscaleIPs": [
 	    "100.64.0.10",
 	    "fd7a:115c:a1e0::10"
@@ -336,6 +340,20 @@ func TestJoinAcceptsTagsInAnyOrder(t *testing.T) {
 	h := tailscaleHost(t)
 	loggedIn(h, "box", "box", testDomain, "tag:b tag:a")
 	if r := h.Run(joinText(t, func(j *Join) { j.Tags = []string{"tag:a", "tag:b"} }), canary); r.Code != 0 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// Right after its start the daemon does not know yet whose it is.
+func TestJoinWaitsForTheDaemonsMind(t *testing.T) {
+	h := tailscaleHost(t)
+	loggedIn(h, "box", "box", testDomain, testTag)
+	h.Write("/ts/starting", "3")
+	if r := h.Run(joinText(t), "spent"); r.Code != 0 || r.Called("tailscale up") || r.Called("tailscale set") {
+		t.Errorf("got %+v", r)
+	}
+	h.Write("/ts/starting", "1000")
+	if r := h.Run(joinText(t), canary); !refused(r, "does not reach its login server") || r.Called("tailscale up") {
 		t.Errorf("got %+v", r)
 	}
 }

@@ -332,6 +332,10 @@ func TestPreflightAccepts(t *testing.T) {
 			loggedIn(h, "box", "box", testDomain, testTag)
 			h.Write("/listen", "LISTEN 0 128 192.0.2.1:22 0.0.0.0:*\nLISTEN 0 128 100.64.0.10:22 0.0.0.0:*\n")
 		},
+		"a daemon that has just started": func(h *remotetest.Host, _ *PreflightArgs) {
+			loggedIn(h, "box", "box", testDomain, testTag)
+			h.Write("/ts/starting", "2")
+		},
 		"no git": func(h *remotetest.Host, a *PreflightArgs) { a.Git = Git{} },
 		"arm64": func(h *remotetest.Host, a *PreflightArgs) {
 			h.Write("/arch", "aarch64")
