@@ -465,9 +465,8 @@ func TestDoor(t *testing.T) {
 			"192.0.2.1, which is none"},
 		"another port": {"100.64.0.2 50000 100.64.0.10 22", 2222, "came to port 22 of box." + testDomain + ", the " +
 			"settings say 2222"},
-		"an address alike":   {"100.64.0.2 50000 100.64.0.1 22", 22, "leads from 100.64.0.2 to 100.64.0.1"},
-		"no session at all":  {"", 22, "no SSH session"},
-		"a dot is no letter": {"100.64.0.2 50000 100x64x0x10 22", 22, "none of this machine's addresses"},
+		"an address alike":  {"100.64.0.2 50000 100.64.0.1 22", 22, "leads from 100.64.0.2 to 100.64.0.1"},
+		"no session at all": {"", 22, "no SSH session"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
