@@ -2,92 +2,122 @@ package machine
 
 import (
 	"cmp"
+	"crypto/sha256"
+	_ "embed"
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
 
-// Firewall is what the machine admits besides its own connections: everything on
-// the tailnet interface, the cluster's own traffic, and SSH from the bootstrap
-// sources.
+// FirewallUnit is the systemd unit that loads the rules. What must not listen without them requires it and comes after
+// it.
+const FirewallUnit = "tinyrack-firewall.service"
+
+// The scripts are parts of one text: the watchdog's functions are also those of the trial.
+var (
+	//go:embed firewall.sh
+	firewallScript string
+	//go:embed firewall_watch.sh
+	firewallWatchScript string
+	//go:embed firewall_reset.sh
+	firewallResetScript string
+	//go:embed firewall.service
+	firewallUnit string
+	//go:embed firewall_watch.service
+	firewallWatchUnit string
+)
+
+const (
+	// firewallWindow is how long rules are on trial before the machine takes them back.
+	firewallWindow = 120 * time.Second
+	// firewallMargin is what is left of the window when the last attempt to connect has failed: for the handshake, the
+	// script, and clocks.
+	firewallMargin = 40 * time.Second
+	// dialTimeout is that of one attempt: a lost SYN is sent again after one and three seconds.
+	dialTimeout = 5 * time.Second
+	// The provider's pauses between two attempts: sdk/go/common/util/retry of Pulumi.
+	firstPause, pauseFactor, lastPause = 100 * time.Millisecond, 1.5, 5 * time.Second
+)
+
+// Firewall is what a host admits besides its own connections: everything on the tailnet's interface, what pods and the
+// other hosts of the cluster need, and SSH from the bootstrap sources.
 type Firewall struct {
-	// BootstrapSources are the CIDRs or addresses that may reach SSH on the
-	// public side. Empty once the machine is managed over the tailnet.
+	// BootstrapSources are the CIDRs or addresses that may reach SSH on the public side. Empty once the host is managed
+	// over the tailnet.
 	BootstrapSources []string
-	// SSHPort is the port BootstrapSources may reach. Zero means 22.
+	// SSHPort is the port BootstrapSources may reach: the host's, which remote.Host validates. Zero means 22.
 	SSHPort int
-	// PodCIDR and ServiceCIDR are the cluster's networks; they must pass
-	// (k3s-io/k3s#6240).
-	PodCIDR     string
-	ServiceCIDR string
-	// TailnetInterface is the interface everything is admitted on. Empty means
-	// tailscale0.
-	TailnetInterface string
+	// PodCIDR is the network of the cluster's pods. Whether it overlaps that of the Services, which no packet comes from,
+	// is for the owner of both to say.
+	PodCIDR string
+	// Nodes are the addresses of the cluster's other hosts, as their packets come in here.
+	Nodes []netip.Addr
 }
 
-var interfaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
-
-func (f Firewall) withDefaults() Firewall {
-	f.SSHPort = cmp.Or(f.SSHPort, 22)
-	f.TailnetInterface = cmp.Or(f.TailnetInterface, "tailscale0")
-	return f
-}
-
-// Validate returns every problem with the firewall.
+// Validate returns every problem with the firewall, joined. Each line reads "key: value: consequence: fix".
 func (f Firewall) Validate() error {
-	f = f.withDefaults()
 	var problems []error
-	for _, s := range f.BootstrapSources {
-		if p, err := parseSource(s); err != nil {
-			problems = append(problems, fmt.Errorf("firewall.bootstrapSources: %q: not an address or CIDR: the firewall would not load: use a form like 203.0.113.7/32", s))
-		} else if p.Bits() == 0 {
-			problems = append(problems, fmt.Errorf("firewall.bootstrapSources: %q: the whole Internet: SSH would be open to everybody: name the addresses you work from", s))
+	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
+	for i, s := range f.BootstrapSources {
+		p, err := parseSource(s)
+		switch {
+		case err != nil:
+			refuse("bootstrapSources[%d]: %q is not an address or CIDR: the firewall would not load: use a form like "+
+				"203.0.113.7/32", i, s)
+		case p.Addr().Is4In6():
+			refuse("bootstrapSources[%d]: %q is an IPv4 address in IPv6 form: no packet has such a source: write the IPv4 "+
+				"address", i, s)
+		case p.Bits() == 0:
+			refuse("bootstrapSources[%d]: %q is the whole Internet: SSH would be open to everybody: name the addresses you "+
+				"work from", i, s)
+		case p.Addr().Is4() && p.Bits() < 8, p.Addr().Is6() && p.Bits() < 32:
+			refuse("bootstrapSources[%d]: %q is wider than a provider: SSH would be open to strangers: name the addresses "+
+				"you work from; IPv4 takes /8 or longer, IPv6 /32 or longer", i, s)
 		}
 	}
-	pod, podErr := netip.ParsePrefix(f.PodCIDR)
-	if podErr != nil {
-		problems = append(problems, fmt.Errorf("firewall.podCIDR: %q: not a CIDR: pods could not reach the machine: use a form like 10.55.0.0/16", f.PodCIDR))
+	if p, err := netip.ParsePrefix(f.PodCIDR); err != nil || p.Addr().Is4In6() {
+		refuse("podCIDR: %q is not a CIDR: pods could not reach the API server: use a form like 10.55.0.0/16", f.PodCIDR)
 	}
-	service, serviceErr := netip.ParsePrefix(f.ServiceCIDR)
-	if serviceErr != nil {
-		problems = append(problems, fmt.Errorf("firewall.serviceCIDR: %q: not a CIDR: Services could not reach the machine: use a form like 10.56.0.0/16", f.ServiceCIDR))
-	}
-	if podErr == nil && serviceErr == nil && pod.Overlaps(service) {
-		problems = append(problems, fmt.Errorf("firewall: pod network %s and service network %s overlap: addresses would be ambiguous: choose separate networks", pod, service))
-	}
-	if f.SSHPort < 1 || f.SSHPort > 65535 {
-		problems = append(problems, fmt.Errorf("firewall.sshPort: %d: not a port: use 1 to 65535", f.SSHPort))
-	}
-	if !interfaceName.MatchString(f.TailnetInterface) {
-		problems = append(problems, fmt.Errorf("firewall.tailnetInterface: %q: not an interface name: the tailnet would be shut out: use tailscale0", f.TailnetInterface))
+	for i, a := range f.Nodes {
+		if !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() {
+			refuse("nodes[%d]: %q is not the address of a host: the hosts of the cluster could not reach each other: use a "+
+				"form like 192.0.2.10", i, a)
+		}
 	}
 	return errors.Join(problems...)
 }
 
-// Ruleset returns the text of the nftables table inet tinyrack. Loading it
-// replaces that table in one transaction and touches no other: kube-proxy and
-// flannel have theirs.
+// Ruleset returns the text of the nftables table inet tinyrack. Loading it replaces that table in one transaction and
+// touches no other: kube-proxy and flannel have theirs. Its last line is the checksum of the ones before, for nft takes an
+// empty or cut file without a word.
 //
-// The input chain guards the machine's own sockets. Ports of Services are
-// rewritten before any input chain sees them (k3s-io/k3s#8348); the forward chain
-// stops those. Both run shortly before the usual filter priority, and a packet
-// accepted here is still subject to the other tables.
+// The input chain guards the machine's own sockets, those of pods in the host's network too. Ports of Services
+// (NodePort, LoadBalancer, hostPort) are rewritten before any input chain sees them (k3s-io/k3s#8348); the forward chain
+// stops those. Both run shortly before the usual filter priority, and a packet accepted here is still subject to the
+// other tables.
 func (f Firewall) Ruleset() (string, error) {
 	if err := f.Validate(); err != nil {
 		return "", err
 	}
-	f = f.withDefaults()
 	four, six := splitSources(f.BootstrapSources)
-	return strings.NewReplacer(
-		"@TAILNET@", f.TailnetInterface,
-		"@SSH_PORT@", fmt.Sprint(f.SSHPort),
+	pods := netip.MustParsePrefix(f.PodCIDR).Masked()
+	text := strings.NewReplacer(
+		"@SSH_PORT@", strconv.Itoa(f.sshPort()),
 		"@BOOTSTRAP4@", setElements(four),
 		"@BOOTSTRAP6@", setElements(six),
-		"@CLUSTER@", f.clusterRules(),
-	).Replace(rulesetText), nil
+		"@PODS@", family(pods.Addr())+" saddr "+pods.String(),
+		"@PING@", map[string]string{"ip": "icmp", "ip6": "icmpv6"}[family(pods.Addr())]+" type echo-request",
+		"@NODES@", f.nodeRules(),
+	).Replace(rulesetText)
+	return fmt.Sprintf("%s# sha256 %x", text, sha256.Sum256([]byte(text))), nil
 }
 
 const rulesetText = `# Managed by the tinyrack stack; changes by hand are lost.
@@ -106,56 +136,81 @@ table inet tinyrack {
 		@BOOTSTRAP6@
 	}
 
-	# Interfaces no stranger can send on.
-	chain trusted {
-		iifname { "lo", "@TAILNET@" } accept
-		# The cluster's networks count only on the cluster's interfaces: anybody can
-		# write such a source address.
-		@CLUSTER@
-	}
-
 	chain input {
 		type filter hook input priority filter - 10; policy drop;
 		ct state established,related accept
-		jump trusted
+		# No stranger can send on these. Who may do what on the tailnet is its policy's to say.
+		iifname { "lo", "tailscale0" } accept
 		# Neighbour discovery and router advertisements never leave the link.
 		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, nd-redirect } ip6 hoplimit 255 accept
 		icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } ip6 saddr fe80::/10 accept
 		ct state invalid drop
-		# Path MTU discovery and errors of flows that are no longer tracked.
-		icmp type { destination-unreachable, time-exceeded, parameter-problem } accept
-		icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
-		# Answers to a DHCP client are sent to a broadcast or multicast request, so
-		# they match no tracked flow.
-		udp sport 67 udp dport 68 accept
-		ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
+		# Interfaces alone tell pods from strangers: anybody can write a pod's address as the source.
+		iifname "cni0" goto from_pods
+		iifname "flannel*" goto from_pods
+		# Answers to what a DHCP client sent to everybody match no tracked flow. Only these cannot come from behind a router.
+		# DHCP clients read a unicast answer from a packet socket, before any rule; a renewal is tracked.
+		ip daddr 255.255.255.255 udp sport 67 udp dport 68 accept
+		ip6 saddr fe80::/10 ip6 daddr fe80::/10 udp sport 547 udp dport 546 accept
 		ip saddr @bootstrap4 tcp dport @SSH_PORT@ accept
 		ip6 saddr @bootstrap6 tcp dport @SSH_PORT@ accept
+		@NODES@
+	}
+
+	# Of the machine's own sockets pods need the API server (the Service kubernetes leads there) and the kubelet (metrics).
+	# The cluster's DNS is a pod.
+	chain from_pods {
+		@PODS@ tcp dport { 6443, 10250 } accept
+		@PODS@ @PING@ accept
+		drop
 	}
 
 	chain forward {
 		type filter hook forward priority filter - 10; policy drop;
 		ct state established,related accept
-		jump trusted
+		iifname "tailscale0" accept
+		# From pod to pod on this machine; with bridged packets filtered neighbour discovery passes here, too.
+		iifname "cni0" oifname "cni0" accept
+		iifname "cni0" goto pods_out
+		iifname "flannel*" goto pods_out
 	}
-}`
 
-// clusterRules admits the cluster's networks on the interfaces k3s' flannel uses.
-// A wildcard is not allowed inside a set on every kernel in use, hence one line
-// for each.
-func (f Firewall) clusterRules() string {
+	# Pods reach each other and the Internet, but neither the tailnet's peers nor what a cloud tells about the machine.
+	chain pods_out {
+		oifname "tailscale0" drop
+		ip daddr 169.254.0.0/16 drop
+		ip6 daddr fd00:ec2::254 drop
+		@PODS@ accept
+		drop
+	}
+}
+`
+
+func (f Firewall) sshPort() int { return cmp.Or(f.SSHPort, 22) }
+
+// nodeRules admits from each other host of the cluster the API server and etcd, the kubelet, and flannel over VXLAN or
+// WireGuard (https://docs.k3s.io/installation/requirements#networking).
+func (f Firewall) nodeRules() string {
+	if len(f.Nodes) == 0 {
+		return "# no other host"
+	}
+	nodes := slices.Clone(f.Nodes)
+	slices.SortFunc(nodes, netip.Addr.Compare)
 	var rules []string
-	for _, network := range []string{f.PodCIDR, f.ServiceCIDR} {
-		p := netip.MustParsePrefix(network).Masked()
-		family := "ip"
-		if p.Addr().Is6() {
-			family = "ip6"
-		}
-		for _, name := range []string{"cni0", "flannel*"} {
-			rules = append(rules, fmt.Sprintf("iifname %q %s saddr %s accept", name, family, p))
-		}
+	for _, a := range slices.Compact(nodes) {
+		from := family(a) + " saddr " + a.String()
+		rules = append(rules,
+			from+" tcp dport { 2379, 2380, 6443, 10250 } accept",
+			from+" udp dport { 8472, 51820, 51821 } accept")
 	}
 	return strings.Join(rules, "\n\t\t")
+}
+
+func family(a netip.Addr) string {
+	if a.Is6() {
+		return "ip6"
+	}
+	return "ip"
 }
 
 // setElements returns the elements line of a set. An empty set has none.
@@ -170,8 +225,8 @@ func setElements(prefixes []netip.Prefix) string {
 	return "elements = { " + strings.Join(words, ", ") + " }"
 }
 
-// splitSources returns the sources of each family, sorted, without those that
-// another one contains: nft refuses overlapping intervals.
+// splitSources returns the sources of each family, sorted, without those that another one contains: nft refuses
+// overlapping intervals.
 func splitSources(sources []string) (four, six []netip.Prefix) {
 	var all []netip.Prefix
 	for _, s := range sources {
@@ -197,7 +252,7 @@ func splitSources(sources []string) (four, six []netip.Prefix) {
 	return four, six
 }
 
-// parseSource reads a CIDR, or an address as the CIDR of just itself.
+// parseSource reads a CIDR, or an address as the CIDR of just itself. A zone is refused: no rule can name it.
 func parseSource(s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
@@ -207,4 +262,76 @@ func parseSource(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	return p.Masked(), nil
+}
+
+// load registers the two commands that load the rules and keep them. The first, <name>-firewall, loads them on trial and
+// carries the machine's delete script; the second, <name>-firewall-confirm, is the new connection that proves them.
+//
+// When the proof fails the machine takes the rules back, and the next run begins with the second command, for the first
+// one is done. Coming in without the rules it proves nothing: it loads them on trial once more and fails; the hook makes
+// the engine run it again at once, over a new connection.
+func (f Firewall) load(
+	ctx *pulumi.Context, host *remote.Host, name string, reset remote.Text, opts ...pulumi.ResourceOption,
+) error {
+	ruleset, err := f.Ruleset()
+	if err != nil {
+		return err
+	}
+	trial := &remote.Command{Create: f.step("trial", ruleset), Delete: reset}
+	if _, err := host.Run(ctx, name+"-firewall", trial, opts...); err != nil {
+		return err
+	}
+	hook, err := ctx.RegisterErrorHook(name+"-firewall-again", confirmAgain)
+	if err != nil {
+		return err
+	}
+	confirm := &remote.Command{Create: f.step("confirm", ruleset), Dial: firewallDial(firewallWindow)}
+	binding := &pulumi.ResourceHookBinding{OnError: []*pulumi.ErrorHook{hook}}
+	_, err = host.Run(ctx, name+"-firewall-confirm", confirm, slices.Concat(opts, []pulumi.ResourceOption{
+		pulumi.ResourceHooks(binding),
+	})...)
+	return err
+}
+
+// step is one of the two scripts.
+func (f Firewall) step(step, ruleset string) remote.Text {
+	return remote.Text{
+		Vars: []remote.Var{
+			{Name: "STEP", Value: step},
+			{Name: "RULESET", Value: ruleset},
+			{Name: "SSH_PORT", Value: strconv.Itoa(f.sshPort())},
+			{Name: "WINDOW", Value: strconv.Itoa(int(firewallWindow.Seconds()))},
+			{Name: "WATCH_SCRIPT", Value: strings.TrimSuffix(firewallWatchScript, "\n")},
+			{Name: "LOAD_UNIT", Value: strings.TrimSuffix(firewallUnit, "\n")},
+			{Name: "WATCH_UNIT", Value: strings.TrimSuffix(firewallWatchUnit, "\n")},
+		},
+		Body: firewallWatchScript + firewallScript,
+	}
+}
+
+// confirmAgain tells the engine to run the confirmation once more when it asked for it by its exit status, and only the
+// first time. Errors are the failures so far, the newest first, as the provider words them.
+func confirmAgain(args *pulumi.ErrorHookArgs) (bool, error) {
+	return len(args.Errors) == 1 && strings.Contains(args.Errors[0], "exited with status 75"), nil
+}
+
+// firewallDial is how the confirmation connects: as often as fits, so that the last attempt ends well before the machine
+// takes the rules back. A later one would come in without the rules.
+func firewallDial(window time.Duration) remote.Dial {
+	tries := 0
+	for dialBudget(tries+1) <= window-firewallMargin {
+		tries++
+	}
+	return remote.Dial{Tries: tries, Timeout: int(dialTimeout.Seconds())}
+}
+
+// dialBudget is the longest time that the provider dials with a limit of tries failures. It gives up at the first
+// failure beyond the limit.
+func dialBudget(tries int) time.Duration {
+	spent, pause := dialTimeout, firstPause
+	for range tries {
+		spent += pause + dialTimeout
+		pause = min(time.Duration(float64(pause)*pauseFactor), lastPause)
+	}
+	return spent
 }

@@ -1,66 +1,8 @@
 #!/bin/sh
-# Joins the tailnet. The last line of standard output is the machine's IPv4
-# address there.
+# Joins the tailnet, or proves that the machine is in it already: in the wanted tailnet, with the wanted tags, by the
+# wanted name. A key that is not needed is not spent.
 #
-# Header: TS_HOSTNAME, TS_LOGIN_SERVER (empty for Tailscale's own).
-# Standard input: the join key.
-
-# The key that signs Tailscale's package repository, as published at
-# https://tailscale.com/kb/1485/install-clients.
-REPOSITORY_FINGERPRINT=2596A99EAAB33821893C0A79458CA832957F5868
-REPOSITORY_KEYRING=/usr/share/keyrings/tailscale-archive-keyring.gpg
-# What this machine joined with, to tell a changed login server from the first
-# join; tailscale's status does not show it.
-JOINED=/etc/tinyrack/tailnet
-
-install_tailscale() {
-	have tailscale && return 0
-	say "installing tailscale from pkgs.tailscale.com"
-	distribution=$(os_release ID)
-	codename=$(os_release VERSION_CODENAME)
-	case $distribution in
-	debian | ubuntu) ;;
-	*) die "tailscale is not installed and this is ${distribution:-an unknown distribution}: the machine cannot join the tailnet: install tailscale by hand (https://tailscale.com/download), then run again" ;;
-	esac
-	if [ ! -f "$ROOT$REPOSITORY_KEYRING" ]; then
-		have gpg || apt_get install -y --no-install-recommends gpg ||
-			die "gpg cannot be installed: tailscale's repository key could not be verified: install gpg or tailscale by hand"
-		install_keyring
-	fi
-	write_file /etc/apt/sources.list.d/tailscale.list 644 \
-		"deb [signed-by=$REPOSITORY_KEYRING] https://pkgs.tailscale.com/stable/$distribution $codename main"
-	# As for the packages: a reboot may have come in the middle of an installation.
-	DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure -a >&2 </dev/null || true
-	apt_get update || die "apt-get update failed: tailscale is not installed: check the machine's network and package sources"
-	apt_get install -y --no-install-recommends tailscale ||
-		die "apt-get could not install tailscale: the machine cannot join the tailnet: see its message above, or install tailscale by hand"
-	have tailscale || die "the tailscale package brought no tailscale command: install it by hand"
-}
-
-install_keyring() {
-	new=$ROOT$REPOSITORY_KEYRING.tinyrack-new
-	mkdir -p "$(dirname "$new")"
-	curl -fsSL --proto '=https' --connect-timeout 15 --retry 3 -o "$new" \
-		"https://pkgs.tailscale.com/stable/$distribution/$codename.noarmor.gpg" </dev/null || {
-		rm -f "$new"
-		die "tailscale's repository key cannot be downloaded: the machine cannot join the tailnet: give it access to pkgs.tailscale.com, or install tailscale by hand"
-	}
-	fingerprints=$(gpg --batch --show-keys --with-colons "$new" 2>/dev/null | awk -F: '$1 == "pub" { primary = 1 } $1 == "fpr" && primary { print $10; primary = 0 }')
-	[ "$fingerprints" = "$REPOSITORY_FINGERPRINT" ] || {
-		rm -f "$new"
-		die "tailscale's repository key has fingerprint ${fingerprints:-unknown}, wanted $REPOSITORY_FINGERPRINT: nothing was installed: somebody may be in between"
-	}
-	chmod 644 "$new"
-	mv -f "$new" "$ROOT$REPOSITORY_KEYRING"
-}
-
-os_release() {
-	sed -n "s/^$1=//p" "$ROOT/etc/os-release" | tr -d '"'
-}
-
-apt_get() {
-	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" >&2 </dev/null
-}
+# Header: that of identity.sh. Standard input: the join key.
 
 start_daemon() {
 	# Only a packaged daemon has a unit.
@@ -69,63 +11,106 @@ start_daemon() {
 	systemctl is-active -q tailscaled || systemctl start tailscaled
 }
 
-# status_field NAME: the first field of that name in tailscale's status, which is
-# the machine's own: its peers come last.
-status_field() {
-	tailscale status --json 2>/dev/null </dev/null | tr '{' ',' | tr ',' '\n' |
-		sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\"\([^\"]*\)\".*/\1/p" | head -n 1
+refuse_wrong_login() {
+	problems=$(login_problems)
+	[ -z "$problems" ] || die "$problems"
 }
 
-settings() {
-	printf 'hostname=%s\nlogin-server=%s' "$TS_HOSTNAME" "$TS_LOGIN_SERVER"
-}
-
-joined_as_wanted() {
-	[ "$(status_field BackendState)" = Running ] && [ "$(status_field HostName)" = "$TS_HOSTNAME" ] &&
-		[ "$(cat "$ROOT$JOINED" 2>/dev/null)" = "$(settings)" ]
-}
-
-join() {
-	IFS= read -r key || true
-	[ -n "$key" ] || die "no join key on standard input: the machine cannot join the tailnet: this is a defect of the caller"
-	KEY_FILE=$ROOT/run/tinyrack/join-key
-	mkdir -p "$ROOT/run/tinyrack"
-	trap 'rm -f "$KEY_FILE"' EXIT
+log_in() {
+	WORK=$(mktemp -d "$ROOT/run/tinyrack/join.XXXXXX")
+	trap 'rm -rf "$WORK"' EXIT
 	trap 'exit 1' HUP INT TERM PIPE
 	(
 		umask 077
-		rm -f "$KEY_FILE"
-		printf '%s\n' "$key" >"$KEY_FILE"
+		printf '%s\n' "$key" >"$WORK/key"
 	)
 	# --reset: without it, up refuses whenever a flag differs from the last time.
-	set -- --accept-dns=false --reset --timeout=90s "--hostname=$TS_HOSTNAME" "--auth-key=file:$KEY_FILE"
+	set -- --accept-dns=false --reset --timeout=90s "--hostname=$HOST" "--auth-key=file:$WORK/key"
 	[ -z "$TS_LOGIN_SERVER" ] || set -- "$@" "--login-server=$TS_LOGIN_SERVER"
-	if [ -f "$ROOT$JOINED" ] && [ "$(sed -n 's/^login-server=//p' "$ROOT$JOINED")" != "$TS_LOGIN_SERVER" ]; then
-		set -- "$@" --force-reauth
-	fi
-	say "joining the tailnet as $TS_HOSTNAME"
-	tailscale up "$@" >&2 </dev/null ||
-		die "tailscale up failed: the machine is not in the tailnet: if its key was used up or has expired, make a new one with pulumi up --replace URN-OF-THE-TAILNET-KEY"
-	rm -f "$KEY_FILE"
-	write_file "$JOINED" 644 "$(settings)"
+	say "joining the tailnet as $HOST"
+	code=0
+	tailscale up "$@" >"$WORK/said" 2>&1 </dev/null || code=$?
+	# A line with the key in it is not for anybody's eyes.
+	grep -vFf "$WORK/key" "$WORK/said" >&2 || true
+	[ "$code" = 0 ] || not_joined
+	rm -rf "$WORK"
 }
 
-find_address() {
-	address=$(tailscale ip -4 2>/dev/null </dev/null | head -n 1)
-	case $address in
-	*[!0-9.]* | '') return 1 ;;
-	*.*.*.*) return 0 ;;
-	*) return 1 ;;
+not_joined() {
+	status
+	[ "$(field .BackendState)" != NeedsMachineAuth ] || refuse_wrong_login
+	# In Tailscale's words and in headscale's.
+	if grep -qiE 'invalid key|auth-?key|key .*(not valid|expired|used|revoked|not found|not exist)' "$WORK/said"; then
+		die "the tailnet does not take the join key: it was used up, has expired or was revoked, and the machine is not in" \
+			"the tailnet: make a new one with pulumi up --replace '**TailnetKey::*$HOST'"
+	fi
+	die "tailscale up failed: the machine is not in the tailnet: see its message above and whether the machine reaches" \
+		"$(server_name "$TS_LOGIN_SERVER")"
+}
+
+# set, never up: up with a spent key can log a live machine out (tailscale/tailscale#16987, #19501).
+rename() {
+	former=$(dns_name)
+	say "the machine is $former in the tailnet: renaming it to $(fqdn)"
+	if [ "$(field .Self.HostName)" = "$HOST" ]; then
+		# The tailnet looks at a name again only when it changes: the device that held the name may be gone by now.
+		tailscale set --hostname=renaming >&2 </dev/null || rename_failed
+		wait_for 15 "the tailnet to see the change" renamed_from "$former" 2>/dev/null || true
+	fi
+	tailscale set "--hostname=$HOST" >&2 </dev/null || rename_failed
+}
+
+rename_failed() {
+	die "tailscale set failed: the machine keeps its former name in the tailnet, where nobody looks for it: see its" \
+		"message above"
+}
+
+renamed_from() {
+	status
+	[ "$(dns_name)" != "$1" ]
+}
+
+misnamed() {
+	name=$(dns_name)
+	case ${name%%.*} in
+	"$HOST"-[0-9]*)
+		die "the name $HOST is taken in the tailnet, so this machine became $name: everything that is meant for it would" \
+			"reach the device $(fqdn) instead: if that one is dead, remove it in the admin console (Machines) and run again," \
+			"else give this host another name"
+		;;
+	*)
+		die "this machine is ${name:-nameless} in the tailnet and not $(fqdn): everything that is meant for it would miss" \
+			"it: an administrator's name for a device wins: rename the device to $HOST in the admin console (Machines), then" \
+			"run again"
+		;;
 	esac
 }
 
 main() {
-	install_tailscale
+	IFS= read -r key || true
+	[ -n "$key" ] || die "no join key on standard input: the machine cannot join the tailnet: this is a defect of the" \
+		"caller"
+	rm -rf "$ROOT"/run/tinyrack/join.* # of a run that was killed
+	have tailscale || die "the machine has no tailscale: it cannot join the tailnet: install it by hand, then run again"
 	start_daemon
-	joined_as_wanted || join
-	wait_for 60 "the machine's tailnet address" find_address ||
-		die "the machine has no IPv4 address in the tailnet: it could not be managed: see tailscale status, and whether the device waits for approval"
-	printf '%s\n' "$address"
+	wait_for 60 "tailscaled" settled ||
+		die "tailscaled does not answer or does not reach its login server: the machine cannot join the tailnet: see" \
+			"systemctl status tailscaled and tailscale status on it"
+	refuse_wrong_login
+	if logged_out; then
+		log_in
+		wait_for 60 "the machine's login" settled ||
+			die "the machine has joined and knows no tailnet yet: see tailscale status on it, then run again"
+		# Whatever up did: is it the tailnet that was meant?
+		refuse_wrong_login
+		! logged_out || die "tailscale up ended well and the machine is not logged in: see tailscale status on it, then run" \
+			"again"
+	elif ! named_as_wanted; then
+		rename
+	fi
+	wait_for 30 "the name $(fqdn)" named_as_wanted 2>/dev/null || misnamed
+	warn_of_expiry
+	say "the machine is $(fqdn) in the tailnet"
 }
 
 [ -n "${JOIN_SOURCE_ONLY:-}" ] || main

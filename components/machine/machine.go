@@ -1,6 +1,5 @@
-// Package machine prepares one Linux host over SSH: it looks at the host before
-// anything is changed anywhere, installs packages, sets kernel parameters, joins
-// the tailnet and closes the firewall.
+// Package machine prepares one Linux host: it looks at it before anything is changed anywhere, closes the firewall,
+// installs packages, sets kernel parameters, joins the tailnet and proves that the way over it is open.
 package machine
 
 import (
@@ -13,183 +12,203 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pulumi/pulumi-command/sdk/go/command/remote"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/script"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
 )
+
+//go:embed identity.sh
+var identityScript string
 
 //go:embed packages.sh
 var packagesScript string
 
-//go:embed packages_delete.sh
-var packagesDeleteScript string
-
 //go:embed join.sh
 var joinScript string
 
-//go:embed leave.sh
-var leaveScript string
+//go:embed door.sh
+var doorScript string
 
-//go:embed firewall.sh
-var firewallScript string
+//go:embed reset.sh
+var resetScript string
 
-//go:embed firewall_delete.sh
-var firewallDeleteScript string
-
-// Join is how the machine enters the tailnet.
+// Join is how the machine enters the tailnet. Its domain is the host's.
 type Join struct {
 	// LoginServer is the control server's URL. Empty means Tailscale's own.
 	LoginServer string
-	// Hostname is the machine's name in the tailnet, a DNS label.
-	Hostname string
-	// Key is the join key. Secret; it travels on standard input only.
+	// Tags are what the machine is in the tailnet, such as tag:tinyrack-server. The key carries them; the machine must
+	// have exactly these afterwards. At least one: a device without tags is a person's, and its login expires.
+	Tags []string
+	// Key is the join key. Secret; it travels on standard input only. A machine that is in the tailnet already does not
+	// spend it.
 	Key pulumi.StringInput
 }
 
 // Args describes a machine.
 type Args struct {
-	// Connection reaches the machine over SSH. The host key is mandatory.
-	Connection remote.ConnectionArgs
-	// User is the login of Connection: root, or a user with passwordless sudo.
-	User string
-	// Packages are Debian package names, nftables apart, which the firewall brings. They are installed when missing and
-	// never removed.
+	// Host is the machine and the way to it. From the join on it is reached over the tailnet.
+	Host *remote.Host
+	// Firewall is loaded first: nothing listens to the outside before. Its SSHPort is the host's.
+	Firewall Firewall
+	// Packages are Debian package names. They are installed when missing and never removed. rpcbind, which nfs-common
+	// brings, is masked unless it is named here: only version 3 of NFS needs it.
 	Packages []string
 	// Sysctl are kernel parameters by their dotted name.
 	Sysctl map[string]string
-	// Firewall is loaded last, once the machine is in the tailnet.
-	Firewall Firewall
-	// Tailnet is what the machine joins.
-	Tailnet Join
-	// DependsOn are resources that must be there first: the preflight's Done.
+	// Join is the tailnet.
+	Join Join
+	// DependsOn are resources that must be there first, beside the host's last command.
 	DependsOn []pulumi.Resource
 }
 
-// Machine is a prepared host. Its children, one after the other because each
-// opens an SSH connection of its own:
+// Machine is a prepared host. Its children, one after the other:
 //
-//	<name>-packages          packages, kernel parameters, what Longhorn needs
-//	<name>-join              the tailnet
-//	<name>-firewall          the nftables table, on trial
+//	<name>-firewall          the nftables table, on trial; gives the whole machine back when it is deleted
 //	<name>-firewall-confirm  a new connection that keeps it
+//	<name>-packages          packages, kernel parameters, tailscale, what Longhorn needs
+//	<name>-join              the tailnet
+//	<name>-door              the first session over the tailnet, which proves the wanted path and port
 type Machine struct {
 	pulumi.ResourceState
 
-	// TailnetAddress is the machine's IPv4 address in the tailnet. It is known
-	// once the firewall stands, so whatever uses it waits for that.
+	// TailnetAddress is the machine's IPv4 address in the tailnet.
 	TailnetAddress pulumi.StringOutput
 	// Done is what later steps depend on: the component's last child.
 	Done []pulumi.Resource
 }
 
+// doorDial bounds the first session over the tailnet: a new device is known to its peers and to their resolvers within
+// seconds, seldom a minute.
+var doorDial = remote.Dial{Tries: 30, Timeout: 10}
+
 // New registers the machine and its children.
 func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Machine, error) {
-	if err := args.Validate(); err != nil {
-		return nil, fmt.Errorf("machine %q: %w", name, err)
-	}
-	ruleset, err := args.Firewall.Ruleset()
-	if err != nil {
-		return nil, fmt.Errorf("machine %q: %w", name, err)
-	}
 	m := &Machine{}
-	if err := ctx.RegisterComponentResource("tinyrack:machine:Machine", name, m, opts...); err != nil {
-		return nil, fmt.Errorf("machine %q: %w", name, err)
-	}
-
-	packages, err := args.command(ctx, m, name+"-packages", args.DependsOn, &script.CommandArgs{
-		Create: script.Text{Body: packagesScript, Vars: []script.Var{
-			{Name: "PACKAGES", Value: strings.Join(args.packages(), " ")},
-			{Name: "SYSCTL", Value: sysctlLines(args.Sysctl)},
-		}},
-		Delete: script.Text{Body: packagesDeleteScript},
-	})
-	if err != nil {
-		return nil, err
-	}
-	join, err := args.command(ctx, m, name+"-join", []pulumi.Resource{packages}, &script.CommandArgs{
-		Create: script.Text{Body: joinScript, Vars: []script.Var{
-			{Name: "TS_HOSTNAME", Value: args.Tailnet.Hostname},
-			{Name: "TS_LOGIN_SERVER", Value: args.Tailnet.LoginServer},
-		}},
-		Delete: script.Text{Body: leaveScript},
-		Stdin:  args.Tailnet.Key.ToStringOutput().ToStringPtrOutput(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	firewall, err := args.command(ctx, m, name+"-firewall", []pulumi.Resource{join}, &script.CommandArgs{
-		Create: args.firewallStep("apply", ruleset),
-		Delete: script.Text{Body: firewallDeleteScript},
-	})
-	if err != nil {
-		return nil, err
-	}
-	confirm, err := args.command(ctx, m, name+"-firewall-confirm", []pulumi.Resource{firewall}, &script.CommandArgs{
-		Create: args.firewallStep("confirm", ruleset),
-	})
-	if err != nil {
-		return nil, err
-	}
-
-	m.Done = []pulumi.Resource{confirm}
-	m.TailnetAddress = pulumi.All(join.Stdout, confirm.Stdout).ApplyT(func(outputs []any) (string, error) {
-		return lastLine(outputs[0].(string))
-	}).(pulumi.StringOutput)
-	if err := ctx.RegisterResourceOutputs(m, pulumi.Map{"tailnetAddress": m.TailnetAddress}); err != nil {
+	if err := m.register(ctx, name, args, opts); err != nil {
 		return nil, fmt.Errorf("machine %q: %w", name, err)
 	}
 	return m, nil
 }
 
-func (a *Args) command(ctx *pulumi.Context, parent pulumi.Resource, name string, after []pulumi.Resource, c *script.CommandArgs) (*remote.Command, error) {
-	c.Connection, c.User = a.Connection, a.User
-	command, err := script.NewCommand(ctx, name, c, pulumi.Parent(parent), pulumi.DependsOn(after))
-	if err != nil {
-		return nil, fmt.Errorf("machine: %w", err)
+func (m *Machine) register(ctx *pulumi.Context, name string, args *Args, opts []pulumi.ResourceOption) error {
+	if err := args.Validate(); err != nil {
+		return err
 	}
-	return command, nil
+	if err := ctx.RegisterComponentResource("tinyrack:machine:Machine", name, m, opts...); err != nil {
+		return err
+	}
+	run := func(suffix string, c *remote.Command, opts ...pulumi.ResourceOption) (pulumi.StringOutput, error) {
+		command, err := args.Host.Run(ctx, name+suffix, c, append(opts, pulumi.Parent(m))...)
+		if err != nil {
+			return pulumi.StringOutput{}, err
+		}
+		return command.Stdout, nil
+	}
+
+	firewall := args.Firewall
+	firewall.SSHPort = args.Host.Port
+	if err := firewall.load(ctx, args.Host, name, args.resetText(),
+		pulumi.Parent(m), pulumi.DependsOn(args.DependsOn)); err != nil {
+		return err
+	}
+	if _, err := run("-packages", &remote.Command{Create: remote.Text{Body: packagesScript, Vars: []remote.Var{
+		{Name: "PACKAGES", Value: strings.Join(args.Packages, " ")},
+		{Name: "SYSCTL", Value: sysctlLines(args.Sysctl)},
+	}}}); err != nil {
+		return err
+	}
+	if _, err := run("-join", &remote.Command{
+		Create: remote.Text{Body: identityScript + joinScript, Vars: args.Join.vars(args.Host)},
+		Secret: args.Join.Key,
+	}); err != nil {
+		return err
+	}
+	args.Host.Joined()
+	explained, err := explainConnection(ctx, name+"-door", args.Host, true, args.Join.Tags)
+	if err != nil {
+		return err
+	}
+	said, err := run("-door", &remote.Command{Create: args.doorText(), Dial: doorDial}, explained)
+	if err != nil {
+		return err
+	}
+
+	m.Done = args.Host.Done()
+	m.TailnetAddress = said.ApplyT(lastLine).(pulumi.StringOutput)
+	return ctx.RegisterResourceOutputs(m, pulumi.Map{"tailnetAddress": m.TailnetAddress})
 }
 
-func (a *Args) firewallStep(step, ruleset string) script.Text {
-	return script.Text{Body: firewallScript, Vars: []script.Var{
-		{Name: "STEP", Value: step},
-		{Name: "TAILNET_INTERFACE", Value: a.Firewall.withDefaults().TailnetInterface},
-		{Name: "RULESET", Value: ruleset},
-	}}
+func (a *Args) resetText() remote.Text {
+	return remote.Text{Body: identityScript + firewallResetScript + resetScript, Vars: a.Join.vars(a.Host)}
+}
+
+func (a *Args) doorText() remote.Text {
+	vars := append(a.Join.vars(a.Host), remote.Var{Name: "SSH_PORT", Value: fmt.Sprint(a.Host.Port)})
+	return remote.Text{Body: identityScript + doorScript, Vars: vars}
+}
+
+// vars are the header of identity.sh.
+func (j Join) vars(h *remote.Host) []remote.Var {
+	return []remote.Var{
+		{Name: "TS_DOMAIN", Value: h.Domain},
+		{Name: "TS_TAGS", Value: strings.Join(slices.Sorted(slices.Values(j.Tags)), " ")},
+		{Name: "TS_LOGIN_SERVER", Value: j.LoginServer},
+	}
 }
 
 var (
-	packageName  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	sysctlName   = regexp.MustCompile(`^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$`)
-	sysctlValue  = regexp.MustCompile(`^[A-Za-z0-9_./,:-]+( [A-Za-z0-9_./,:-]+)*$`)
-	hostnameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+	sysctlName  = regexp.MustCompile(`^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$`)
+	sysctlValue = regexp.MustCompile(`^[A-Za-z0-9_./,:-]+( [A-Za-z0-9_./,:-]+)*$`)
+	tagForm     = regexp.MustCompile(`^tag:[A-Za-z][A-Za-z0-9-]*$`)
 )
 
-// Validate returns every problem with the arguments.
+// Validate returns every problem with the arguments, joined. Each line reads "key: value: consequence: fix", its key
+// as in the settings of one host.
 func (a *Args) Validate() error {
-	problems := []error{script.ValidateConnection(a.Connection), a.Firewall.Validate()}
-	if a.User == "" {
-		problems = append(problems, errors.New("user: missing: nothing can be run over SSH: set root or a user with passwordless sudo"))
-	}
-	for _, p := range a.Packages {
-		if !packageName.MatchString(p) {
-			problems = append(problems, fmt.Errorf("packages: %q: not a Debian package name: apt would stop: correct it", p))
+	problems := []error{checkHost(a.Host), a.Firewall.Validate(), a.Join.validate()}
+	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
+	for i, name := range a.Packages {
+		if !packageName.MatchString(name) {
+			refuse("packages[%d]: %q is not a package name: nothing could be installed: write the distribution's name of the "+
+				"package", i, name)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(a.Sysctl)) {
 		if !sysctlName.MatchString(key) || !sysctlValue.MatchString(a.Sysctl[key]) {
-			problems = append(problems, fmt.Errorf("sysctl: %s=%q: not a kernel parameter: the kernel would refuse it: use a form like net.ipv4.ip_forward: \"1\"", key, a.Sysctl[key]))
+			refuse("sysctl.%s: %q is not a kernel setting: the machine would refuse it: write it like "+
+				"net.ipv4.ip_forward: \"1\"", key, a.Sysctl[key])
 		}
 	}
-	if !hostnameForm.MatchString(a.Tailnet.Hostname) {
-		problems = append(problems, fmt.Errorf("tailnet.hostname: %q: not a DNS label: the machine would get another name than its certificates: use lower-case letters, digits and hyphens", a.Tailnet.Hostname))
+	if a.Join.Key == nil {
+		refuse("join.key: missing: the machine could not join the tailnet: pass the key made by the tailnet component")
 	}
-	if a.Tailnet.LoginServer != "" && !isHTTP(a.Tailnet.LoginServer) {
-		problems = append(problems, fmt.Errorf("tailnet.loginServer: %q: not an http(s) URL: the machine could not join: leave it empty for Tailscale's own", a.Tailnet.LoginServer))
+	return errors.Join(problems...)
+}
+
+// checkHost validates the host, which a caller may have forgotten.
+func checkHost(h *remote.Host) error {
+	if h == nil {
+		return errors.New("host: missing: there is no machine to work on: pass one")
 	}
-	if a.Tailnet.Key == nil {
-		problems = append(problems, errors.New("tailnet.key: missing: the machine could not join the tailnet: pass the key made by the tailnet component"))
+	return h.Validate()
+}
+
+func (j Join) validate() error {
+	var problems []error
+	if j.LoginServer != "" && !isHTTP(j.LoginServer) {
+		problems = append(problems, fmt.Errorf("join.loginServer: %q is not an http(s) URL: the machine could not join: "+
+			"leave it empty for Tailscale's own", j.LoginServer))
+	}
+	if len(j.Tags) == 0 {
+		problems = append(problems, errors.New("join.tags: missing: the machine would be a person's device, whose login "+
+			"expires: give it a tag like tag:tinyrack-server"))
+	}
+	for i, tag := range j.Tags {
+		if !tagForm.MatchString(tag) {
+			problems = append(problems, fmt.Errorf("join.tags[%d]: %q is not a tag: the tailnet would refuse it: use a form "+
+				"like tag:tinyrack-server", i, tag))
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -208,7 +227,8 @@ func lastLine(output string) (string, error) {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	last := strings.TrimSpace(lines[len(lines)-1])
 	if last == "" {
-		return "", errors.New("the machine reported no tailnet address: nothing can be managed over the tailnet: see tailscale status on it, then run pulumi up again")
+		return "", errors.New("the machine reported no tailnet address: nothing can be managed over the tailnet: see " +
+			"tailscale status on it, then run pulumi up again")
 	}
 	return last, nil
 }
@@ -218,12 +238,4 @@ func lastLine(output string) (string, error) {
 func isHTTP(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
-}
-
-// packages are what the host gets: what was asked for, and what the firewall is loaded with.
-func (a *Args) packages() []string {
-	if slices.Contains(a.Packages, "nftables") {
-		return a.Packages
-	}
-	return append(slices.Clone(a.Packages), "nftables")
 }

@@ -1,96 +1,173 @@
 package machine
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
-	"slices"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/tinyrack-net/infrastructure/components/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
-	"github.com/tinyrack-net/infrastructure/components/internal/script/scripttest"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
 )
 
 func commandOutputs(r pulumitest.Resource) map[string]any {
-	if r.Name == "m-join" {
+	if r.Name == "m-door" {
 		return map[string]any{"stdout": "chatter\n100.64.0.10\n", "stderr": ""}
 	}
 	return map[string]any{"stdout": "", "stderr": ""}
 }
 
-func TestMachine(t *testing.T) {
+// children are a contract: a rename replaces the resource.
+var children = []string{"p-check", "m-firewall", "m-firewall-confirm", "m-packages", "m-join", "m-door"}
+
+// registerAll registers a preflight and a machine of one host, as a stack does.
+func registerAll(t *testing.T, change func(*PreflightArgs, *Args)) *pulumitest.Recording {
+	t.Helper()
 	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
-		p, err := NewPreflight(ctx, "p", testPreflight())
+		var edge pulumi.CustomResourceState
+		if err := ctx.RegisterResource("test:index:Edge", "x-edge", nil, &edge); err != nil {
+			return err
+		}
+		checks, args := testPreflight(), testArgs()
+		change(checks, args)
+		checks.Host = args.Host
+		p, err := NewPreflight(ctx, "p", checks)
 		if err != nil {
 			return err
 		}
-		args := testArgs()
-		args.User = "debian"
-		args.DependsOn = p.Done
+		args.DependsOn = []pulumi.Resource{&edge}
 		m, err := New(ctx, "m", args)
 		if err != nil {
 			return err
 		}
-		var after pulumi.CustomResourceState
-		if err := ctx.RegisterResource("test:index:After", "x-after", nil, &after, pulumi.DependsOn(m.Done)); err != nil {
-			return err
+		if !reflect.DeepEqual(m.Done, args.Host.Done()) || len(m.Done) != 1 {
+			return errors.New("what comes after the machine does not wait for its last command")
+		}
+		for name, after := range map[string][]pulumi.Resource{"x-cloud": p.Done, "x-after": m.Done} {
+			var later pulumi.CustomResourceState
+			if err := ctx.RegisterResource("test:index:Later", name, nil, &later, pulumi.DependsOn(after)); err != nil {
+				return err
+			}
 		}
 		return pulumitest.Probe(ctx, "probe", pulumi.Map{"address": m.TailnetAddress})
 	}, commandOutputs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The names are a contract: a rename replaces the resource and runs its delete.
-	want := []string{"m-firewall", "m-firewall-confirm", "m-join", "m-packages", "p-check", "x-after"}
-	if got := recording.Names(); !reflect.DeepEqual(got, want) {
-		t.Errorf("resources %q, want %q", got, want)
+	return recording
+}
+
+// bodies are the texts that stand in the repository as they are.
+func bodies() *strings.Replacer {
+	return strings.NewReplacer(
+		remote.Library, "<lib.sh>\n", remote.Cluster, "<cluster.sh>\n", identityScript, "<identity.sh>\n",
+		preflightScript, "<preflight.sh>\n", firewallWatchScript, "<firewall_watch.sh>\n",
+		firewallScript, "<firewall.sh>\n", firewallResetScript, "<firewall_reset.sh>\n",
+		packagesScript, "<packages.sh>\n", joinScript, "<join.sh>\n", doorScript, "<door.sh>\n", resetScript, "<reset.sh>\n",
+		canary, "<canary>",
+	)
+}
+
+// What is the same for every command is proven with package remote, and the rules with the firewall.
+var (
+	receiver = regexp.MustCompile(`'sh' '-c' 'umask .*?/fd/3' 'tinyrack' '\d+' '\d+' '\d+'`)
+	rules    = regexp.MustCompile(`(?m)^(RULESET|WATCH_SCRIPT|LOAD_UNIT|WATCH_UNIT)='(?:[^']|'\\'')*'\n`)
+)
+
+// describe returns everything that was asked of the engine for one resource. Secrets are marked, not left out.
+func describe(t *testing.T, r pulumitest.Resource) string {
+	t.Helper()
+	var text strings.Builder
+	fmt.Fprintf(&text, "== %s (%s)\nparent %q, provider %q, after %q\n", r.Name, r.Type, r.Parent, r.Provider, r.DependsOn)
+	fmt.Fprintf(&text, "ignores %q, aliases %d, protect %v, secret outputs %q, retain %v, delete before replace %v\n",
+		r.RPC.GetIgnoreChanges(), len(r.RPC.GetAliases()), r.RPC.GetProtect(), r.RPC.GetAdditionalSecretOutputs(),
+		r.RPC.GetRetainOnDelete(), r.RPC.GetDeleteBeforeReplace())
+	fmt.Fprintf(&text, "hooks on error %q\n", r.RPC.GetHooks().GetOnError())
+	inputs := r.Inputs.MapRepl(nil, func(v resource.PropertyValue) (any, bool) {
+		if !v.IsSecret() {
+			return nil, false
+		}
+		plain := pulumitest.Resource{Inputs: resource.PropertyMap{"v": v.SecretValue().Element}}.Plain()["v"]
+		return map[string]any{"secret": plain}, true
+	})
+	stdin := inputs["stdin"]
+	delete(inputs, "stdin")
+	data, err := json.MarshalIndent(inputs, "", "\t")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if recording.Get(t, "m").Type != "tinyrack:machine:Machine" || recording.Get(t, "p").Type != "tinyrack:machine:Preflight" {
+	masked, err := json.Marshal(canary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := receiver.ReplaceAllString(string(data), "<receive>")
+	plain = strings.ReplaceAll(plain, strings.Trim(string(masked), `"`), "<canary>")
+	fmt.Fprintf(&text, "%s\n", plain)
+	mark := "stdin"
+	if secret, ok := stdin.(map[string]any); ok {
+		mark, stdin = "secret stdin", secret["secret"]
+	}
+	uploaded := rules.ReplaceAllString(bodies().Replace(stdin.(string)), "$1=<of the firewall>\n")
+	fmt.Fprintf(&text, "-- %s\n%s\n", mark, uploaded)
+	return text.String()
+}
+
+func TestEveryInput(t *testing.T) {
+	variants := map[string]func(*PreflightArgs, *Args){
+		"machine.golden": func(*PreflightArgs, *Args) {},
+		"machine-sudo.golden": func(p *PreflightArgs, a *Args) {
+			a.Host.User, a.Host.Port, a.Host.Closed = "debian", 2222, true
+			a.Join.LoginServer, a.Join.Tags = "https://head.example", []string{"tag:b", "tag:a"}
+			a.Packages, a.Sysctl, a.Firewall.BootstrapSources = nil, nil, nil
+			p.Role, p.Artifacts, p.Join = Agent, nil, a.Join
+			p.Git = Git{
+				URL: "ssh://git.example/o/r", Branch: "next", SSHKey: pulumi.String(canary),
+				KnownHosts: "git.example ssh-ed25519 AAAA\n",
+			}
+		},
+	}
+	for name, change := range variants {
+		t.Run(name, func(t *testing.T) {
+			recording := registerAll(t, change)
+			var text strings.Builder
+			for _, child := range children {
+				text.WriteString(describe(t, recording.Get(t, child)))
+			}
+			golden.Check(t, name, text.String())
+		})
+	}
+}
+
+func TestMachine(t *testing.T) {
+	recording := registerAll(t, func(*PreflightArgs, *Args) {})
+	names := map[string]bool{}
+	for _, name := range recording.Names() {
+		names[name] = true
+	}
+	for _, name := range append([]string{"x-edge", "x-cloud", "x-after"}, children...) {
+		if !names[name] {
+			t.Errorf("%s is missing", name)
+		}
+		delete(names, name)
+	}
+	if len(names) > 0 {
+		t.Errorf("more than was wanted: %v", names)
+	}
+	if recording.Get(t, "m").Type != "tinyrack:machine:Machine" ||
+		recording.Get(t, "p").Type != "tinyrack:machine:Preflight" {
 		t.Error("a component's type changed")
 	}
-	after := map[string]string{"m-packages": "p-check", "m-join": "m-packages", "m-firewall": "m-join", "m-firewall-confirm": "m-firewall"}
-	for name, dependency := range after {
-		r := recording.Get(t, name)
-		if r.Parent != "m" || !slices.Contains(r.DependsOn, dependency) {
-			t.Errorf("%s: parent %q, after %q, want after %q", name, r.Parent, r.DependsOn, dependency)
-		}
-		if create := r.Plain()["create"].(string); !strings.Contains(create, "exec sudo -n ") {
-			t.Errorf("%s does not run through sudo", name)
-		}
-	}
-	if got := recording.Get(t, "x-after").DependsOn; !slices.Contains(got, "m-firewall-confirm") {
-		t.Errorf("a later step waits for %q", got)
-	}
-	for _, name := range want[:len(want)-1] {
-		r := recording.Get(t, name)
-		if r.Inputs["addPreviousOutputInEnv"].BoolValue() || r.Inputs.HasValue("triggers") {
-			t.Errorf("%s: previous output or triggers are on", name)
-		}
-		if got := r.RPC.GetIgnoreChanges(); len(got) != 0 {
-			t.Errorf("%s ignores %q", name, got)
-		}
-		connection := r.Plain()["connection"].(map[string]any)
-		if connection["hostKey"] != testHostKey {
-			t.Errorf("%s does not verify the host", name)
-		}
-		if generous := connection["dialErrorLimit"] == float64(dialErrorLimit); generous != (name == "p-check") {
-			t.Errorf("%s: dial limit %v", name, connection["dialErrorLimit"])
-		}
-		if strings.Contains(r.Plain()["create"].(string), canary) {
-			t.Errorf("%s has a secret in its text", name)
-		}
-	}
-	for _, name := range []string{"m-join", "p-check"} {
-		r := recording.Get(t, name)
-		if !r.Inputs["stdin"].IsSecret() || r.Plain()["stdin"] != canary {
-			t.Errorf("%s: stdin is %v", name, r.Inputs["stdin"])
-		}
-	}
-	for name, has := range map[string]bool{"m-packages": true, "m-join": true, "m-firewall": true, "m-firewall-confirm": false, "p-check": false} {
-		if got := recording.Get(t, name).Inputs.HasValue("delete"); got != has {
-			t.Errorf("%s: delete is %v, want %v", name, got, has)
+	for name, want := range map[string]string{"x-cloud": "[p-check]", "x-after": "[m-door]"} {
+		if got := fmt.Sprint(recording.Get(t, name).DependsOn); got != want {
+			t.Errorf("%s waits for %s, want %s", name, got, want)
 		}
 	}
 	if got := recording.Get(t, "probe").Plain()["address"]; got != "100.64.0.10" {
@@ -101,21 +178,29 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-func TestMachineScriptsAreClean(t *testing.T) {
-	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
-		_, err := NewPreflight(ctx, "p", testPreflight())
-		_, err2 := New(ctx, "m", testArgs())
-		return errors.Join(err, err2)
-	}, commandOutputs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range recording.Names() {
-		for _, key := range []string{"create", "delete"} {
-			if text, ok := recording.Get(t, name).Plain()[key].(string); ok {
-				t.Run(name+"/"+key, func(t *testing.T) { scripttest.ShellCheck(t, text) })
-			}
+// The preflight runs again whatever setting changes, and the other commands do not.
+func TestAChangedSettingRunsThePreflightAgain(t *testing.T) {
+	before := registerAll(t, func(*PreflightArgs, *Args) {})
+	after := registerAll(t, func(p *PreflightArgs, _ *Args) { p.Settings = "another" })
+	for _, name := range children {
+		same := reflect.DeepEqual(before.Get(t, name).Plain(), after.Get(t, name).Plain())
+		if same != (name != "p-check") {
+			t.Errorf("%s: unchanged is %v", name, same)
 		}
+	}
+}
+
+func TestScriptsAreClean(t *testing.T) {
+	args := testArgs()
+	texts := map[string]remote.Text{
+		"preflight": testPreflight().text(),
+		"packages":  {Body: packagesScript, Vars: []remote.Var{{Name: "PACKAGES"}, {Name: "SYSCTL"}}},
+		"join":      {Body: identityScript + joinScript, Vars: args.Join.vars(args.Host)},
+		"door":      args.doorText(),
+		"reset":     args.resetText(),
+	}
+	for name, text := range texts {
+		t.Run(name, func(t *testing.T) { remotetest.ShellCheck(t, renderText(t, withHost(text))) })
 	}
 }
 
@@ -126,17 +211,65 @@ func TestMachineRefuses(t *testing.T) {
 	args := &Args{
 		Packages: []string{"ok", "-y", "a;b"},
 		Sysctl:   map[string]string{"net.ipv4.ip_forward": "1\nx", "nodots": "1"},
-		Tailnet:  Join{Hostname: "Bad_Name", LoginServer: "login.example"},
+		Join:     Join{LoginServer: "login.example"},
+		Firewall: testFirewall(),
 	}
-	wantError(t, args.Validate(), "host: missing", "hostKey: missing", "user: missing", `packages: "-y"`, `packages: "a;b"`,
-		"sysctl: net.ipv4.ip_forward", "sysctl: nodots", "tailnet.hostname", "tailnet.loginServer", "tailnet.key: missing", "firewall.podCIDR")
+	err := args.Validate()
+	wantError(t, err, "host: missing", `packages[1]: "-y" is not`, `packages[2]: "a;b" is not`,
+		`sysctl.net.ipv4.ip_forward: "1\nx"`,
+		`sysctl.nodots: "1"`, `join.loginServer: "login.example"`, "join.tags: missing", "join.key: missing")
+	if lines := strings.Count(err.Error(), "\n") + 1; lines != 8 {
+		t.Errorf("%d problems:\n%v", lines, err)
+	}
+	broken := testArgs()
+	broken.Host.Port, broken.Firewall.PodCIDR = 0, "x"
+	wantError(t, broken.Validate(), "port: 0 is not a port", "x")
 	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
 		_, err := New(ctx, "m", args)
-		return err
+		_, err2 := NewPreflight(ctx, "p", &PreflightArgs{})
+		return errors.Join(err, err2)
 	}, nil)
-	wantError(t, err, `machine "m":`)
+	wantError(t, err, `machine "m":`, `preflight "p":`)
 	if len(recording.Names()) != 0 {
 		t.Errorf("registered before it was refused: %q", recording.Names())
+	}
+}
+
+// No script runs when the machine is not reached: the provider's words alone name neither cause nor fix.
+func TestConnectionFailure(t *testing.T) {
+	tests := []struct {
+		failure     string
+		overTailnet bool
+		want        []string
+	}{
+		{"after 30 failed attempts: lookup box on 127.0.0.53:53: no such host", true, []string{
+			"box." + testDomain + ": port 22 cannot be reached over the tailnet from the computer", "MagicDNS",
+			"port 22 of tag:x",
+		}},
+		{"dial tcp 100.64.0.10:22: i/o timeout", true, []string{"tailscale ping box." + testDomain}},
+		{"dial tcp 192.0.2.1:22: connection refused", false, []string{
+			"192.0.2.1: port 22 cannot be reached from the computer", "hosts.box.bootstrapSources",
+		}},
+		{"ssh: handshake failed: EOF", false, []string{"192.0.2.1: port 22 cannot be reached"}},
+		{"ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey]", false, []string{
+			"192.0.2.1 answers on port 22", "hosts.box.user",
+		}},
+		{"ssh: handshake failed: ssh: host key mismatch", true, []string{
+			"box." + testDomain + " answers on port 22", "hosts.box.hostKey", "may lead to another device",
+		}},
+	}
+	for _, tt := range tests {
+		text := connectionFailure([]string{tt.failure, "older"}, testHost(), tt.overTailnet, []string{"tag:x"})
+		for _, want := range tt.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: does not say %q: %s", tt.failure, want, text)
+			}
+		}
+	}
+	for _, failures := range [][]string{nil, {"error: box leads elsewhere: exit status 1", "dial tcp: older"}} {
+		if text := connectionFailure(failures, testHost(), true, nil); text != "" {
+			t.Errorf("%q is explained by %q", failures, text)
+		}
 	}
 }
 

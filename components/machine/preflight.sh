@@ -1,9 +1,10 @@
 #!/bin/sh
-# Looks at the machine before anything is changed anywhere, the cloud included.
-# Leaves nothing behind but verified downloads in the artifact cache.
+# Looks at the machine before anything is changed anywhere, the cloud included, and reports all problems at once. Leaves
+# nothing behind but verified downloads in the artifact cache.
 #
-# Header: MIN_DISK_GIB MIN_MEMORY_MIB CLUSTER_CIDR SERVICE_CIDR, ARTIFACTS (lines
-# of name, URL and sha256), GIT_* below. Standard input: the git token or SSH key.
+# Header: SSH_PORT, K3S_ROLE (server, agent or nothing), MIN_DISK_GIB MIN_MEMORY_MIB CLUSTER_CIDR SERVICE_CIDR,
+# ARTIFACTS (lines of name, setting, architecture, URL, sha256 and release; "-" for none), GIT_* below, those of
+# identity.sh, and SETTINGS, which is not read: it runs the check again. Standard input: the git token or SSH key.
 
 PROBLEMS=0
 
@@ -12,58 +13,195 @@ problem() {
 	PROBLEMS=$((PROBLEMS + 1))
 }
 
+check_owner() {
+	! foreign || PROBLEMS=$((PROBLEMS + 1))
+}
+
+# Sets ARCH to the word of the settings for the machine's architecture.
 check_system() {
 	[ "$(uname -s)" = Linux ] || problem "the machine runs $(uname -s): k3s needs Linux: use a Linux host"
 	case $(uname -m) in
-	x86_64 | aarch64) ;;
-	*) problem "the machine's architecture is $(uname -m): no k3s binary is configured for it: use x86_64 or aarch64" ;;
+	x86_64) ARCH=amd64 ;;
+	aarch64) ARCH=arm64 ;;
+	*)
+		ARCH=
+		problem "the machine's architecture is $(uname -m): nothing can be configured for it: use x86_64 or aarch64"
+		;;
 	esac
-	[ -d "$ROOT/run/systemd/system" ] || problem "the machine was not booted with systemd: k3s and the firewall could not be kept running: use a distribution with systemd"
-	[ "$(id -u)" = 0 ] || problem "the login is not root and sudo gave no root either: nothing could be installed: allow passwordless sudo or log in as root"
+	[ -d "$ROOT/run/systemd/system" ] ||
+		problem "the machine was not booted with systemd: k3s and the firewall could not be kept running: use a" \
+			"distribution with systemd"
+	[ "$(id -u)" = 0 ] ||
+		problem "the login is not root and sudo gave no root either: nothing could be installed: allow passwordless sudo or" \
+			"log in as root"
 }
 
 check_tools() {
 	missing=
-	for tool in curl flock sha256sum systemctl systemd-run awk sed df apt-get dpkg-query ip; do
+	for tool in curl flock sha256sum systemctl systemd-run awk sed df apt-get dpkg-query ip ss; do
 		have "$tool" || missing="$missing $tool"
 	done
 	if [ -n "$GIT_SSH_HOST" ] && ! have ssh; then
 		missing="$missing ssh"
 	fi
-	[ -z "$missing" ] || problem "the machine has no$missing: the installation would stop half way: install these commands first (on Debian: apt-get install curl coreutils systemd mawk sed iproute2 openssh-client)"
+	# The kubeconfig leaves the machine encrypted.
+	if [ "$K3S_ROLE" = server ] && ! have openssl; then
+		missing="$missing openssl"
+	fi
+	[ -z "$missing" ] ||
+		problem "the machine has no$missing: the installation would stop half way: install these commands first (on Debian:" \
+			"apt-get install curl coreutils util-linux systemd mawk sed iproute2 openssh-client openssl)"
+}
+
+# A packet must pass every firewall of a machine. Ubuntu starts the unit ufw even where ufw is off; its own file tells.
+check_firewalls() {
+	if grep -qi '^[[:space:]]*ENABLED=yes' "$ROOT/etc/ufw/ufw.conf" 2>/dev/null; then
+		problem "ufw is active: what this stack's firewall admits (the tailnet, pods) ufw would drop, and neither knows of" \
+			"the other: run ufw disable on the machine, then run again"
+	fi
+	if have systemctl && systemctl is-active -q firewalld 2>/dev/null; then
+		problem "firewalld is active: what this stack's firewall admits (the tailnet, pods) firewalld would drop, and" \
+			"neither knows of the other: run systemctl disable --now firewalld on the machine, then run again"
+	fi
+}
+
+# The firewall admits one port, and the tailnet's policy lets the same one pass.
+check_ssh_port() {
+	# shellcheck disable=SC2086 # client address, client port, server address, server port
+	set -- ${SSH_CONNECTION:-}
+	if [ $# = 4 ] && [ "$4" != "$SSH_PORT" ]; then
+		problem "sshd received this session on port $4, the settings say $SSH_PORT: firewall and tailnet would admit" \
+			"$SSH_PORT alone and nobody could log in any more: set hosts.$HOST.port to $4 and reach the machine on it, or let" \
+			"sshd listen on $SSH_PORT"
+		return 0
+	fi
+	have ss || return 0
+	listening=$(ss -ltnH 2>/dev/null | awk -v port="$SSH_PORT" '{
+		address = $4
+		if (!sub(":" port "$", "", address)) next
+		gsub(/[][]/, "", address)
+		sub(/%.*/, "", address)
+		print address
+	}')
+	if [ -z "$listening" ]; then
+		problem "nothing listens on port $SSH_PORT of the machine: nobody could log in over the tailnet: let sshd listen on" \
+			"it (Port $SSH_PORT), or correct hosts.$HOST.port"
+	elif ! { printf '%s\n0.0.0.0\n::\n*\n' "$(field .TailscaleIPs)" | grep . >"$WORK/admitted" &&
+		printf '%s\n' "$listening" | grep -qxFf "$WORK/admitted"; }; then
+		problem "sshd listens on $(printf '%s\n' "$listening" | tr '\n' ' ')alone: nobody could log in over the tailnet:" \
+			"remove ListenAddress from its configuration"
+	fi
+}
+
+# Whose login it is must be known before the firewall trusts the tailnet's interface.
+check_login() {
+	have tailscale || return 0
+	status
+	if [ -z "$STATUS" ]; then
+		[ ! -e "$ROOT/var/lib/tailscale/tailscaled.state" ] ||
+			problem "tailscaled does not run and has a former login: whose tailnet that is cannot be seen: run systemctl start" \
+				"tailscaled on the machine, then run again"
+		return 0
+	fi
+	settled || wait_for 30 "tailscaled to reach its login server" settled || true
+	problems=$(login_problems)
+	while IFS= read -r line; do
+		[ -z "$line" ] || problem "$line"
+	done <<-LINES
+		$problems
+	LINES
+	warn_of_expiry
 }
 
 check_room() {
 	if have df; then
 		disk=$(df -Pk "$ROOT/var" | awk 'NR == 2 { print int($4 / 1048576) }')
-		[ "${disk:-0}" -ge "$MIN_DISK_GIB" ] || problem "${disk:-0} GiB are free below /var, $MIN_DISK_GIB GiB are needed: images and volumes would fill the disk: free some space"
+		[ "${disk:-0}" -ge "$MIN_DISK_GIB" ] ||
+			problem "${disk:-0} GiB are free below /var, $MIN_DISK_GIB GiB are needed: images and volumes would fill the disk:" \
+				"free some space"
 	fi
 	memory=$(awk '$1 == "MemTotal:" { print int($2 / 1024) }' "$ROOT/proc/meminfo")
-	[ "${memory:-0}" -ge "$MIN_MEMORY_MIB" ] || problem "the machine has ${memory:-0} MiB of memory, $MIN_MEMORY_MIB MiB are needed: pods would be killed: use a larger machine"
+	[ "${memory:-0}" -ge "$MIN_MEMORY_MIB" ] ||
+		problem "the machine has ${memory:-0} MiB of memory, $MIN_MEMORY_MIB MiB are needed: pods would be killed: use a" \
+			"larger machine"
 }
 
+# What runs already must be this stack's, in the wanted role, by the wanted name, with the wanted networks.
 check_cluster() {
-	[ -z "$CLUSTER_CIDR" ] || check_cluster_networks "$CLUSTER_CIDR" "$SERVICE_CIDR" || PROBLEMS=$((PROBLEMS + 1))
+	running=
+	[ ! -f "$ROOT/etc/systemd/system/k3s-agent.service" ] || running=agent
+	if [ -f "$ROOT/etc/systemd/system/k3s.service" ] || [ -d "$ROOT/var/lib/rancher/k3s/server/db" ]; then
+		running=server
+	fi
+	[ -n "$running" ] || return 0
+	if [ -z "$(owner)" ]; then
+		problem "k3s runs on this machine and no stack owns it: this one would take the cluster over and uninstall it one" \
+			"day: uninstall k3s (k3s-uninstall.sh deletes the cluster), or, if it is this stack's, say so on the machine:" \
+			"mkdir -p /etc/tinyrack && printf '%s\\nheld\\n' '$OWNER' >$OWNER_FILE"
+	fi
+	if [ "$running" != "$K3S_ROLE" ]; then
+		problem "k3s runs on this machine as ${running}, the settings want ${K3S_ROLE:-no k3s}: a node cannot change what" \
+			"it is, and its data would be stranded: set the role in hosts.$HOST.roles back, or remove the host from hosts, run" \
+			"pulumi up, and add it again with the new roles"
+	fi
+	node=$(k3s_setting node-name "$(uname -n | tr '[:upper:]' '[:lower:]')")
+	if [ "$node" != "$HOST" ]; then
+		problem "the node on this machine is called $node, the settings call it $HOST: Kubernetes would see a new node, and" \
+			"the volumes of $node would be stranded: name the host $node in hosts, or drain and remove it first"
+	fi
+	if [ "$running" = server ] && [ "$K3S_ROLE" = server ]; then
+		check_cluster_networks "$CLUSTER_CIDR" "$SERVICE_CIDR" || PROBLEMS=$((PROBLEMS + 1))
+	fi
 }
 
 check_artifacts() {
 	have curl && have sha256sum || return 0
-	while read -r name url sha256; do
+	while read -r name setting arch url sha256 release; do
+		case $arch in
+		-) ;;
+		"$ARCH") [ -n "$ARCH" ] || continue ;;
+		*) continue ;;
+		esac
 		[ -n "$name" ] || continue
-		artifact "$name" "$url" "$sha256" || PROBLEMS=$((PROBLEMS + 1))
+		if ! artifact "$name" "$url" "$sha256"; then
+			PROBLEMS=$((PROBLEMS + 1))
+		elif [ "$release" != - ]; then
+			check_release
+		fi
 	done <<-LINES
 		$ARTIFACTS
 	LINES
+	[ -n "$ARCH" ] || return 0
+	lacking=$(printf '%s\n' "$ARTIFACTS" | awk -v arch="$ARCH" '
+		NF { setting[$1] = $2 }
+		$3 == "-" || $3 == arch { found[$1] = 1 }
+		END { for (name in setting) if (!found[name]) print name, setting[name] }')
+	while read -r name setting; do
+		[ -z "$name" ] ||
+			problem "$name: the settings have no file for $ARCH, which this machine is: it could not be installed: set" \
+				"$setting.$ARCH.url and $setting.$ARCH.sha256"
+	done <<-LINES
+		$lacking
+	LINES
 }
 
-# The credentials live in a directory on tmpfs for the time of the check only.
+# The checksum says that it is the file that was meant; only the file itself says what that is.
+check_release() {
+	chmod 700 "$ARTIFACT"
+	if ! said=$("$ARTIFACT" --version 2>&1 </dev/null); then
+		problem "$name: the file from $url does not run here ($(uname -m)): $(printf '%s\n' "$said" | tail -n 1): it is for" \
+			"another architecture, or /var is mounted noexec: correct $setting.$ARCH"
+		return 0
+	fi
+	said=$(printf '%s\n' "$said" | awk 'NR == 1 { print $3 }')
+	[ "$said" = "$release" ] ||
+		problem "$name: the file from $url is ${said:-of no known release}, the settings say $release: that one would be" \
+			"installed: correct $setting.$ARCH (URL and checksum), or the version"
+}
+
+# The credentials live on tmpfs for the time of the check only.
 check_git() {
 	[ -n "$GIT_URL" ] || return 0
-	mkdir -p "$ROOT/run/tinyrack"
-	rm -rf "$ROOT"/run/tinyrack/preflight.* # of a run that was killed
-	WORK=$(mktemp -d "$ROOT/run/tinyrack/preflight.XXXXXX")
-	trap 'rm -rf "$WORK"' EXIT
-	trap 'exit 1' HUP INT TERM PIPE
 	if [ -n "$GIT_SSH_HOST" ]; then
 		have ssh || return 0
 		git_over_ssh || return 0
@@ -71,8 +209,10 @@ check_git() {
 		have curl || return 0
 		git_over_http || return 0
 	fi
-	tr '\000' ' ' <"$WORK/refs" | awk -v ref="refs/heads/$GIT_BRANCH" '$2 == ref { found = 1 } END { exit !found }' ||
-		problem "git repository $GIT_URL has no branch $GIT_BRANCH: Flux would have nothing to apply: push the branch, or correct its name"
+	tr '\000' ' ' <"$WORK/refs" |
+		awk -v ref="refs/heads/$GIT_BRANCH" '$2 == ref { found = 1 } END { exit !found }' ||
+		problem "git repository $GIT_URL has no branch $GIT_BRANCH: Flux would have nothing to apply: push the branch, or" \
+			"correct its name"
 }
 
 git_over_http() {
@@ -81,19 +221,22 @@ git_over_http() {
 		printf '%s\n' "$GIT_CA" >"$WORK/ca.crt"
 		set -- --cacert "$WORK/ca.crt"
 	fi
-	code=$(git_credentials | curl --config - -sSL --proto '=http,https' --connect-timeout 15 --max-time 60 "$@" -o "$WORK/refs" -w '%{http_code}' \
-		"$GIT_URL/info/refs?service=git-upload-pack" 2>"$WORK/errors") || {
-		problem "git repository $GIT_URL cannot be reached from the machine: Flux could not sync: check the URL, the network and flux.ca: $(tail -n 1 "$WORK/errors")"
+	code=$(git_credentials | curl --config - -sSL --proto '=http,https' --connect-timeout 15 --max-time 60 "$@" \
+		-o "$WORK/refs" -w '%{http_code}' "$GIT_URL/info/refs?service=git-upload-pack" 2>"$WORK/errors") || {
+		problem "git repository $GIT_URL cannot be reached from the machine: Flux could not sync: check flux.url, the" \
+			"network and flux.ca: $(tail -n 1 "$WORK/errors")"
 		return 1
 	}
 	case $code in
 	200) ;;
 	401 | 403)
-		problem "git repository $GIT_URL refuses the credentials (HTTP $code): Flux could not sync: set a username and a token that may read it"
+		problem "git repository $GIT_URL refuses the credentials (HTTP $code): Flux could not sync: set a username and a" \
+			"token that may read it"
 		return 1
 		;;
 	*)
-		problem "git repository $GIT_URL cannot be read (HTTP $code): Flux could not sync: check the URL; servers answer 404 also for repositories the token may not see"
+		problem "git repository $GIT_URL cannot be read (HTTP $code): Flux could not sync: check the URL; servers answer" \
+			"404 also for repositories the token may not see"
 		return 1
 		;;
 	esac
@@ -113,18 +256,29 @@ git_over_ssh() {
 	)
 	# shellcheck disable=SC2153 # all of these are the header's
 	# A flush packet ends the conversation after the list of branches.
-	printf '0000' | ssh -F none -i "$WORK/key" -p "$GIT_SSH_PORT" -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes \
-		-o UserKnownHostsFile="$WORK/known_hosts" -o ConnectTimeout=15 "$GIT_SSH_USER@$GIT_SSH_HOST" \
+	printf '0000' | ssh -F none -i "$WORK/key" -p "$GIT_SSH_PORT" -o BatchMode=yes -o IdentitiesOnly=yes \
+		-o StrictHostKeyChecking=yes -o UserKnownHostsFile="$WORK/known_hosts" -o ConnectTimeout=15 \
+		"$GIT_SSH_USER@$GIT_SSH_HOST" \
 		"git-upload-pack '$GIT_SSH_PATH'" >"$WORK/refs" 2>"$WORK/errors" || {
-		problem "git repository $GIT_URL cannot be read over SSH: Flux could not sync: check the URL, the deploy key and flux.knownHosts: $(tail -n 1 "$WORK/errors")"
+		problem "git repository $GIT_URL cannot be read over SSH: Flux could not sync: check the URL, the deploy key and" \
+			"flux.knownHosts: $(tail -n 1 "$WORK/errors")"
 		return 1
 	}
 }
 
 main() {
 	GIT_SECRET=$(cat)
+	STATUS=
+	rm -rf "$ROOT"/run/tinyrack/preflight.* # of a run that was killed
+	WORK=$(mktemp -d "$ROOT/run/tinyrack/preflight.XXXXXX")
+	trap 'rm -rf "$WORK"' EXIT
+	trap 'exit 1' HUP INT TERM PIPE
+	check_owner
 	check_system
 	check_tools
+	check_firewalls
+	check_login
+	check_ssh_port
 	check_room
 	check_cluster
 	check_artifacts
