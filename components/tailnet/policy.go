@@ -2,7 +2,6 @@ package tailnet
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/mail"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tailscale/hujson"
 )
 
 // Role is what a host does in the site. Each role has a tag, which says what the host may reach and be reached by.
@@ -101,8 +102,8 @@ func (p Policy) group() string {
 // Grants are what the policy allows, derived from the roles.
 //
 // SSH is granted on every port that some host uses, to all roles, even to one that no host has any more: a host that
-// leaves the list is undone over SSH after the policy was updated, and would be out of reach by then if its port or role
-// left the policy with it.
+// leaves the list is undone over SSH after the policy was updated, and would be out of reach by then if its role left
+// the policy with it. Only a port that no other host uses does; so a host's port is changed to that of another first.
 func (p Policy) Grants() []Grant {
 	var ssh []int
 	has := map[Role]bool{}
@@ -216,8 +217,8 @@ type (
 	}
 )
 
-// HuJSON returns the policy file: the same text for the same policy. The tests in it are run by Tailscale, which refuses
-// a policy that fails them.
+// HuJSON returns the policy file: the same text for the same policy. The tests in it are run by Tailscale, which
+// refuses a policy that fails them.
 func (p Policy) HuJSON() (string, error) {
 	rest, err := p.parseRest()
 	if err != nil {
@@ -240,10 +241,11 @@ func (p Policy) HuJSON() (string, error) {
 	if len(rest.sections) > 0 {
 		fmt.Fprintf(text, "// The rest of the tailnet comes from %s; its comments are not kept.\n", p.restName())
 	}
-	if err := json.Indent(text, raw(rest.merge(ours)), "", "  "); err != nil {
+	formatted, err := hujson.Format(raw(rest.merge(ours)))
+	if err != nil {
 		return "", fmt.Errorf("policy: %w", err)
 	}
-	return text.String() + "\n", nil
+	return text.String() + string(formatted), nil
 }
 
 // rules are the grants in the terms of the policy file.

@@ -64,7 +64,8 @@ func (p Policy) parseRest() (*rest, error) {
 // refuse notes a problem at a value: its place in the file, what is wrong, the consequence and the fix.
 func (r *rest) refuse(at *hujson.Value, format string, values ...any) {
 	line := 1 + bytes.Count(r.text[:min(at.StartOffset, len(r.text))], []byte("\n"))
-	r.problems = append(r.problems, fmt.Errorf("policyFile: %s:%d: %s", r.policy.restName(), line, fmt.Sprintf(format, values...)))
+	r.problems = append(r.problems,
+		fmt.Errorf("policyFile: %s:%d: %s", r.policy.restName(), line, fmt.Sprintf(format, values...)))
 }
 
 // checkDuplicates refuses a key that an object has twice: which of the two would count is anybody's guess.
@@ -155,7 +156,7 @@ func (r *rest) checkRules(section string, rules *hujson.Array, keys ...string) {
 				target := text(dst)
 				if section == "acls" {
 					if colon := strings.LastIndex(target, ":"); colon >= 0 {
-						target = strings.Trim(target[:colon], "[]")
+						target = strings.NewReplacer("[", "", "]", "").Replace(target[:colon])
 					}
 				}
 				if !r.leadsToHosts(target) {

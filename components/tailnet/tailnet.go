@@ -29,8 +29,8 @@ import (
 //	<name>-device-<host>    the host's place in the list of devices, which is cleared when it is deleted
 //	<name>-key-<host>       the key the host joins with
 //
-// in this order: a tailnet that is refused is left untouched, the tags of a key exist only in the policy, and a device is
-// removed after whatever needed the key is gone.
+// in this order: a tailnet that is refused is left untouched, the tags of a key exist only in the policy, and a device
+// is removed after whatever needed the key is gone.
 type Tailnet struct {
 	pulumi.ResourceState
 
@@ -70,7 +70,7 @@ var (
 	tailnetForm = regexp.MustCompile(`^[A-Za-z0-9@._+-]+$`)
 )
 
-// Validate returns everything that is wrong with the tailnet's settings, joined. The hosts have their own: ValidateHost.
+// Validate returns everything that is wrong with the settings of the tailnet, joined; ValidateHost does the hosts.
 func (a *Args) Validate() error {
 	problems := []error{checkName(a.API.Tailnet), checkDomain(a.Domain), a.Policy.Validate()}
 	return errors.Join(problems...)
@@ -113,8 +113,8 @@ func (a *Args) validateAll() error {
 	return errors.Join(problems...)
 }
 
-// keyExpiry is in seconds: a week to finish a deployment that was interrupted. The key is single-use and worthless after
-// the machine joined.
+// keyExpiry is in seconds: a week to finish a deployment that was interrupted. The key is single-use and worthless
+// after the machine joined.
 const keyExpiry = 7 * 24 * 60 * 60
 
 // forget removes the device. It runs in the directory of the program, and gets its access on standard input.
@@ -168,14 +168,9 @@ func (t *Tailnet) createPolicy(ctx *pulumi.Context, name string, args *Args) err
 	if err != nil {
 		return err
 	}
-	refusal := pulumi.Composite()
-	if !args.OverwritePolicy {
-		refusal, err = args.beforeCreate(ctx, name+"-foreign-policy", false, func(ctx context.Context) error {
-			return args.checkPolicy(ctx, text)
-		})
-		if err != nil {
-			return err
-		}
+	refusal, err := args.beforeCreate(ctx, args.policyHooks(name, text)...)
+	if err != nil {
+		return err
 	}
 	policy, err := tailscale.NewAcl(ctx, name+"-policy", &tailscale.AclArgs{
 		Acl:                      pulumi.String(text),
@@ -242,20 +237,9 @@ func (t *Tailnet) createHost(ctx *pulumi.Context, name string, args *Args, host 
 
 	tags := args.Tags(host)
 	description := keyDescription(ctx.Project(), ctx.Stack(), host.Name)
-	// The refusal must not be ignored; an orphaned key may stay, since it is never used, and expires.
-	nameFree, err := args.beforeCreate(ctx, name+"-taken-name-"+host.Name, false, func(c context.Context) error {
-		removed, err := args.API.TakeName(c, machine)
-		for _, what := range removed {
-			_ = ctx.Log.Info("removed a dead namesake: "+what, nil) // the engine is gone if it takes no message
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	noOrphan, err := args.beforeCreate(ctx, name+"-orphaned-key-"+host.Name, true, func(c context.Context) error {
-		return args.API.RevokeOrphans(c, cloud.Key{Description: description, Tags: tags})
-	})
+	say := func(text string) { _ = ctx.Log.Info(text, nil) } // the engine is gone if it takes no message
+	wanted := cloud.Key{Description: description, Tags: tags}
+	hooks, err := args.beforeCreate(ctx, args.keyHooks(name, machine, wanted, say)...)
 	if err != nil {
 		return err
 	}
@@ -270,7 +254,7 @@ func (t *Tailnet) createHost(ctx *pulumi.Context, name string, args *Args, host 
 		// The key is spent after the first join. Recreating it would make every later deployment replace it for a machine
 		// that joined long ago.
 		RecreateIfInvalid: pulumi.String("never"),
-	}, pulumi.Parent(t), pulumi.DependsOn([]pulumi.Resource{device}), nameFree, noOrphan,
+	}, pulumi.Parent(t), pulumi.DependsOn([]pulumi.Resource{device}), hooks,
 		// A replacement must not take its predecessor for an orphan: what the engine deletes, the state knows to be gone.
 		pulumi.DeleteBeforeReplace(true))
 	if err != nil {
@@ -280,20 +264,58 @@ func (t *Tailnet) createHost(ctx *pulumi.Context, name string, args *Args, host 
 	return nil
 }
 
-// beforeCreate returns the option that runs look before a resource is created, and not in a preview. An error of look
-// fails the creation unless it is to be ignored.
-func (a *Args) beforeCreate(
-	ctx *pulumi.Context, name string, ignore bool, look func(context.Context) error,
-) (pulumi.ResourceOption, error) {
+// hook looks at the tailnet before a resource is created.
+type hook struct {
+	name string
+	// mayFail makes an error a warning; without it the creation fails.
+	mayFail bool
+	look    func(context.Context) error
+}
+
+func (a *Args) policyHooks(name, text string) []hook {
+	if a.OverwritePolicy {
+		return nil
+	}
+	return []hook{{name + "-foreign-policy", false, func(ctx context.Context) error { return a.checkPolicy(ctx, text) }}}
+}
+
+func (a *Args) keyHooks(name string, machine cloud.Machine, key cloud.Key, say func(string)) []hook {
+	return []hook{
+		{name + "-taken-name-" + machine.Name, false, func(ctx context.Context) error {
+			removed, err := a.API.TakeName(ctx, machine)
+			for _, device := range removed {
+				say("the name " + machine.Name + " was free to take over: removed " + device)
+			}
+			return err
+		}},
+		// Such a key is never used, and expires.
+		{name + "-orphaned-key-" + machine.Name, true, func(ctx context.Context) error {
+			return a.API.RevokeOrphans(ctx, key)
+		}},
+	}
+}
+
+// beforeCreate returns the option that runs hooks before a resource is created, and not in a preview.
+func (a *Args) beforeCreate(ctx *pulumi.Context, hooks ...hook) (pulumi.ResourceOption, error) {
 	if a.API.ClientSecret == "" {
 		return pulumi.Composite(), nil
 	}
-	hook, err := ctx.RegisterResourceHook(name, func(*pulumi.ResourceHookArgs) error { return look(ctx.Context()) },
-		&pulumi.ResourceHookOptions{IgnoreErrors: ignore})
-	if err != nil {
-		return nil, err
+	return bind(ctx.Context(), ctx.RegisterResourceHook, hooks)
+}
+
+type register = func(string, pulumi.ResourceHookFunction, *pulumi.ResourceHookOptions) (*pulumi.ResourceHook, error)
+
+func bind(ctx context.Context, register register, hooks []hook) (pulumi.ResourceOption, error) {
+	binding := &pulumi.ResourceHookBinding{}
+	for _, hook := range hooks {
+		run := func(*pulumi.ResourceHookArgs) error { return hook.look(ctx) }
+		registered, err := register(hook.name, run, &pulumi.ResourceHookOptions{IgnoreErrors: hook.mayFail})
+		if err != nil {
+			return nil, err
+		}
+		binding.BeforeCreate = append(binding.BeforeCreate, registered)
 	}
-	return pulumi.ResourceHooks(&pulumi.ResourceHookBinding{BeforeCreate: []*pulumi.ResourceHook{hook}}), nil
+	return pulumi.ResourceHooks(binding), nil
 }
 
 // https://tailscale.com/api#tag/keys
@@ -301,8 +323,8 @@ const maxDescription = 50
 
 var notInDescription = regexp.MustCompile(`[^A-Za-z0-9-]`)
 
-// keyDescription is what a host's key is known by, in the characters and length that Tailscale takes. It names one host of
-// one stack alone: names hold no space, and where something had to be changed or cut a hash of the whole stands for it.
+// keyDescription is what a host's key is known by, in the characters and length that Tailscale takes. It names one host
+// of one stack alone: names hold no space, and where something was changed or cut a hash of the whole stands for it.
 func keyDescription(project, stack, host string) string {
 	whole := strings.Join([]string{host, stack, project}, " ")
 	readable := strings.Join([]string{

@@ -1,6 +1,6 @@
 // Command forget removes a destroyed host from the list of the tailnet's devices: logging out leaves it there, and its
-// name taken. The resource <name>-device-<host> runs it when it is deleted, for a hook cannot run then: the engine refuses
-// `pulumi destroy` of a resource with a delete hook unless the program runs too. Its standard input is a Request.
+// name taken. The resource <name>-device-<host> runs it when it is deleted. A hook could not: the engine refuses to
+// destroy a resource that has a delete hook unless the program runs too. Its standard input is a cloud.Request.
 package main
 
 import (

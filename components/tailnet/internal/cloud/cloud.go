@@ -1,5 +1,5 @@
-// Package cloud asks the Tailscale API what the provider does not: what an interrupted deployment left, whose a name is,
-// which device may be forgotten. It knows nothing of Pulumi, since its part that runs at a destroy is a small program.
+// Package cloud asks the Tailscale API what the provider does not: what an interrupted deployment left, whose a name
+// is, which device may be forgotten. It knows nothing of Pulumi, since what runs at a destroy is a small program.
 package cloud
 
 import (
@@ -133,8 +133,9 @@ func (m Machine) isOurs(d client.Device) bool {
 func isGone(d client.Device) bool { return !d.ConnectedToControl && d.LastSeen != nil }
 
 // TakeName makes the machine's name free, and returns what it removed for that: dead devices of this very machine. A
-// connected one that is ours is left: it may be the machine itself, whose key is made anew because the state was lost. A
-// name that belongs to any other device is refused.
+// connected one that is ours is left: it may be the machine itself, whose key is made anew because the state was lost;
+// whoever joins finds out. A name that belongs to any other device is refused. How long a device has been dead does
+// not matter: one that was only restarting logs in again with the key that is made next.
 func (a API) TakeName(ctx context.Context, m Machine) (removed []string, err error) {
 	connected, err := a.connect(ctx)
 	if err != nil {
@@ -146,8 +147,8 @@ func (a API) TakeName(ctx context.Context, m Machine) (removed []string, err err
 	}
 	for _, d := range devices {
 		if m.isNamed(d) && !m.isOurs(d) {
-			return nil, fmt.Errorf("hosts.%s: the name %s is taken by %s: the machine would become %s-1, and everything that "+
-				"dials %s would reach the other device: remove or rename that one in the admin console, "+
+			return nil, fmt.Errorf("hosts.%s: the name %s is taken by %s: the machine would become %s-1, and everything "+
+				"that dials %s would reach the other device: remove or rename that one in the admin console, "+
 				"or name the host differently", m.Name, m.fqdn(), describe(d), m.Name, m.Name)
 		}
 	}
@@ -167,6 +168,9 @@ func (a API) TakeName(ctx context.Context, m Machine) (removed []string, err err
 // then it is not the machine that went but its resource, by a replacement or a rename. Each try but the first is
 // preceded by pause. The text says what was done.
 func (a API) Forget(ctx context.Context, m Machine, tries int, pause func(context.Context) error) (string, error) {
+	if m.Name == "" || m.Domain == "" {
+		return "", errors.New("no machine is named: run pulumi up once, then destroy")
+	}
 	connected, err := a.connect(ctx)
 	if err != nil {
 		return "", err
@@ -181,7 +185,9 @@ func (a API) Forget(ctx context.Context, m Machine, tries int, pause func(contex
 		alive = nil
 		var devices []client.Device
 		devices, err = list(ctx, connected)
-		if err != nil {
+		if isRefused(err) {
+			break
+		} else if err != nil {
 			continue
 		}
 		for _, d := range devices {
@@ -223,6 +229,20 @@ func list(ctx context.Context, connected *client.Client) ([]client.Device, error
 		return nil, fmt.Errorf("%w: give the OAuth client the scope devices:core (write)", err)
 	}
 	return devices, err
+}
+
+// isRefused tells whether trying again is of no use: the access itself is refused.
+func isRefused(err error) bool {
+	var answer client.APIError
+	var token *oauth2.RetrieveError
+	status := 0
+	switch {
+	case errors.As(err, &answer):
+		status = answer.Status
+	case errors.As(err, &token) && token.Response != nil:
+		status = token.Response.StatusCode
+	}
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 func id(d client.Device) string { return cmp.Or(d.NodeID, d.ID) }
