@@ -2,7 +2,6 @@ package tailnet
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/mail"
@@ -10,176 +9,301 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/tailscale/hujson"
 )
 
-// Policy says who may reach the machines over the tailnet. Whatever it does not
-// allow is denied.
-type Policy struct {
-	// Admins log in to the tailnet with these addresses. They alone reach the
-	// machines' SSH and Kubernetes API.
-	Admins []string
-	// MachineTag is the tag of the machines, such as "tag:k3s".
-	MachineTag string
-	// APIPort is the port of the Kubernetes API, usually 6443.
-	APIPort int
-	// Routes are the subnets a machine may advertise without further approval,
-	// and that the admins reach through it. Optional.
-	Routes []netip.Prefix
-	// ExitNode lets the machines be the admins' way to the internet without
-	// further approval. Optional.
-	ExitNode bool
+// Role is what a host does in the site. Each role has a tag, which says what the host may reach and be reached by.
+type Role string
+
+// The roles a host can have.
+const (
+	Server  Role = "server"  // runs the Kubernetes API, and pods
+	Agent   Role = "agent"   // runs pods
+	Storage Role = "storage" // keeps backups, over S3
+)
+
+// Admins stands in a Grant for the people who administer the site.
+const Admins Role = "admins"
+
+// Roles returns every role, in the order of the policy.
+func Roles() []Role { return []Role{Server, Agent, Storage} }
+
+// StoragePorts are where a storage host serves S3: behind TLS, and on the usual port of an S3 server.
+func StoragePorts() []int { return []int{443, 9000} }
+
+// Host is one machine of the site, as the tailnet sees it.
+type Host struct {
+	// Name is its name in the tailnet.
+	Name string
+	// Roles are what it does. Its tags are theirs, and what its tags may reach adds up.
+	Roles []Role
+	// SSHPort is where its sshd listens.
+	SSHPort int
 }
 
-const (
-	sshPort = 22
-	admins  = "group:admins"
-)
+// Policy says who may reach the hosts over the tailnet. What it does not grant is denied: traffic between the hosts, of
+// k3s for example, does not take the tailnet but the hosts' own addresses.
+type Policy struct {
+	// Admins log in to the tailnet with these addresses. They alone reach the hosts' SSH and the Kubernetes API.
+	Admins []string
+	// ManagerTag owns the tags of the roles, such as "tag:tinyrack". The OAuth client holds it, and may so make keys with
+	// the tag of any role.
+	ManagerTag string
+	// Hosts are the site's machines.
+	Hosts []Host
+	// APIPort is the port of the Kubernetes API, usually 6443.
+	APIPort int
+	// Rest is the HuJSON of the rest of a person's tailnet: their groups, rules, tests and so on. Optional.
+	Rest []byte
+	// RestName is the file that Rest comes from, for messages.
+	RestName string
+}
 
-// IPv4Range and IPv6Range are where Tailscale takes its addresses from, on every
-// tailnet: https://tailscale.com/kb/1015/100.x-addresses
+// Grant lets one side open TCP connections to the other.
+type Grant struct {
+	// From is a role, or Admins.
+	From Role
+	// To is a role: a policy cannot name hosts, whose addresses are unknown until they have joined.
+	To    Role
+	Ports []int
+}
+
+// IPv4Range and IPv6Range are where Tailscale takes its addresses from, on every tailnet:
+// https://tailscale.com/kb/1015/100.x-addresses
 var (
 	IPv4Range = netip.MustParsePrefix("100.64.0.0/10")
 	IPv6Range = netip.MustParsePrefix("fd7a:115c:a1e0::/48")
 )
 
-var machineTag = regexp.MustCompile(`^tag:[a-zA-Z][a-zA-Z0-9-]*$`)
+// Tag is the tag of the hosts of a role.
+func (p Policy) Tag(role Role) string { return p.ManagerTag + "-" + string(role) }
 
-// Validate returns everything that is wrong with the policy, joined. Each line
-// reads "key: value: consequence: fix".
+// Tags are the tags of a host, in the order of the roles.
+func (p Policy) Tags(h Host) []string {
+	var tags []string
+	for _, role := range Roles() {
+		if slices.Contains(h.Roles, role) {
+			tags = append(tags, p.Tag(role))
+		}
+	}
+	return tags
+}
+
+// roleTags are the tags of all roles, used or not.
+func (p Policy) roleTags() []string { return p.Tags(Host{Roles: Roles()}) }
+
+// group is the admins' group. It is named after the manager's tag, so that a person's own group:admins stays theirs.
+func (p Policy) group() string {
+	return "group:" + strings.TrimPrefix(p.ManagerTag, "tag:") + "-admins"
+}
+
+// Grants are what the policy allows, derived from the roles.
+//
+// SSH is granted on every port that some host uses, to all roles, even to one that no host has any more: a host that
+// leaves the list is undone over SSH after the policy was updated, and would be out of reach by then if its role left
+// the policy with it. Only a port that no other host uses does; so a host's port is changed to that of another first.
+func (p Policy) Grants() []Grant {
+	var ssh []int
+	has := map[Role]bool{}
+	for _, host := range p.Hosts {
+		ssh = append(ssh, host.SSHPort)
+		for _, role := range host.Roles {
+			has[role] = true
+		}
+	}
+	var grants []Grant
+	for _, role := range Roles() {
+		ports := ssh
+		if role == Server {
+			ports = append(slices.Clone(ssh), p.APIPort)
+		}
+		grants = append(grants, Grant{From: Admins, To: role, Ports: sorted(ports)})
+	}
+	for _, role := range []Role{Server, Agent} {
+		if has[role] && has[Storage] {
+			grants = append(grants, Grant{From: role, To: Storage, Ports: sorted(StoragePorts())})
+		}
+	}
+	return slices.DeleteFunc(grants, func(g Grant) bool { return len(g.Ports) == 0 })
+}
+
+func sorted(ports []int) []int { return slices.Compact(slices.Sorted(slices.Values(ports))) }
+
+// maxTag bounds a tag with its role. Tailscale publishes no limit; a DNS label's is taken by every control server.
+const maxTag = 63
+
+var tagForm = regexp.MustCompile(`^tag:[a-z]([a-z0-9-]*[a-z0-9])?$`)
+
+// Validate returns everything that is wrong with the policy but its hosts, joined. Each line reads "key: value:
+// consequence: fix". ValidateHost does the hosts.
 func (p Policy) Validate() error {
 	var problems []error
-	refuse := func(format string, values ...any) {
-		problems = append(problems, fmt.Errorf(format, values...))
-	}
+	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
 	if len(p.Admins) == 0 {
 		refuse("admins: empty: nobody could reach the machines any more: list at least your own login")
 	}
 	for i, admin := range p.Admins {
 		if address, err := mail.ParseAddress(admin); err != nil || address.Address != admin {
-			refuse("admins[%d]: %q is not a login of the tailnet: Tailscale would refuse the policy: write it as name@domain", i, admin)
+			refuse("admins[%d]: %q is not a login of the tailnet: Tailscale would refuse the policy: "+
+				"write it as name@domain", i, admin)
 		}
-		if slices.Contains(p.Admins[:i], admin) {
-			refuse("admins[%d]: %q is listed twice: removing it once would leave the access open: remove one of them", i, admin)
+		if slices.ContainsFunc(p.Admins[:i], func(other string) bool { return strings.EqualFold(other, admin) }) {
+			refuse("admins[%d]: %q is listed twice: removing it once would leave the access open: remove one of them",
+				i, admin)
 		}
 	}
-	if !machineTag.MatchString(p.MachineTag) {
-		refuse("machineTag: %q is not a tag: Tailscale would refuse the policy: write tag:<letters, digits and dashes>", p.MachineTag)
+	switch longest := p.Tag(Storage); {
+	case !tagForm.MatchString(p.ManagerTag):
+		refuse("managerTag: %q is not a tag: Tailscale would refuse the policy: "+
+			"write tag:<lower-case letters, digits and dashes>", p.ManagerTag)
+	case len(longest) > maxTag:
+		refuse("managerTag: %q is too long: %s would have %d characters, at most %d are safe: choose a shorter one",
+			p.ManagerTag, longest, len(longest), maxTag)
 	}
-	switch {
-	case p.APIPort < 1 || p.APIPort > 65535:
-		refuse("apiPort: %d is not a port: the Kubernetes API could not be reached: set it to the API's port, usually 6443", p.APIPort)
-	case p.APIPort == sshPort:
-		refuse("apiPort: %d is the port of SSH: the Kubernetes API could not be reached: set it to the API's port, usually 6443", p.APIPort)
+	if p.APIPort < 1 || p.APIPort > 65535 {
+		refuse("apiPort: %d is not a port: the Kubernetes API could not be reached: set it to the API's port, usually 6443",
+			p.APIPort)
 	}
-	for i, route := range p.Routes {
-		switch {
-		case !route.IsValid() || route != route.Masked():
-			refuse("routes[%d]: %v is not a subnet: Tailscale would refuse the policy: write its first address and length, such as 10.0.0.0/24", i, route)
-		case route.Bits() == 0:
-			refuse("routes[%d]: %v is the whole internet: it would be approved as a subnet: ask for the exit node instead", i, route)
-		case route.Overlaps(IPv4Range) || route.Overlaps(IPv6Range):
-			refuse("routes[%d]: %v holds addresses of the tailnet itself: the admins would reach every port of its machines: name a subnet behind a machine", i, route)
-		}
-		if slices.Contains(p.Routes[:i], route) {
-			refuse("routes[%d]: %v is listed twice: removing it once would leave it approved: remove one of them", i, route)
-		}
+	if _, err := p.parseRest(); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
 
-// The sections of a policy file, in the order they are written:
-// https://tailscale.com/kb/1337/policy-syntax
+// ValidateHost returns everything that is wrong with a host, joined. The keys are relative to the host's own settings.
+func (p Policy) ValidateHost(h Host) error {
+	var problems []error
+	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
+	if len(h.Roles) == 0 {
+		refuse("roles: empty: nothing would be set up on the machine, and nobody could reach it: "+
+			"list what it does: %s, %s or %s", Server, Agent, Storage)
+	}
+	for i, role := range h.Roles {
+		if !slices.Contains(Roles(), role) {
+			refuse("roles[%d]: %q is not a role: the machine would have no tag, and nobody could reach it: write %s, %s or %s",
+				i, role, Server, Agent, Storage)
+		}
+		if slices.Contains(h.Roles[:i], role) {
+			refuse("roles[%d]: %q is listed twice: removing it once would change nothing: remove one of them", i, role)
+		}
+	}
+	if slices.Contains(h.Roles, Server) && slices.Contains(h.Roles, Agent) {
+		refuse("roles: both %s and %s: k3s runs once on a machine: keep %s, which runs pods as well", Server, Agent, Server)
+	}
+	switch {
+	case h.SSHPort < 1 || h.SSHPort > 65535:
+		refuse("port: %d is not a port: nobody could reach the machine: write the port of its sshd, usually 22", h.SSHPort)
+	case h.SSHPort == p.APIPort && slices.Contains(h.Roles, Server):
+		refuse("port: %d is the port of the Kubernetes API: one of the two could not start: move sshd to another port",
+			h.SSHPort)
+	}
+	return errors.Join(problems...)
+}
+
+// The sections of a policy file: https://tailscale.com/kb/1337/policy-syntax
 type (
-	document struct {
-		Groups        map[string][]string `json:"groups"`
-		TagOwners     map[string][]string `json:"tagOwners"`
-		ACLs          []acl               `json:"acls"`
-		AutoApprovers *autoApprovers      `json:"autoApprovers,omitempty"`
-		Tests         []test              `json:"tests"`
-	}
-	acl struct {
-		Action string   `json:"action"`
-		Src    []string `json:"src"`
-		Proto  string   `json:"proto,omitempty"`
-		Dst    []string `json:"dst"`
-	}
-	autoApprovers struct {
-		Routes   map[string][]string `json:"routes,omitempty"`
-		ExitNode []string            `json:"exitNode,omitempty"`
+	grant struct {
+		Src []string `json:"src"`
+		Dst []string `json:"dst"`
+		IP  []string `json:"ip"`
 	}
 	test struct {
 		Src    string   `json:"src"`
-		Proto  string   `json:"proto,omitempty"`
+		Proto  string   `json:"proto"`
 		Accept []string `json:"accept,omitempty"`
 		Deny   []string `json:"deny,omitempty"`
 	}
 )
 
-const header = `// Managed by Pulumi: change it there, a change made here is lost.
-// Only admins reach the machines, and there only SSH and the Kubernetes API.
-`
-
-// HuJSON returns the policy file: the same text for the same policy. The tests
-// in it are run by Tailscale, which refuses a policy that fails them.
+// HuJSON returns the policy file: the same text for the same policy. The tests in it are run by Tailscale, which
+// refuses a policy that fails them.
 func (p Policy) HuJSON() (string, error) {
-	text := bytes.NewBufferString(header)
-	encoder := json.NewEncoder(text)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(p.document()); err != nil {
+	rest, err := p.parseRest()
+	if err != nil {
+		return "", err
+	}
+	owners := object{{p.ManagerTag, raw([]string{p.group()})}}
+	for _, tag := range p.roleTags() {
+		owners = append(owners, member{tag, raw([]string{p.ManagerTag})})
+	}
+	ours := object{
+		{"groups", raw(object{{p.group(), raw(p.Admins)}})},
+		{"tagOwners", raw(owners)},
+		{"grants", raw(p.rules())},
+		// An absent list can mean "everything is allowed".
+		{"acls", raw([]any{})},
+		{"tests", raw(p.tests())},
+	}
+	text := bytes.NewBufferString("// Managed by Pulumi: change it there, a change made here is lost.\n" +
+		"// The admins reach SSH and the Kubernetes API, k3s reaches the storage, nothing else reaches the hosts.\n")
+	if len(rest.sections) > 0 {
+		fmt.Fprintf(text, "// The rest of the tailnet comes from %s; its comments are not kept.\n", p.restName())
+	}
+	formatted, err := hujson.Format(raw(rest.merge(ours)))
+	if err != nil {
 		return "", fmt.Errorf("policy: %w", err)
 	}
-	return text.String(), nil
+	return text.String() + string(formatted), nil
 }
 
-func (p Policy) document() document {
-	tag := []string{p.MachineTag}
-	doc := document{
-		Groups: map[string][]string{admins: p.Admins},
-		// Owners may put the tag on a machine; the OAuth client that makes the
-		// join key must hold the tag itself.
-		TagOwners: map[string][]string{p.MachineTag: {admins}},
-		ACLs: []acl{{
-			Action: "accept",
-			Src:    []string{admins},
-			Proto:  "tcp",
-			Dst:    []string{fmt.Sprintf("%s:%d,%d", p.MachineTag, sshPort, p.APIPort)},
-		}},
-		Tests: p.tests(),
-	}
-	if len(p.Routes) > 0 || p.ExitNode {
-		doc.AutoApprovers = &autoApprovers{Routes: map[string][]string{}}
-	}
-	for _, route := range p.Routes {
-		doc.AutoApprovers.Routes[route.String()] = tag
-		doc.ACLs = append(doc.ACLs, acl{Action: "accept", Src: []string{admins}, Dst: []string{route.String() + ":*"}})
-	}
-	if p.ExitNode {
-		doc.AutoApprovers.ExitNode = tag
-		doc.ACLs = append(doc.ACLs, acl{Action: "accept", Src: []string{admins}, Dst: []string{"autogroup:internet:*"}})
-	}
-	return doc
-}
-
-// tests returns what has to stay true however the policy grows: each admin
-// reaches the two ports and no other, and the machines do not reach each other's.
-func (p Policy) tests() []test {
-	on := func(ports ...int) []string {
-		var targets []string
-		for _, port := range ports {
-			targets = append(targets, p.MachineTag+":"+strconv.Itoa(port))
+// rules are the grants in the terms of the policy file.
+func (p Policy) rules() []grant {
+	var rules []grant
+	for _, g := range p.Grants() {
+		from := p.group()
+		if g.From != Admins {
+			from = p.Tag(g.From)
 		}
-		return targets
+		rule := grant{Src: []string{from}, Dst: []string{p.Tag(g.To)}}
+		for _, port := range g.Ports {
+			rule.IP = append(rule.IP, "tcp:"+strconv.Itoa(port))
+		}
+		rules = append(rules, rule)
 	}
-	// HTTP and HTTPS, etcd and the kubelet.
-	closed := slices.DeleteFunc([]int{80, 443, 2379, 10250}, func(port int) bool { return port == p.APIPort })
+	return rules
+}
 
-	var tests []test
-	for _, admin := range p.Admins {
-		tests = append(tests,
-			test{Src: admin, Proto: "tcp", Accept: on(sshPort, p.APIPort), Deny: on(closed...)},
-			test{Src: admin, Proto: "udp", Deny: on(sshPort, p.APIPort)},
-		)
+// closed are the ports that are tried besides the granted ones: SSH, HTTP and HTTPS, etcd, the Kubernetes API, S3 and
+// the kubelet.
+var closed = []int{22, 80, 443, 2379, 6443, 9000, 10250}
+
+// tests returns what has to stay true however the policy grows: for each admin and each role, to each role, every grant
+// is accepted and everything else is denied.
+func (p Policy) tests() []test {
+	grants := p.Grants()
+	ports := slices.Clone(closed)
+	for _, g := range grants {
+		ports = append(ports, g.Ports...)
 	}
-	return append(tests, test{Src: p.MachineTag, Proto: "tcp", Deny: on(sshPort, p.APIPort)})
+	ports = sorted(ports)
+	granted := func(from, to Role, port int) bool {
+		return slices.ContainsFunc(grants, func(g Grant) bool {
+			return g.From == from && g.To == to && slices.Contains(g.Ports, port)
+		})
+	}
+	var tests []test
+	add := func(src string, from Role) {
+		tcp, udp := test{Src: src, Proto: "tcp"}, test{Src: src, Proto: "udp"}
+		for _, to := range Roles() {
+			for _, port := range ports {
+				target := p.Tag(to) + ":" + strconv.Itoa(port)
+				if granted(from, to, port) {
+					tcp.Accept = append(tcp.Accept, target)
+				} else {
+					tcp.Deny = append(tcp.Deny, target)
+				}
+				udp.Deny = append(udp.Deny, target)
+			}
+		}
+		tests = append(tests, tcp, udp)
+	}
+	for _, admin := range p.Admins {
+		add(admin, Admins)
+	}
+	for _, role := range Roles() {
+		add(p.Tag(role), role)
+	}
+	return tests
 }

@@ -3,7 +3,7 @@ package tailnet
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,20 +14,50 @@ import (
 	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
-// valid returns a policy that nothing is wrong with.
+// valid returns a policy that nothing is wrong with: one server.
 func valid() Policy {
 	return Policy{
 		Admins:     []string{"alice@example.org", "bob@github"},
-		MachineTag: "tag:k3s",
+		ManagerTag: "tag:tinyrack",
+		Hosts:      []Host{{Name: "site", Roles: []Role{Server}, SSHPort: 22}},
 		APIPort:    6443,
 	}
 }
 
-// full returns a policy with everything optional asked for.
+// full returns a policy with every role, another port of SSH and the rest of a person's tailnet.
 func full() Policy {
 	policy := valid()
-	policy.Routes = []netip.Prefix{netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("10.0.0.0/16")}
-	policy.ExitNode = true
+	policy.APIPort = 16443
+	policy.Hosts = []Host{
+		{Name: "one", Roles: []Role{Server}, SSHPort: 22},
+		{Name: "two", Roles: []Role{Agent}, SSHPort: 2222},
+		{Name: "nas", Roles: []Role{Storage}, SSHPort: 22},
+	}
+	policy.RestName = "tailnet/production.hujson"
+	policy.Rest = []byte(`// A person's own tailnet.
+{
+	"Groups": {"group:admins": ["alice@example.org"], /* them */ "group:family": ["mum@example.org"],},
+	"hosts": {"printer": "100.101.102.103", "lan": "192.168.7.0/24"},
+	"tagOwners": {"tag:nas": ["group:admins"], "tag:ci": ["tag:tinyrack"]},
+	"grants": [
+		{"src": ["*"], "dst": ["autogroup:self", "autogroup:internet", "printer", "lan", "ipset:far"], "ip": ["*"]},
+		{"src": ["tag:tinyrack-server"], "dst": ["tag:nas"], "ip": ["tcp:2049"],
+			"app": {"example.com/cap/<a&b>": [{"n": 1.50}]}},
+	],
+	"ACLs": [{"action": "accept", "src": ["group:family"],
+		"dst": ["tag:nas:445,80", "[2001:db8::1]:22", "192.168.7.9:*"]}],
+	"ssh": [{"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"]}],
+	"nodeAttrs": [{"target": ["autogroup:member"], "attr": ["funnel"]}, {"target": ["*"], "attr": ["nextdns:abc"]}],
+	"ipsets": {"ipset:far": ["add 10.1.0.0/16", "remove 100.64.0.0/10", "add host:lan"]},
+	"postures": {"posture:mac": ["node:os == 'macos'"]},
+	"autoApprovers": {"routes": {"192.168.7.0/24": ["tag:nas"]}, "exitNode": ["autogroup:admin"]},
+	"tests": [{"src": "mum@example.org", "accept": ["tag:nas:445"]}],
+	"sshTests": [],
+	"randomizeClientPort": true,
+	"derpMap": {"OmitDefaultRegions": false},
+	"acls_of_tomorrow": null,
+}
+`)
 	return policy
 }
 
@@ -48,41 +78,179 @@ func TestHuJSON(t *testing.T) {
 	}
 }
 
-func TestPolicyPassesItsOwnTests(t *testing.T) {
-	for name, change := range map[string]func(*Policy){
-		"plain":             func(*Policy) {},
-		"routes, exit node": func(p *Policy) { *p = full() },
-		"API on 443":        func(p *Policy) { p.APIPort = 443 },
+func TestGrants(t *testing.T) {
+	host := func(port int, roles ...Role) Host { return Host{Name: "h", Roles: roles, SSHPort: port} }
+	for name, test := range map[string]struct {
+		hosts []Host
+		want  string
+	}{
+		"none": {nil, "[{admins server [6443]}]"},
+		"one server": {
+			[]Host{host(22, Server)},
+			"[{admins server [22 6443]} {admins agent [22]} {admins storage [22]}]",
+		},
+		"another port": {
+			[]Host{host(2222, Server)},
+			"[{admins server [2222 6443]} {admins agent [2222]} {admins storage [2222]}]",
+		},
+		"two of a port": {
+			[]Host{host(22, Server), host(22, Agent)},
+			"[{admins server [22 6443]} {admins agent [22]} {admins storage [22]}]",
+		},
+		"storage alone": {
+			[]Host{host(22, Storage)},
+			"[{admins server [22 6443]} {admins agent [22]} {admins storage [22]}]",
+		},
+		"server storage": {
+			[]Host{host(22, Server, Storage)},
+			"[{admins server [22 6443]} {admins agent [22]} {admins storage [22]} {server storage [443 9000]}]",
+		},
+		"all": {
+			[]Host{host(22, Server), host(2222, Agent), host(22, Storage)},
+			"[{admins server [22 2222 6443]} {admins agent [22 2222]} {admins storage [22 2222]} " +
+				"{server storage [443 9000]} {agent storage [443 9000]}]",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy := valid()
-			change(&policy)
-			doc := parse(t, policy)
-			if len(doc.Tests) != 2*len(policy.Admins)+1 {
-				t.Errorf("%d tests, want two for each admin and one for the machines", len(doc.Tests))
-			}
-			for _, failure := range failures(doc) {
-				t.Error(failure)
+			if got := fmt.Sprint(Policy{Hosts: test.hosts, APIPort: 6443}.Grants()); got != test.want {
+				t.Errorf("grants are\n%s, want\n%s", got, test.want)
 			}
 		})
 	}
 }
 
-// The tests inside the policy are worth something only if a looser or a stricter
-// policy fails them.
+func TestTags(t *testing.T) {
+	got := valid().Tags(Host{Roles: []Role{Storage, Server}})
+	if want := []string{"tag:tinyrack-server", "tag:tinyrack-storage"}; !slices.Equal(got, want) {
+		t.Errorf("tags are %q, want %q", got, want)
+	}
+}
+
+// document is a policy as Tailscale reads it.
+type document struct {
+	Groups    map[string][]string
+	TagOwners map[string][]string
+	Grants    []grant
+	Tests     []test
+}
+
+func parse(t *testing.T, policy Policy) (doc document) {
+	t.Helper()
+	text, err := policy.HuJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	standard, err := hujson.Standardize([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(standard, &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// failures runs the tests inside a policy against its rules.
+func failures(doc document) (found []string) {
+	for _, test := range doc.Tests {
+		for want, targets := range map[bool][]string{true: test.Accept, false: test.Deny} {
+			for _, target := range targets {
+				if allows(doc, test.Src, test.Proto, target) != want {
+					found = append(found, fmt.Sprintf("%s → %s over %s: want %t", test.Src, target, test.Proto, want))
+				}
+			}
+		}
+	}
+	return found
+}
+
+func allows(doc document, from, proto, target string) bool {
+	colon := strings.LastIndex(target, ":")
+	host, port := target[:colon], target[colon+1:]
+	return slices.ContainsFunc(doc.Grants, func(rule grant) bool {
+		return slices.ContainsFunc(rule.Src, func(src string) bool {
+			return src == "*" || src == from || slices.Contains(doc.Groups[src], from)
+		}) && slices.ContainsFunc(rule.Dst, func(dst string) bool { return dst == "*" || dst == host }) &&
+			slices.ContainsFunc(rule.IP, func(ip string) bool {
+				return slices.Contains([]string{"*", port, proto + ":*", proto + ":" + port}, ip)
+			})
+	})
+}
+
+func everyRole() Policy {
+	policy := full()
+	policy.Rest = nil
+	return policy
+}
+
+func TestPolicyPassesItsTests(t *testing.T) {
+	for name, policy := range map[string]Policy{"one": valid(), "all": everyRole()} {
+		if found := failures(parse(t, policy)); len(found) != 0 {
+			t.Errorf("%s: %q", name, found)
+		}
+	}
+}
+
+// Every source, protocol and target that can be named is in the tests, on the side the grants say.
+func TestMatrixIsWhole(t *testing.T) {
+	policy := everyRole()
+	doc := parse(t, policy)
+	for _, src := range []string{
+		"alice@example.org", "bob@github", "tag:tinyrack-server", "tag:tinyrack-agent", "tag:tinyrack-storage",
+	} {
+		for _, proto := range []string{"tcp", "udp"} {
+			for _, role := range []string{"server", "agent", "storage"} {
+				for _, port := range []int{22, 80, 443, 2222, 2379, 6443, 9000, 10250, 16443} {
+					target := "tag:tinyrack-" + role + ":" + strconv.Itoa(port)
+					isAdmin, isNode := !strings.HasPrefix(src, "tag:"), src == "tag:tinyrack-server" || src == "tag:tinyrack-agent"
+					want := proto == "tcp" && (isAdmin && (port == 22 || port == 2222 || port == 16443 && role == "server") ||
+						isNode && role == "storage" && (port == 443 || port == 9000))
+					var accepted, denied int
+					for _, test := range doc.Tests {
+						if test.Src == src && test.Proto == proto {
+							accepted += count(test.Accept, target)
+							denied += count(test.Deny, target)
+						}
+					}
+					if want != (accepted == 1) || want != (denied == 0) || accepted+denied != 1 {
+						t.Errorf("%s → %s over %s: accepted %d times and denied %d times, want accepted: %t",
+							src, target, proto, accepted, denied, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+func count(list []string, wanted string) (n int) {
+	for _, one := range list {
+		if one == wanted {
+			n++
+		}
+	}
+	return n
+}
+
 func TestPolicyTestsNoticeMistakes(t *testing.T) {
+	const group = "group:tinyrack-admins"
 	for name, change := range map[string]func(*document){
-		"all ports open":      func(d *document) { d.ACLs[0].Dst = []string{"tag:k3s:*"} },
-		"all protocols open":  func(d *document) { d.ACLs[0].Proto = "" },
-		"everybody let in":    func(d *document) { d.ACLs[0].Src = []string{"*"} },
-		"machines let in":     func(d *document) { d.ACLs[0].Src = append(d.ACLs[0].Src, "tag:k3s") },
-		"API closed":          func(d *document) { d.ACLs[0].Dst = []string{"tag:k3s:22"} },
-		"SSH closed":          func(d *document) { d.ACLs[0].Dst = []string{"tag:k3s:6443"} },
-		"an admin shut out":   func(d *document) { d.Groups[admins] = d.Groups[admins][:1] },
-		"a rule opening more": func(d *document) { d.ACLs = append(d.ACLs, acl{Src: []string{admins}, Dst: []string{"*:*"}}) },
+		"all ports open":      func(d *document) { d.Grants[0].IP = []string{"tcp:*"} },
+		"all protocols open":  func(d *document) { d.Grants[0].IP = []string{"22", "2222", "16443"} },
+		"everybody let in":    func(d *document) { d.Grants[0].Src = []string{"*"} },
+		"agents let in":       func(d *document) { d.Grants[0].Src = append(d.Grants[0].Src, "tag:tinyrack-agent") },
+		"API closed":          func(d *document) { d.Grants[0].IP = []string{"tcp:22", "tcp:2222"} },
+		"SSH closed":          func(d *document) { d.Grants[1].IP = []string{"tcp:2222"} },
+		"API of agents open":  func(d *document) { d.Grants[1].IP = append(d.Grants[1].IP, "tcp:16443") },
+		"S3 closed":           func(d *document) { d.Grants[3].IP = []string{"tcp:443"} },
+		"S3 of servers open":  func(d *document) { d.Grants[3].Dst = append(d.Grants[3].Dst, "tag:tinyrack-server") },
+		"storage reaches out": func(d *document) { d.Grants[3].Src = append(d.Grants[3].Src, "tag:tinyrack-storage") },
+		"an admin shut out":   func(d *document) { d.Groups[group] = d.Groups[group][:1] },
+		"a rule opening more": func(d *document) {
+			d.Grants = append(d.Grants, grant{[]string{group}, []string{"*"}, []string{"*"}})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			doc := parse(t, valid())
+			doc := parse(t, everyRole())
 			change(&doc)
 			if len(failures(doc)) == 0 {
 				t.Error("the tests in the policy still pass")
@@ -91,14 +259,25 @@ func TestPolicyTestsNoticeMistakes(t *testing.T) {
 	}
 }
 
-func TestAutoApproversOnlyIfAsked(t *testing.T) {
-	if approvers := parse(t, valid()).AutoApprovers; approvers != nil {
-		t.Errorf("nothing was asked for, %+v is approved", approvers)
+// The OAuth client holds the manager's tag alone; its keys have the roles' tags because that tag owns them.
+func TestManagerOwnsTheRoles(t *testing.T) {
+	want := map[string][]string{
+		"tag:tinyrack":         {"group:tinyrack-admins"},
+		"tag:tinyrack-server":  {"tag:tinyrack"},
+		"tag:tinyrack-agent":   {"tag:tinyrack"},
+		"tag:tinyrack-storage": {"tag:tinyrack"},
 	}
-	policy := valid()
-	policy.ExitNode = true
-	if approvers := parse(t, policy).AutoApprovers; len(approvers.Routes) != 0 || !slices.Equal(approvers.ExitNode, []string{"tag:k3s"}) {
-		t.Errorf("the exit node was asked for, %+v is approved", approvers)
+	if got := parse(t, valid()).TagOwners; !reflect.DeepEqual(got, want) {
+		t.Errorf("owners are %v, want %v", got, want)
+	}
+}
+
+// refused fails the test unless err is one line that starts with want and has a consequence and a fix.
+func refused(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), want) ||
+		strings.Count(err.Error(), ": ") < 3 && strings.Count(strings.TrimPrefix(err.Error(), want), ": ") < 2 {
+		t.Errorf("problems are\n%v\nwant exactly one starting with\n%s\nwith a consequence and a fix", err, want)
 	}
 }
 
@@ -112,100 +291,86 @@ func TestValidate(t *testing.T) {
 		change func(*Policy)
 		want   string
 	}{
-		"no admins":            {func(p *Policy) { p.Admins = nil }, "admins: empty"},
-		"admin":                {func(p *Policy) { p.Admins[1] = "bob" }, `admins[1]: "bob" is not a login`},
-		"admin with a name":    {func(p *Policy) { p.Admins[1] = "Bob <bob@example.org>" }, "admins[1]:"},
-		"group as admin":       {func(p *Policy) { p.Admins[1] = "autogroup:member" }, "admins[1]:"},
-		"duplicate admin":      {func(p *Policy) { p.Admins[1] = p.Admins[0] }, `admins[1]: "alice@example.org" is listed twice`},
-		"no tag":               {func(p *Policy) { p.MachineTag = "" }, `machineTag: "" is not a tag`},
-		"tag without prefix":   {func(p *Policy) { p.MachineTag = "k3s" }, `machineTag: "k3s" is not a tag`},
-		"tag with a port":      {func(p *Policy) { p.MachineTag = "tag:k3s:*" }, `machineTag: "tag:k3s:*" is not a tag`},
-		"port":                 {func(p *Policy) { p.APIPort = 0 }, "apiPort: 0 is not a port"},
-		"port too high":        {func(p *Policy) { p.APIPort = 65536 }, "apiPort: 65536 is not a port"},
-		"port of SSH":          {func(p *Policy) { p.APIPort = 22 }, "apiPort: 22 is the port of SSH"},
-		"no route":             {func(p *Policy) { p.Routes = []netip.Prefix{{}} }, "routes[0]: invalid Prefix is not a subnet"},
-		"route of a host":      {func(p *Policy) { p.Routes = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")} }, "routes[0]: 10.0.0.1/24 is not a subnet"},
-		"default route":        {func(p *Policy) { p.Routes = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }, "routes[0]: 0.0.0.0/0 is the whole internet"},
-		"route of the tailnet": {func(p *Policy) { p.Routes = []netip.Prefix{netip.MustParsePrefix("100.0.0.0/8")} }, "routes[0]: 100.0.0.0/8 holds addresses of the tailnet"},
-		"duplicate route": {func(p *Policy) {
-			p.Routes = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
-		}, "routes[1]: 10.0.0.0/8 is listed twice"},
+		"no admins":         {func(p *Policy) { p.Admins = nil }, "admins: empty"},
+		"admin":             {func(p *Policy) { p.Admins[1] = "bob" }, `admins[1]: "bob" is not a login`},
+		"admin with a name": {func(p *Policy) { p.Admins[1] = "Bob <bob@example.org>" }, "admins[1]:"},
+		"group as admin":    {func(p *Policy) { p.Admins[1] = "autogroup:member" }, "admins[1]:"},
+		"duplicate admin": {
+			func(p *Policy) { p.Admins[1] = p.Admins[0] },
+			`admins[1]: "alice@example.org" is listed twice`,
+		},
+		"the same in capitals": {
+			func(p *Policy) { p.Admins[1] = "Alice@example.org" },
+			`admins[1]: "Alice@example.org" is listed twice`,
+		},
+		"no tag": {func(p *Policy) { p.ManagerTag = "" }, `managerTag: "" is not a tag`},
+		"tag without prefix": {
+			func(p *Policy) { p.ManagerTag = "tinyrack" },
+			`managerTag: "tinyrack" is not a tag`,
+		},
+		"tag with a port": {
+			func(p *Policy) { p.ManagerTag = "tag:x:*" },
+			`managerTag: "tag:x:*" is not a tag`,
+		},
+		"tag in capitals": {
+			func(p *Policy) { p.ManagerTag = "tag:Tinyrack" },
+			`managerTag: "tag:Tinyrack" is not a tag`,
+		},
+		"tag with a dash": {
+			func(p *Policy) { p.ManagerTag = "tag:tinyrack-" },
+			`managerTag: "tag:tinyrack-" is not a tag`,
+		},
+		"long tag": {
+			func(p *Policy) { p.ManagerTag = "tag:" + strings.Repeat("t", 52) },
+			`managerTag: "tag:` + strings.Repeat("t", 52) + `" is too long`,
+		},
+		"port":          {func(p *Policy) { p.APIPort = 0 }, "apiPort: 0 is not a port"},
+		"port too high": {func(p *Policy) { p.APIPort = 65536 }, "apiPort: 65536 is not a port"},
+		"rest":          {func(p *Policy) { p.Rest = []byte("[]") }, "policyFile: the policy file: not an object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := valid()
 			test.change(&policy)
-			err := policy.Validate()
-			if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), test.want) || strings.Count(err.Error(), ": ") < 2 {
-				t.Errorf("problems are %v, want exactly one starting with %q, with a consequence and a fix", err, test.want)
-			}
+			refused(t, policy.Validate(), test.want)
 		})
+	}
+	longest := valid()
+	longest.ManagerTag = "tag:" + strings.Repeat("t", 51) // with "-storage" 63
+	if err := longest.Validate(); err != nil {
+		t.Error(err)
 	}
 	if err := (Policy{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("an empty policy has the problems %v, want three", err)
 	}
 }
 
-// parse reads a policy back the way Tailscale does.
-func parse(t *testing.T, policy Policy) document {
-	t.Helper()
-	text, err := policy.HuJSON()
-	if err != nil {
-		t.Fatal(err)
+func TestValidateHost(t *testing.T) {
+	for name, test := range map[string]struct {
+		host Host
+		want string
+	}{
+		"no role": {Host{SSHPort: 22}, "roles: empty"},
+		"unknown role": {
+			Host{Roles: []Role{Server, "master"}, SSHPort: 22},
+			`roles[1]: "master" is not a role`,
+		},
+		"role twice": {
+			Host{Roles: []Role{Server, Server}, SSHPort: 22},
+			`roles[1]: "server" is listed twice`,
+		},
+		"server and agent": {Host{Roles: []Role{Server, Agent}, SSHPort: 22}, "roles: both server and agent"},
+		"no port":          {Host{Roles: []Role{Server}}, "port: 0 is not a port"},
+		"port too high":    {Host{Roles: []Role{Server}, SSHPort: 65536}, "port: 65536 is not a port"},
+		"port of the API": {
+			Host{Roles: []Role{Server}, SSHPort: 6443},
+			"port: 6443 is the port of the Kubernetes API",
+		},
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, valid().ValidateHost(test.host), test.want) })
 	}
-	standard, err := hujson.Standardize([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var doc document
-	if err := json.Unmarshal(standard, &doc); err != nil {
-		t.Fatal(err)
-	}
-	return doc
-}
-
-// failures runs the tests inside a policy against its rules.
-func failures(doc document) []string {
-	var found []string
-	for _, test := range doc.Tests {
-		for _, target := range test.Accept {
-			if !allows(doc, test, target) {
-				found = append(found, fmt.Sprintf("%s cannot reach %s over %s", test.Src, target, test.Proto))
-			}
+	for _, host := range append(full().Hosts, Host{Roles: []Role{Agent, Storage}, SSHPort: 6443}) {
+		if err := valid().ValidateHost(host); err != nil {
+			t.Error(err)
 		}
-		for _, target := range test.Deny {
-			if allows(doc, test, target) {
-				found = append(found, fmt.Sprintf("%s reaches %s over %s", test.Src, target, test.Proto))
-			}
-		}
-	}
-	return found
-}
-
-func allows(doc document, test test, target string) bool {
-	host, port := cutPort(target)
-	return slices.ContainsFunc(doc.ACLs, func(rule acl) bool {
-		from := slices.ContainsFunc(rule.Src, func(src string) bool {
-			return src == "*" || src == test.Src || slices.Contains(doc.Groups[src], test.Src)
-		})
-		to := slices.ContainsFunc(rule.Dst, func(dst string) bool {
-			dstHost, dstPorts := cutPort(dst)
-			return (dstHost == "*" || dstHost == host) &&
-				(dstPorts == "*" || slices.Contains(strings.Split(dstPorts, ","), port))
-		})
-		return from && to && (rule.Proto == "" || rule.Proto == test.Proto)
-	})
-}
-
-func cutPort(target string) (host, ports string) {
-	i := strings.LastIndex(target, ":")
-	return target[:i], target[i+1:]
-}
-
-func TestPortsInTheRule(t *testing.T) {
-	policy := valid()
-	policy.APIPort = 16443
-	want := "tag:k3s:22," + strconv.Itoa(policy.APIPort)
-	if got := parse(t, policy).ACLs[0].Dst; !slices.Equal(got, []string{want}) {
-		t.Errorf("the rule leads to %q, want %q", got, want)
 	}
 }
