@@ -96,13 +96,13 @@ func (f Firewall) Validate() error {
 }
 
 // Ruleset returns the text of the nftables table inet tinyrack. Loading it replaces that table in one transaction and
-// touches no other: kube-proxy and flannel have theirs. Its last line is the checksum of the ones before, for nft takes an
-// empty or cut file without a word.
+// touches no other: kube-proxy and flannel have theirs. Its last line is the checksum of the ones before, for nft takes
+// an empty file without a word.
 //
 // The input chain guards the machine's own sockets, those of pods in the host's network too. Ports of Services
-// (NodePort, LoadBalancer, hostPort) are rewritten before any input chain sees them (k3s-io/k3s#8348); the forward chain
-// stops those. Both run shortly before the usual filter priority, and a packet accepted here is still subject to the
-// other tables.
+// (NodePort, LoadBalancer, hostPort) are rewritten before any input chain sees them (k3s-io/k3s#8348); the forward
+// chain stops those. Both run shortly before the usual filter priority, and a packet accepted here is still subject to
+// the other tables.
 func (f Firewall) Ruleset() (string, error) {
 	if err := f.Validate(); err != nil {
 		return "", err
@@ -143,7 +143,8 @@ table inet tinyrack {
 		iifname { "lo", "tailscale0" } accept
 		# Neighbour discovery and router advertisements never leave the link.
 		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, nd-redirect } ip6 hoplimit 255 accept
-		icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } ip6 saddr fe80::/10 accept
+		icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } \
+			ip6 saddr fe80::/10 accept
 		ct state invalid drop
 		# Interfaces alone tell pods from strangers: anybody can write a pod's address as the source.
 		iifname "cni0" goto from_pods
@@ -264,12 +265,12 @@ func parseSource(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// load registers the two commands that load the rules and keep them. The first, <name>-firewall, loads them on trial and
-// carries the machine's delete script; the second, <name>-firewall-confirm, is the new connection that proves them.
+// load registers the two commands that load the rules and keep them. The first, <name>-firewall, loads them on trial
+// and carries the machine's delete script; the second, <name>-firewall-confirm, is the new connection that proves them.
 //
 // When the proof fails the machine takes the rules back, and the next run begins with the second command, for the first
-// one is done. Coming in without the rules it proves nothing: it loads them on trial once more and fails; the hook makes
-// the engine run it again at once, over a new connection.
+// one is done. Coming in without the rules it proves nothing: it loads them on trial once more and fails; the hook
+// makes the engine run it again at once, over a new connection.
 func (f Firewall) load(
 	ctx *pulumi.Context, host *remote.Host, name string, reset remote.Text, opts ...pulumi.ResourceOption,
 ) error {
@@ -281,7 +282,8 @@ func (f Firewall) load(
 	if _, err := host.Run(ctx, name+"-firewall", trial, opts...); err != nil {
 		return err
 	}
-	hook, err := ctx.RegisterErrorHook(name+"-firewall-again", confirmAgain)
+	explain := func(text string) { _ = ctx.Log.Error(name+"-firewall-confirm: "+text, nil) }
+	hook, err := ctx.RegisterErrorHook(name+"-firewall-again", confirmAgain(explain))
 	if err != nil {
 		return err
 	}
@@ -310,13 +312,21 @@ func (f Firewall) step(step, ruleset string) remote.Text {
 }
 
 // confirmAgain tells the engine to run the confirmation once more when it asked for it by its exit status, and only the
-// first time. Errors are the failures so far, the newest first, as the provider words them.
-func confirmAgain(args *pulumi.ErrorHookArgs) (bool, error) {
-	return len(args.Errors) == 1 && strings.Contains(args.Errors[0], "exited with status 75"), nil
+// first time. Errors are the failures so far, the newest first, as the provider words them. What no script could say,
+// for nothing came in, is explained here.
+func confirmAgain(explain func(string)) pulumi.ErrorHookFunction {
+	return func(args *pulumi.ErrorHookArgs) (bool, error) {
+		if strings.Contains(args.Errors[0], "failed attempts") {
+			explain(fmt.Sprintf("no new connection came in once the firewall was loaded: it is not kept, the former rules "+
+				"return within %s: see whether port and bootstrapSources of the host are those of your connection, then run "+
+				"pulumi up again", firewallWindow))
+		}
+		return len(args.Errors) == 1 && strings.Contains(args.Errors[0], "exited with status 75"), nil
+	}
 }
 
-// firewallDial is how the confirmation connects: as often as fits, so that the last attempt ends well before the machine
-// takes the rules back. A later one would come in without the rules.
+// firewallDial is how the confirmation connects: as often as fits, so that the last attempt ends well before the
+// machine takes the rules back. A later one would come in without the rules.
 func firewallDial(window time.Duration) remote.Dial {
 	tries := 0
 	for dialBudget(tries+1) <= window-firewallMargin {

@@ -54,7 +54,8 @@ check_readmitted() {
 	# shellcheck disable=SC2086 # client address, client port, server address, server port
 	set -- ${SSH_CONNECTION:-}
 	[ $# = 4 ] || {
-		say "error: this is not an SSH session: nobody could say whether the firewall shuts it out: run the program, not the script"
+		say "error: this is not an SSH session: nobody could say whether the firewall shuts it out: run the program, not" \
+			"the script"
 		return 1
 	}
 	[ "$3" != "$1" ] || return 0
@@ -62,7 +63,8 @@ check_readmitted() {
 	ip -o address show dev tailscale0 2>/dev/null |
 		awk -v want="$3" '{ split($4, a, "/"); if (a[1] == want) found = 1 } END { exit !found }' && return 0
 	[ "$4" = "$SSH_PORT" ] || {
-		say "error: this connection came in on port $4 of the machine, the firewall admits port $SSH_PORT: nobody could connect again: set the host's port to the one its sshd listens on, or leave address translation to the tailnet"
+		say "error: this connection came in on port $4 of the machine, the firewall admits port $SSH_PORT: nobody could" \
+			"connect again: set the host's port to the one its sshd listens on, or leave address translation to the tailnet"
 		return 1
 	}
 	case $1 in
@@ -70,7 +72,8 @@ check_readmitted() {
 	*) set -- "$@" bootstrap4 ;;
 	esac
 	nft get element inet "$TABLE" "$5" "{ $1 }" >/dev/null 2>&1 || {
-		say "error: the firewall would shut out this very connection (from $1 to $3): it was taken back: add $1 to the host's bootstrapSources, or connect over the tailnet"
+		say "error: the firewall would shut out this very connection (from $1 to $3): it was taken back: add $1 to the" \
+			"host's bootstrapSources, or connect over the tailnet"
 		return 1
 	}
 }
@@ -80,7 +83,9 @@ install_nft() {
 	have apt-get || die "the machine has neither nft nor apt-get: the firewall cannot be loaded: install nftables"
 	say "installing nftables"
 	dpkg_complete
-	apt_get update || die "apt-get update failed: nftables is not installed and no rule is loaded: check the machine's package sources and network"
+	apt_get update ||
+		die "apt-get update failed: nftables is not installed and no rule is loaded: check the machine's package sources" \
+			"and network"
 	apt_get install -y --no-install-recommends -o Dpkg::Options::=--force-confold nftables ||
 		die "apt-get could not install nftables: no rule is loaded: see its message above"
 }
@@ -107,34 +112,40 @@ prepare_trial() {
 		fi
 	done
 	# Read back: a write may fail without a word, and an empty file is no ruleset.
-	is_wanted "$TRIAL.new/new" && intact "$TRIAL.new/new" &&
+	{ [ ! -e "$TRIAL.new/former" ] || intact "$TRIAL.new/former"; } &&
+		is_wanted "$TRIAL.new/new" && intact "$TRIAL.new/new" &&
 		[ "$(cat "$TRIAL.new/firewall.sh")" = "$WATCH_SCRIPT" ]
 }
 
-# take_back MESSAGE: at once, and the timer with it. If that fails the timer is left to try again.
+# take_back MESSAGE...: at once, and the timer with it. If that fails the timer is left to try again.
 take_back() {
 	if roll_back; then
 		stop_timer
 	else
 		say "error: the rules could not be taken back at once: the machine tries again within ${WINDOW}s"
 	fi
-	die "$1"
+	die "$@"
 }
 
 start_trial() {
-	prepare_trial || die "the trial of the firewall cannot be prepared: the former firewall is still in force: see whether /run on the machine is full"
-	nft -c -f "$TRIAL.new/new" >&2 || die "nft does not accept the firewall's rules: the former firewall is still in force: see its message above"
+	prepare_trial ||
+		die "the trial of the firewall cannot be prepared: the former firewall is still in force: see whether /run on the" \
+			"machine is full"
+	nft -c -f "$TRIAL.new/new" >&2 ||
+		die "nft does not accept the firewall's rules: the former firewall is still in force: see its message above"
 	mv "$TRIAL.new" "$TRIAL"
 	# Nothing may depend on this session staying alive from here on. systemd would let a timer be a minute late.
 	systemd-run --quiet --collect --unit="$ROLLBACK" --on-active="$WINDOW" --timer-property=AccuracySec=1s \
 		/bin/sh "$TRIAL/firewall.sh" rollback </dev/null >&2 || {
 		rm -rf "$TRIAL"
-		die "the automatic roll-back cannot be scheduled: the firewall was not loaded, for a mistake would lock everybody out: see systemctl status"
+		die "the automatic roll-back cannot be scheduled: the firewall was not loaded, for a mistake would lock everybody" \
+			"out: see systemctl status"
 	}
 	load_rules "$TRIAL/new" ||
 		take_back "nft cannot load the firewall's rules: the former firewall is in force: see its message above"
 	check_readmitted || take_back "the firewall was not kept"
-	uptime_ticks >"$TRIAL/since" || take_back "the trial cannot be noted: the firewall was taken back: see whether /run on the machine is full"
+	uptime_ticks >"$TRIAL/since" ||
+		take_back "the trial cannot be noted: the firewall was taken back: see whether /run on the machine is full"
 }
 
 # write_synced PATH MODE CONTENT: like write_file, and it survives a power cut.
@@ -178,12 +189,17 @@ install_watchdog() {
 # Kept means: it is on the disk, it reads back, and it is what the kernel has. Only then the roll-back may go. Whatever
 # fails before, the timer takes the rules back, the kept file with them.
 keep() {
-	install_watchdog || die "the firewall's watchdog cannot be installed: nothing is kept and the former firewall returns within ${WINDOW}s: see the message above"
-	write_synced /etc/tinyrack/firewall.nft 600 "$RULESET" || die "the firewall is proven but cannot be kept: the former one returns within ${WINDOW}s: see the message above"
+	install_watchdog ||
+		die "the firewall's watchdog cannot be installed: nothing is kept and the former firewall returns within" \
+			"${WINDOW}s: see the message above"
+	write_synced /etc/tinyrack/firewall.nft 600 "$RULESET" ||
+		die "the firewall is proven but cannot be kept: the former one returns within ${WINDOW}s: see the message above"
 	{ intact "$KEPT" && is_wanted "$KEPT" && as_loaded; } ||
-		die "what is kept or loaded is not what was proven: the former firewall returns within ${WINDOW}s: run the same command again"
+		die "what is kept or loaded is not what was proven: the former firewall returns within ${WINDOW}s: run the same" \
+			"command again"
 	{ (umask 077 && cp "$KEPT" "$COPY.new") && mv -f "$COPY.new" "$COPY"; } ||
-		die "/run/tinyrack cannot be written: the former firewall returns within ${WINDOW}s: see whether /run on the machine is full"
+		die "/run/tinyrack cannot be written: the former firewall returns within ${WINDOW}s: see whether /run on the" \
+			"machine is full"
 	# The timer's script does nothing without this directory: its removal disarms.
 	rm -rf "$TRIAL"
 	stop_timer
@@ -191,7 +207,8 @@ keep() {
 
 main() {
 	install_nft
-	one_at_a_time 60 || die "another script has been at the firewall for a minute: nothing was changed: run the same command again"
+	one_at_a_time 60 ||
+		die "another script has been at the firewall for a minute: nothing was changed: run the same command again"
 	cause="these rules were not in force when this connection came in, so it proves nothing"
 	if [ "$STEP" = confirm ] && on_trial; then
 		if is_new_connection && check_readmitted; then
@@ -207,12 +224,14 @@ main() {
 	fi
 	if in_force; then
 		flock -u 8 # starting the unit takes the lock
-		[ "$STEP" = trial ] || install_watchdog || die "the firewall's watchdog cannot be installed: the rules are in force: see the message above"
+		[ "$STEP" = trial ] || install_watchdog ||
+			die "the firewall's watchdog cannot be installed: the rules are in force: see the message above"
 		return 0
 	fi
 	start_trial
 	if [ "$STEP" = confirm ]; then
-		say "error: $cause: the firewall is on trial once more and nothing is kept: run the same command again within ${WINDOW}s"
+		say "error: $cause: the firewall is on trial once more and nothing is kept: run the same command again within" \
+			"${WINDOW}s"
 		exit "$AGAIN"
 	fi
 	say "firewall loaded on trial: it is taken back in ${WINDOW}s unless a new connection confirms it"

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// insideNamespaces runs the calling test once more in user and network namespaces of its own, where it is root and alone
-// with the real nft. It returns true there. A missing tool is a failure: a test that skips guards nothing.
+// insideNamespaces runs the calling test once more in user and network namespaces of its own, where it is root and
+// alone with the real nft. It returns true there. A missing tool is a failure: a test that skips guards nothing.
 func insideNamespaces(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv("FIREWALL_TEST_INSIDE") != "" {
@@ -27,7 +27,8 @@ func insideNamespaces(t *testing.T) bool {
 			t.Fatalf("%v: apt-get install nftables iproute2 util-linux", err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "unshare", "-Urn", "--kill-child", os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd := exec.CommandContext(t.Context(), "unshare", "-Urn", "--kill-child",
+		os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), "FIREWALL_TEST_INSIDE=yes")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()+" ") {
@@ -67,6 +68,9 @@ func newNeighbour(t *testing.T) neighbour {
 	}
 	return neighbour(cmd.Process.Pid)
 }
+
+// env is the process as a variable for the shell.
+func (n neighbour) env(name string) string { return name + "=" + strconv.Itoa(int(n)) }
 
 // command is this test binary as a network tool inside the namespace.
 func (n neighbour) command(ctx context.Context, role, what string) *exec.Cmd {
@@ -214,7 +218,8 @@ func wantPassages(t *testing.T, open bool, passages []passage) {
 			}
 			for i, p := range tries {
 				if want := open || p.want; answers[i] != fmt.Sprint(want) {
-					t.Errorf("%s: %s from %s to %s: reached is %s, want %v (firewall loaded: %v)", p.name, p.network, p.from, p.to, answers[i], want, !open)
+					t.Errorf("%s: %s from %s to %s: reached is %s, want %v (firewall loaded: %v)",
+						p.name, p.network, p.from, p.to, answers[i], want, !open)
 				}
 			}
 		})
@@ -222,9 +227,9 @@ func wantPassages(t *testing.T, open bool, passages []passage) {
 	all.Wait()
 }
 
-// TestFirewallPackets sends real packets through the real kernel: a machine between a neighbour on the public side, a peer
-// of the tailnet, a pod of its own and a pod of another host. The rewriting of kube-proxy and of the portmap plugin is
-// there as tables of their own, which input chains never see.
+// TestFirewallPackets sends real packets through the real kernel: a machine between a neighbour on the public side, a
+// peer of the tailnet, a pod of its own and a pod of another host. The rewriting of kube-proxy and of the portmap
+// plugin is there as tables of their own, which input chains never see.
 func TestFirewallPackets(t *testing.T) {
 	if !insideNamespaces(t) {
 		return
@@ -241,8 +246,13 @@ ip link add cni0 type bridge
 ip link set veth1 master cni0
 for d in veth1 cni0; do ip link set $d up; done
 # DEVICE ADDRESS... on the machine, then PROCESS ADDRESS... elsewhere
-on() { d=$1; shift; ip link set $d up; for a; do ip addr add $a dev $d $(case $a in *:*) echo nodad ;; esac); done; }
-at() { n=$1; shift; nsenter -t $n -n ip link set eth0 up; for a; do nsenter -t $n -n ip addr add $a dev eth0 $(case $a in *:*) echo nodad ;; esac); done; }
+nodad() { case $1 in *:*) echo nodad ;; esac; }
+on() { d=$1; shift; ip link set $d up; for a; do ip addr add $a dev $d $(nodad $a); done; }
+at() {
+	n="nsenter -t $1 -n"; shift
+	$n ip link set eth0 up
+	for a; do $n ip addr add $a dev eth0 $(nodad $a); done
+}
 on eth0 192.0.2.1/24 192.0.2.50/24 2001:db8::1/64 fe80::1/64
 on tailscale0 100.64.0.10/24 fd7a:115c:a1e0::10/64
 on cni0 10.55.0.1/24 2001:db8:55::1/64
@@ -281,9 +291,10 @@ table ip6 kube-proxy {
 		ip6 daddr 2001:db8:56::1 tcp dport 443 dnat to [2001:db8::1]:6443
 	}
 }
-RULES`, fmt.Sprintf("P=%d", public), fmt.Sprintf("T=%d", tailnet), fmt.Sprintf("C=%d", pod), fmt.Sprintf("R=%d", remotePod))
+RULES`, public.env("P"), tailnet.env("T"), pod.env("C"), remotePod.env("R"))
 	const machine neighbour = 0
-	machine.listen(t, "tcp 22\ntcp 111\ntcp 2379\ntcp 6443\ntcp 10250\ntcp 9100\nudp 53\nudp 68\nudp 546\nudp 8472\nudp 51820")
+	machine.listen(t, "tcp 22\ntcp 111\ntcp 2379\ntcp 6443\ntcp 10250\ntcp 9100\n"+
+		"udp 53\nudp 68\nudp 546\nudp 8472\nudp 51820")
 	public.listen(t, "tcp 443\ntcp 80\nudp 53")
 	tailnet.listen(t, "tcp 443")
 	pod.listen(t, "tcp 8080\nudp 53")
@@ -343,12 +354,13 @@ RULES`, fmt.Sprintf("P=%d", public), fmt.Sprintf("T=%d", tailnet), fmt.Sprintf("
 		{"machine to the tailnet", machine, "tcp", "U", "T:443", true},
 	}
 	fours := expand(both, map[byte]string{
-		'M': "192.0.2.1", 'B': "192.0.2.2", 'S': "192.0.2.3", 'N': "192.0.2.11", 'C': "10.55.0.2", 'G': "10.55.0.1", 'R': "10.55.1.2",
-		'F': "10.55.9.9", 'U': "100.64.0.10", 'T': "100.64.0.2", 'K': "10.56.0.1", 'D': "169.254.169.254",
+		'M': "192.0.2.1", 'B': "192.0.2.2", 'S': "192.0.2.3", 'N': "192.0.2.11", 'C': "10.55.0.2", 'G': "10.55.0.1",
+		'R': "10.55.1.2", 'F': "10.55.9.9", 'U': "100.64.0.10", 'T': "100.64.0.2", 'K': "10.56.0.1", 'D': "169.254.169.254",
 	})
 	sixes := expand(both, map[byte]string{
-		'M': "2001:db8::1", 'B': "2001:db8::2", 'S': "2001:db8::3", 'N': "2001:db8::11", 'C': "2001:db8:55::2", 'G': "2001:db8:55::1",
-		'R': "2001:db8:55:1::2", 'F': "2001:db8:55:9::9", 'U': "fd7a:115c:a1e0::10", 'T': "fd7a:115c:a1e0::2", 'K': "2001:db8:56::1", 'D': "fd00:ec2::254",
+		'M': "2001:db8::1", 'B': "2001:db8::2", 'S': "2001:db8::3", 'N': "2001:db8::11", 'C': "2001:db8:55::2",
+		'G': "2001:db8:55::1", 'R': "2001:db8:55:1::2", 'F': "2001:db8:55:9::9", 'U': "fd7a:115c:a1e0::10",
+		'T': "fd7a:115c:a1e0::2", 'K': "2001:db8:56::1", 'D': "fd00:ec2::254",
 	})
 	fours = append(
 		fours,
@@ -370,7 +382,8 @@ RULES`, fmt.Sprintf("P=%d", public), fmt.Sprintf("T=%d", tailnet), fmt.Sprintf("
 	}))
 	// From another address: the flows of the fixed ports above are tracked by now.
 	fours = append(fours, passage{"stranger as DHCP server", public, "udp", "192.0.2.11:67", "192.0.2.1:68", false})
-	sixes = append(sixes, passage{"stranger as DHCP server", public, "udp", "[2001:db8::11]:547", "[2001:db8::1]:546", false})
+	sixes = append(sixes,
+		passage{"stranger as DHCP server", public, "udp", "[2001:db8::11]:547", "[2001:db8::1]:546", false})
 
 	f := Firewall{BootstrapSources: []string{"192.0.2.2/32", "2001:db8::2"}}
 	f.Nodes = []netip.Addr{netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11")}
@@ -461,13 +474,14 @@ func TestFirewallRealNft(t *testing.T) {
 	want = list()
 
 	for name, harm := range map[string]string{
-		"nothing":           "true",
-		"flush":             "nft flush ruleset",
-		"stop of nftables":  "nft flush ruleset",
-		"nftables.conf":     "printf 'flush ruleset\ntable inet filter {\n chain input { type filter hook input priority filter; }\n}\n' | nft -f -; nft delete table inet filter",
-		"a rule inserted":   "nft insert rule inet tinyrack input accept",
-		"a rule added":      "nft add rule inet tinyrack input tcp dport 9100 accept",
-		"a rule deleted":    "nft delete rule inet tinyrack pods_out handle $(nft -a list chain inet tinyrack pods_out | sed -n 's/.*169.254.*handle //p')",
+		"nothing":          "true",
+		"flush":            "nft flush ruleset",
+		"stop of nftables": "nft flush ruleset",
+		"nftables.conf":    "printf 'flush ruleset\ntable inet filter {\n}\n' | nft -f -; nft delete table inet filter",
+		"a rule inserted":  "nft insert rule inet tinyrack input accept",
+		"a rule added":     "nft add rule inet tinyrack input tcp dport 9100 accept",
+		"a rule deleted": "nft delete rule inet tinyrack pods_out handle $(nft -a list chain inet tinyrack pods_out |" +
+			" sed -n 's/.*169.254.*handle //p')",
 		"an open policy":    "nft 'chain inet tinyrack forward { policy accept; }'",
 		"a set widened":     "nft add element inet tinyrack bootstrap4 '{ 192.0.2.0/24 }'",
 		"a set emptied":     "nft flush set inet tinyrack bootstrap4",

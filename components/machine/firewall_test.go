@@ -29,7 +29,9 @@ func firewallFixture() Firewall {
 			"203.0.113.7/32", "198.51.100.0/24", "198.51.100.9", "2001:db8:1::/64", "2001:db8:9::7",
 		},
 		PodCIDR: "10.55.0.0/16",
-		Nodes:   []netip.Addr{netip.MustParseAddr("192.0.2.12"), netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11")},
+		Nodes: []netip.Addr{
+			netip.MustParseAddr("192.0.2.12"), netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11"),
+		},
 	}
 }
 
@@ -50,7 +52,8 @@ func TestFirewallRuleset(t *testing.T) {
 func TestFirewallRulesetOwnsOneTable(t *testing.T) {
 	for line := range strings.Lines(ruleset(t, firewallFixture())) {
 		line = strings.TrimSpace(line)
-		if strings.Contains(line, "flush") || strings.HasPrefix(line, "table ") && !strings.HasPrefix(line, "table inet tinyrack") {
+		table, found := strings.CutPrefix(line, "table ")
+		if strings.Contains(line, "flush") || found && !strings.HasPrefix(table, "inet tinyrack") {
 			t.Errorf("touches what others own: %q", line)
 		}
 	}
@@ -61,8 +64,8 @@ func TestFirewallRefuses(t *testing.T) {
 	source := func(s string) func(*Firewall) { return func(f *Firewall) { f.BootstrapSources[1] = s } }
 	node := func(s string) func(*Firewall) { return func(f *Firewall) { f.Nodes[1] = netip.MustParseAddr(s) } }
 	tests := map[string]struct {
-		break_ func(*Firewall)
-		want   string
+		spoil func(*Firewall)
+		want  string
 	}{
 		"everybody":      {source("0.0.0.0/0"), `bootstrapSources[1]: "0.0.0.0/0" is the whole Internet`},
 		"everybody, v6":  {source("::/0"), `bootstrapSources[1]: "::/0" is the whole Internet`},
@@ -71,7 +74,7 @@ func TestFirewallRefuses(t *testing.T) {
 		"a name":         {source("nowhere"), `bootstrapSources[1]: "nowhere" is not an address or CIDR`},
 		"a bad prefix":   {source("10.0.0.0/33"), `bootstrapSources[1]: "10.0.0.0/33" is not an address or CIDR`},
 		"a zone":         {source("fe80::1%eth0"), `bootstrapSources[1]: "fe80::1%eth0" is not an address or CIDR`},
-		"mapped":         {source("::ffff:192.0.2.1"), `bootstrapSources[1]: "::ffff:192.0.2.1" is an IPv4 address in IPv6 form`},
+		"mapped":         {source("::ffff:192.0.2.1"), `bootstrapSources[1]: "::ffff:192.0.2.1" is an IPv4 address`},
 		"mapped range":   {source("::ffff:192.0.2.0/120"), `bootstrapSources[1]: "::ffff:192.0.2.0/120" is an IPv4 address`},
 		"no pods":        {func(f *Firewall) { f.PodCIDR = "10.55.0.0" }, `podCIDR: "10.55.0.0" is not a CIDR`},
 		"node zone":      {node("fe80::1%eth0"), `nodes[1]: "fe80::1%eth0" is not the address of a host`},
@@ -84,7 +87,7 @@ func TestFirewallRefuses(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			f := firewallFixture()
-			tt.break_(&f)
+			tt.spoil(&f)
 			err := f.Validate()
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, want the one refusal %s", err, tt.want)
@@ -149,8 +152,13 @@ func TestFirewallConfirmationIsRunAgainOnce(t *testing.T) {
 		"failed then":     {[]string{"Process exited with status 1", again}, false},
 	}
 	for name, tt := range tests {
-		if got, err := confirmAgain(&pulumi.ErrorHookArgs{Errors: tt.errors}); err != nil || got != tt.want {
+		explained := ""
+		hook := confirmAgain(func(text string) { explained += text })
+		if got, err := hook(&pulumi.ErrorHookArgs{Errors: tt.errors}); err != nil || got != tt.want {
 			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+		if told := strings.Contains(explained, "the former rules return within 2m0s"); told != (name == "locked out") {
+			t.Errorf("%s: explained by %q", name, explained)
 		}
 	}
 }
@@ -186,7 +194,8 @@ func TestFirewallCommands(t *testing.T) {
 		hooks := command.RPC.GetHooks().GetOnError()
 		dial := command.Plain()["connection"].(map[string]any)["dialErrorLimit"]
 		if step == "trial" {
-			if !strings.HasSuffix(text, "reset_everything") || command.Plain()["delete"] == nil || len(hooks) != 0 || dial != 10.0 {
+			if !strings.HasSuffix(text, "reset_everything") || command.Plain()["delete"] == nil || len(hooks) != 0 ||
+				dial != 10.0 {
 				t.Errorf("%s: hooks %v, dial %v", name, hooks, dial)
 			}
 			continue
@@ -198,8 +207,8 @@ func TestFirewallCommands(t *testing.T) {
 	}
 }
 
-// The order at boot is in the units alone: the rules come before everything that systemd starts by default, and stopping
-// nftables stops nothing of ours.
+// The order at boot is in the units alone: the rules come before everything that systemd starts by default, and
+// stopping nftables stops nothing of ours.
 func TestFirewallUnits(t *testing.T) {
 	for unit, lines := range map[string][]string{
 		firewallUnit: {
@@ -242,7 +251,7 @@ func TestFirewallScriptsAreClean(t *testing.T) {
 	remotetest.ShellCheck(t, firewallWatchScript)
 	remotetest.ShellCheck(t, firewallResetText(t))
 	for line := range strings.Lines(firewallScript + firewallWatchScript + firewallResetScript) {
-		if len(line) > 121 && !strings.Contains(line, `"`) {
+		if len(line) > 121 { // with its line break
 			t.Errorf("longer than 120 columns: %s", line)
 		}
 	}
@@ -267,7 +276,8 @@ func firewallResetText(t *testing.T) string {
 	return text
 }
 
-// firewallHost has an nft that holds a table, a systemd that starts what its units say, and a clock at which timers go off.
+// firewallHost has an nft that holds a table, a systemd that starts what its units say, and a clock at which timers go
+// off.
 type firewallHost struct {
 	*remotetest.Host
 	t   *testing.T
@@ -275,12 +285,17 @@ type firewallHost struct {
 }
 
 const (
-	keptRules  = "/etc/tinyrack/firewall.nft"
-	copyRules  = "/run/tinyrack/firewall.nft"
-	table      = "/state/table"
-	watchOnBox = "/usr/local/lib/tinyrack/firewall.sh"
+	keptRules = "/etc/tinyrack/firewall.nft"
+	copyRules = "/run/tinyrack/firewall.nft"
+	table     = "/state/table"
+
+	watchOnBox     = "/usr/local/lib/tinyrack/firewall.sh"
+	unitOnBox      = "/etc/systemd/system/tinyrack-firewall.service"
+	watchUnitOnBox = "/etc/systemd/system/tinyrack-firewall-watch.service"
+
 	// The client's address and port, then the machine's.
 	fromBootstrap = "203.0.113.7 50000 192.0.2.1 22"
+	fromPort2222  = "203.0.113.7 50000 192.0.2.1 2222"
 	overTailnet   = "100.64.0.2 50000 100.64.0.10 22"
 )
 
@@ -321,10 +336,18 @@ echo "$((${now%.*} + after + late))" >"$ROOT/state/timer"
 printf '%s\n' "$*" >"$ROOT/state/timer-command"`)
 	h.Fake("systemctl", `units=$ROOT/etc/systemd/system
 case $1 in
-show) for u in $4 $5; do cmp -s "$units/$u.service" "$ROOT/state/known.$u" && echo NeedDaemonReload=no || echo NeedDaemonReload=yes; done ;;
-daemon-reload) for u in "$units"/*.service; do [ ! -e "$u" ] || { u=${u##*/}; cp "$units/$u" "$ROOT/state/known.${u%.service}"; }; done ;;
+show)
+	for u in $4 $5; do
+		cmp -s "$units/$u.service" "$ROOT/state/known.$u" && echo NeedDaemonReload=no || echo NeedDaemonReload=yes
+	done ;;
+daemon-reload)
+	for u in "$units"/*.service; do
+		[ ! -e "$u" ] || { u=${u##*/}; cp "$units/$u" "$ROOT/state/known.${u%.service}"; }
+	done ;;
 is-enabled) [ -e "$ROOT/state/enabled.$3" ] ;;
-enable) [ ! -e "$ROOT/state/full" ] && [ -e "$units/$3.service" ] && : >"$ROOT/state/enabled.$3" ;;
+enable)
+	[ ! -e "$ROOT/state/flush" ] || rm -f "$ROOT/state/table"
+	[ ! -e "$ROOT/state/full" ] && [ -e "$units/$3.service" ] && : >"$ROOT/state/enabled.$3" ;;
 is-active) [ -e "$ROOT/state/active.$3" ] ;;
 start | restart)
 	command=$(sed -n 's/^ExecStart=//p' "$ROOT/state/known.$2")
@@ -342,7 +365,8 @@ esac`)
 	h.Fake("ip", `[ "$5" != tailscale0 ] || echo "3: tailscale0    inet 100.64.0.10/32 scope global tailscale0"`)
 	h.Fake("sync", `[ -e "$1" ] || exit 1
 [ ! -e "$ROOT/state/cut" ] || : >"$1"
-! grep -qxF "sync ${1#"$ROOT"}" "$ROOT/state/faults" 2>/dev/null || { echo "sync: No space left on device" >&2; exit 1; }`)
+! grep -qxF "sync ${1#"$ROOT"}" "$ROOT/state/faults" 2>/dev/null ||
+	{ echo "sync: No space left on device" >&2; exit 1; }`)
 	mv, err := exec.LookPath("mv")
 	if err != nil {
 		t.Fatal(err)
@@ -359,7 +383,8 @@ exec `+mv+` "$@"`)
 func (h *firewallHost) connect() {
 	h.pass(1)
 	stat := func(pid, name string, parent, began int) {
-		h.Write("/proc/"+pid+"/stat", fmt.Sprintf("%s (%s) S %d%s %d 7 8\n", pid, name, parent, strings.Repeat(" 0", 17), began))
+		text := fmt.Sprintf("%s (%s) S %d%s %d 7 8\n", pid, name, parent, strings.Repeat(" 0", 17), began)
+		h.Write("/proc/"+pid+"/stat", text)
 	}
 	stat("self", "sh", 300, h.now+10)
 	stat("300", "a (odd) name", 200, h.now+5)
@@ -483,15 +508,14 @@ func TestFirewallTrialThenConfirmed(t *testing.T) {
 	if r.Code != 0 || r.Called("nft -f") {
 		t.Fatalf("got %+v", r)
 	}
-	synced, renamed, disarmed := at("sync "+h.Root+keptRules+".tinyrack-new"), at("mv -f "+h.Root+keptRules), at("systemctl stop")
+	synced, renamed := at("sync "+h.Root+keptRules+".tinyrack-new"), at("mv -f "+h.Root+keptRules)
+	disarmed := at("systemctl stop")
 	if synced < 0 || renamed < synced || disarmed < renamed {
 		t.Errorf("synced at %d, renamed at %d, disarmed at %d: %q", synced, renamed, disarmed, r.Calls)
 	}
 	h.wantKept(rules)
 	for path, want := range map[string]string{
-		"/etc/systemd/system/tinyrack-firewall.service":       firewallUnit,
-		"/etc/systemd/system/tinyrack-firewall-watch.service": firewallWatchUnit,
-		watchOnBox: firewallWatchScript, copyRules: rules + "\n",
+		unitOnBox: firewallUnit, watchUnitOnBox: firewallWatchUnit, watchOnBox: firewallWatchScript, copyRules: rules + "\n",
 	} {
 		if got := h.Read(path); got != want {
 			t.Errorf("%s: %q", path, got)
@@ -500,9 +524,11 @@ func TestFirewallTrialThenConfirmed(t *testing.T) {
 	if got := h.Mode(keptRules); got != 0o600 {
 		t.Errorf("the rules have mode %o", got)
 	}
-	for _, state := range []string{"enabled.tinyrack-firewall", "active.tinyrack-firewall", "enabled.tinyrack-firewall-watch", "active.tinyrack-firewall-watch"} {
-		if !strings.Contains(h.Files(), "/state/"+state+" ") {
-			t.Errorf("not %s", state)
+	for _, state := range []string{"enabled", "active"} {
+		for _, unit := range []string{"tinyrack-firewall", "tinyrack-firewall-watch"} {
+			if !strings.Contains(h.Files(), "/state/"+state+"."+unit+" ") {
+				t.Errorf("%s is not %s", unit, state)
+			}
 		}
 	}
 
@@ -513,6 +539,31 @@ func TestFirewallTrialThenConfirmed(t *testing.T) {
 			r.Called("systemctl daemon-reload") || r.Called("systemctl enable") || r.Called("systemctl restart") {
 			t.Errorf("a second %s changed something: %+v", step, r)
 		}
+	}
+}
+
+// In force is what the kernel has, not what a file says.
+func TestFirewallStepsLookAtTheKernel(t *testing.T) {
+	_, rules := firewallRules(t)
+	for name, harm := range map[string]string{
+		"flushed": `rm "$ROOT` + table + `"`,
+		"changed": `echo accept >>"$ROOT` + table + `"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFirewallHost(t)
+			h.apply(rules)
+			h.Run(harm, "")
+			h.connect()
+			r := h.run("trial", rules, fromBootstrap)
+			if r.Code != 0 || !r.Called("systemd-run") || h.Read(table) != rules+"\n" {
+				t.Errorf("got %+v", r)
+			}
+			h.connect()
+			if r := h.run("confirm", rules, fromBootstrap); r.Code != 0 {
+				t.Errorf("got %+v", r)
+			}
+			h.wantKept(rules)
+		})
 	}
 }
 
@@ -594,7 +645,7 @@ func TestFirewallNeverShutsOutItsOwnSession(t *testing.T) {
 	tests := map[string]struct{ connection, want string }{
 		"a stranger":          {"192.0.2.99 50000 192.0.2.1 22", "add 192.0.2.99 to the host's bootstrapSources"},
 		"a stranger, IPv6":    {"2001:db8:7::1 50000 2001:db8::1 22", "add 2001:db8:7::1 to the host's bootstrapSources"},
-		"another port":        {"203.0.113.7 50000 192.0.2.1 2222", "came in on port 2222 of the machine, the firewall admits port 22"},
+		"another port":        {fromPort2222, "came in on port 2222 of the machine, the firewall admits port 22"},
 		"no session":          {"", "not an SSH session"},
 		"not quite tailnet":   {"203.0.113.99 50000 100.64.0.1 22", "add 203.0.113.99"},
 		"IPv4":                {fromBootstrap, ""},
@@ -637,7 +688,7 @@ func TestFirewallConfirmedOverTheWantedWay(t *testing.T) {
 	_, rules := firewallRules(t)
 	h.run("trial", rules, fromBootstrap)
 	h.connect()
-	if r := h.run("confirm", rules, "203.0.113.7 50000 192.0.2.1 2222"); r.Code != 1 || !strings.Contains(r.Stderr, "came in on port 2222") {
+	if r := h.run("confirm", rules, fromPort2222); r.Code != 1 || !strings.Contains(r.Stderr, "came in on port 2222") {
 		t.Errorf("got %+v", r)
 	}
 	h.wantKept("")
@@ -653,8 +704,13 @@ func TestFirewallTrialFailures(t *testing.T) {
 		"rules refused":  {strings.Replace(rules, "drop", "BROKEN", 1), "", func(*firewallHost) {}},
 		"no timers":      {rules, "roll-back cannot be scheduled", func(h *firewallHost) { h.Write("/state/no-timers", "") }},
 		"no memory":      {rules, "nft cannot load", func(h *firewallHost) { h.Write("/state/no-memory", "") }},
-		"/run is full":   {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) { h.Write("/run/tinyrack/firewall-trial.new/new/x", ""); h.Fake("rm", "exit 1") }},
-		"no sed output":  {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) { h.Fake("sha256sum", "exit 1") }},
+		"/run full at the copy": {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) {
+			h.Fake("cp", `: >"$2"`)
+		}},
+		"/run is full": {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) {
+			h.Write("/run/tinyrack/firewall-trial.new/new/x", "")
+			h.Fake("rm", "exit 1")
+		}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -677,8 +733,8 @@ func TestFirewallTrialFailures(t *testing.T) {
 // the next run converges.
 func TestFirewallConfirmOnAFullDisk(t *testing.T) {
 	former, rules := firewallRules(t)
-	faults := map[string]string{"enabling": "full", "a write that reports success": "cut"}
-	for _, path := range []string{keptRules, watchOnBox, "/etc/systemd/system/tinyrack-firewall.service", "/etc/systemd/system/tinyrack-firewall-watch.service"} {
+	faults := map[string]string{"enabling": "full", "a write that reports success": "cut", "flushed meanwhile": "flush"}
+	for _, path := range []string{keptRules, watchOnBox, unitOnBox, watchUnitOnBox} {
 		for _, fault := range []string{"write " + path, "sync " + path + ".tinyrack-new", "mv " + path} {
 			faults[fault] = ""
 		}
@@ -687,7 +743,7 @@ func TestFirewallConfirmOnAFullDisk(t *testing.T) {
 	faults["mv "+copyRules] = ""
 	for fault, state := range faults {
 		for _, before := range []string{"", former} {
-			if before == "" && !strings.HasSuffix(fault, keptRules) {
+			if before == "" && (strings.Contains(fault, "/usr/") || strings.Contains(fault, "/systemd/")) {
 				continue // with nothing to go back to, what counts is that nothing is kept
 			}
 			t.Run(fmt.Sprintf("%s %d", fault, len(before)), func(t *testing.T) {
@@ -696,7 +752,7 @@ func TestFirewallConfirmOnAFullDisk(t *testing.T) {
 				if before != "" {
 					h.apply(before)
 					// What is kept already is not written again: an older version was here.
-					for _, path := range []string{watchOnBox, "/etc/systemd/system/tinyrack-firewall.service", "/etc/systemd/system/tinyrack-firewall-watch.service"} {
+					for _, path := range []string{watchOnBox, unitOnBox, watchUnitOnBox} {
 						h.Write(path, "older\n")
 					}
 					h.Run(`rm "$ROOT"/state/enabled.*`, "")
@@ -726,7 +782,7 @@ func TestFirewallConfirmOnAFullDisk(t *testing.T) {
 					t.Error("rules that were taken back are kept")
 				}
 
-				h.Run(`rm -rf "$ROOT/state/faults" "$ROOT/state/full" "$ROOT/state/cut" "$ROOT`+path+`.tinyrack-new"`, "")
+				h.Run(`cd "$ROOT/state" && rm -rf faults full cut flush "$ROOT`+path+`.tinyrack-new"`, "")
 				for _, code := range []int{75, 0} {
 					h.connect()
 					if r := h.run("confirm", rules, fromBootstrap); r.Code != code {
@@ -751,7 +807,8 @@ func TestFirewallInstallsNft(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	h.Fake("apt-get", `case "$*" in *install*) exit 100 ;; esac`)
-	if r := h.run("trial", rules, fromBootstrap); r.Code != 1 || !strings.Contains(r.Stderr, "could not install nftables") {
+	r := h.run("trial", rules, fromBootstrap)
+	if r.Code != 1 || !strings.Contains(r.Stderr, "could not install nftables") {
 		t.Errorf("got %+v", r)
 	}
 	h.Fake("apt-get", `case "$*" in *"install -y "*nftables) cp "$ROOT/state/nft" `+h.Bin()+`/nft ;; esac`)
@@ -768,18 +825,23 @@ func TestFirewallInstallsNft(t *testing.T) {
 
 func TestFirewallWatchdogRestores(t *testing.T) {
 	_, rules := firewallRules(t)
+	const (
+		restored = " and is loaded"
+		repaired = "was damaged or missing and is written again"
+		flush    = `rm "$ROOT` + table + `"; `
+	)
 	tests := map[string]struct{ harm, want string }{
-		"flushed":                    {`rm "$ROOT` + table + `"`, "was missing and is loaded"},
-		"edited":                     {`sed -i s/drop/accept/ "$ROOT` + table + `"`, "had been changed and is loaded"},
-		"a rule inserted":            {`echo accept >>"$ROOT` + table + `"`, "had been changed and is loaded"},
-		"rebooted":                   {`rm -r "$ROOT/run/tinyrack" "$ROOT` + table + `"; mkdir "$ROOT/run/tinyrack"`, "was missing and is loaded"},
-		"flushed and no file":        {`rm "$ROOT` + table + `" "$ROOT` + keptRules + `"`, "was damaged or missing and is written again"},
-		"flushed and an empty file":  {`rm "$ROOT` + table + `"; : >"$ROOT` + keptRules + `"`, "was damaged or missing and is written again"},
-		"the file cut":               {`sed -i '$d' "$ROOT` + keptRules + `"`, "was damaged or missing and is written again"},
-		"the file edited":            {`sed -i s/drop/accept/ "$ROOT` + keptRules + `"`, "was damaged or missing and is written again"},
-		"flushed on a full disk":     {`rm "$ROOT` + table + `"; echo "mv ` + keptRules + `" >"$ROOT/state/faults"`, "was missing and is loaded"},
+		"flushed":                    {flush, "was missing" + restored},
+		"edited":                     {`sed -i s/drop/accept/ "$ROOT` + table + `"`, "had been changed" + restored},
+		"a rule inserted":            {`echo accept >>"$ROOT` + table + `"`, "had been changed" + restored},
+		"rebooted":                   {flush + `rm -r "$ROOT/run/tinyrack"; mkdir "$ROOT/run/tinyrack"`, restored},
+		"flushed and no file":        {flush + `rm "$ROOT` + keptRules + `"`, repaired},
+		"flushed and an empty file":  {flush + `: >"$ROOT` + keptRules + `"`, repaired},
+		"the file cut":               {`sed -i '$d' "$ROOT` + keptRules + `"`, repaired},
+		"the file edited":            {`sed -i s/drop/accept/ "$ROOT` + keptRules + `"`, repaired},
+		"flushed on a full disk":     {flush + `echo "mv ` + keptRules + `" >"$ROOT/state/faults"`, "was missing" + restored},
 		"the copy lost":              {`rm "$ROOT` + copyRules + `"`, ""},
-		"another wording of the nft": {`echo "other" >"$ROOT/run/tinyrack/firewall.listing"`, "is loaded"},
+		"another wording of the nft": {`echo "other" >"$ROOT/run/tinyrack/firewall.listing"`, restored},
 	}
 	for name, tt := range tests {
 		for _, verb := range []string{"check", "load"} {
@@ -809,8 +871,10 @@ func TestFirewallWatchdogRestores(t *testing.T) {
 func TestFirewallWatchdogLoadsNoDamagedRules(t *testing.T) {
 	_, rules := firewallRules(t)
 	for name, damaged := range map[string]string{
-		"empty": "", "a line break": "\n", "cut": rules[:len(rules)/2] + "\n", "its checksum alone": rules[strings.LastIndex(rules, "\n")+1:] + "\n",
-		"the checksum of nothing": "# sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "edited": strings.Replace(rules, "drop", "accept", 1) + "\n",
+		"empty": "", "a line break": "\n", "cut": rules[:len(rules)/2] + "\n",
+		"its checksum alone":      rules[strings.LastIndex(rules, "\n")+1:] + "\n",
+		"the checksum of nothing": "# sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+		"edited":                  strings.Replace(rules, "drop", "accept", 1) + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newFirewallHost(t)
@@ -846,13 +910,15 @@ func TestFirewallWatchdogAndTheTrial(t *testing.T) {
 		t.Error("the timer has had no time to do it")
 	}
 	h.pass(10)
-	if r := h.watchdog("check"); r.Code != 0 || !strings.Contains(r.Stderr, "a trial was never ended: the former firewall is back in force") {
+	r := h.watchdog("check")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "a trial was never ended: the former firewall is back in force") {
 		t.Errorf("got %+v", r)
 	}
 	h.wantKept(former)
 	// While a step is at work the table is its.
 	h.Run(`rm "$ROOT`+table+`"`, "")
-	if r := h.Run(`exec 7>>"$ROOT/run/tinyrack/firewall.lock"; flock 7; sh "$ROOT`+watchOnBox+`" check`, ""); r.Code != 0 || r.Called("nft") {
+	r = h.Run(`exec 7>>"$ROOT/run/tinyrack/firewall.lock"; flock 7; sh "$ROOT`+watchOnBox+`" check`, "")
+	if r.Code != 0 || r.Called("nft") {
 		t.Errorf("got %+v", r)
 	}
 	if r := h.watchdog("check"); r.Code != 0 {
@@ -919,7 +985,10 @@ func TestFirewallReset(t *testing.T) {
 			t.Fatalf("got %+v", r)
 		}
 	}
-	for _, left := range []string{"/etc/", "/usr/", table, "/state/enabled", "/state/active", "/state/timer", "firewall.nft", "firewall.listing", "firewall-trial"} {
+	for _, left := range []string{
+		"/etc/", "/usr/", table, "/state/enabled", "/state/active", "/state/timer",
+		"/run/tinyrack/firewall.nft", "/run/tinyrack/firewall.listing", "/run/tinyrack/firewall-trial",
+	} {
 		if strings.Contains(h.Files(), h.Root+left) {
 			t.Errorf("%s was left:\n%s", left, h.Files())
 		}

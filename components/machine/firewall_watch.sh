@@ -42,7 +42,8 @@ one_at_a_time() {
 
 # intact FILE: whether it is a whole ruleset. nft loads an empty or cut one and reports success.
 intact() {
-	grep -qs "^table inet $TABLE {" "$1" && [ "$(tail -n 1 "$1")" = "# sha256 $(sed '$d' "$1" | sha256sum | cut -d ' ' -f 1)" ]
+	grep -qs "^table inet $TABLE {" "$1" &&
+		[ "$(tail -n 1 "$1")" = "# sha256 $(sed '$d' "$1" | sha256sum | cut -d ' ' -f 1)" ]
 }
 
 list_table() {
@@ -55,7 +56,6 @@ as_loaded() {
 }
 
 load_rules() {
-	intact "$1" || return 1
 	rm -f "$LISTING"
 	nft -f "$1" >&2 || return 1
 	(umask 077 && list_table >"$LISTING.new") && mv -f "$LISTING.new" "$LISTING"
