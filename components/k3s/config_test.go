@@ -6,7 +6,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/golden"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 func TestConfig(t *testing.T) {

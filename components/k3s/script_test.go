@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote"
-	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/components/remote"
+	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 )
 
 // fakeBinary is k3s of a version: it says so, and takes snapshots while it is at work.

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote"
-	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/components/remote"
+	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 )
 
 // sealer is a machine with the real openssl, whose environment is looked at.

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/remote"
 )
 
 // packaged are the components k3s ships and can leave out: https://docs.k3s.io/installation/packaged-components

@@ -14,7 +14,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote"
+	"github.com/tinyrack-net/infrastructure/components/remote"
 )
 
 // FirewallUnit is the systemd unit that loads the rules. What must not listen without them requires it and comes after

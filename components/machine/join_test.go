@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote"
-	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/components/remote"
+	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 )
 
 // tailscaleHost has a tailscale with a state of its own below /ts, as the cloud's and headscale's answer:

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 )
 
 // packagesHost has apt, dpkg, sysctl and systemctl that keep their state below /state: what is installed, the units and

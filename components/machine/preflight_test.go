@@ -8,7 +8,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/components/internal/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 )
 
 // served is what the fake curl answers, by the last part of the URL.
