@@ -24,9 +24,11 @@ func validate(report *Report, c Config, root string) {
 	report.component("cloudflare", s.edgeArgs().Validate())
 	report.component("tailnet", s.tailnetArgs().Validate())
 	for _, name := range sortedKeys(c.Hosts) {
-		report.component("hosts."+name, s.machineArgs(name).Validate())
+		report.component("hosts."+name, s.machineArgs(name).Validate(), "join.", "podCIDR", "name")
 	}
-	report.component("cluster", s.clusterArgs().Validate())
+	cluster := s.clusterArgs()
+	report.component("cluster", cluster.Spec.Validate())
+	report.component("hosts", cluster.ValidateNodes())
 	report.component("flux", s.fluxArgs().Validate())
 
 	validateURLs(report, c)
@@ -43,12 +45,17 @@ func (r *Report) invalid(path, value, why, consequence, fix string) {
 
 // component adds what a component refuses of its part of the settings, except for what is missing: require says how to
 // set that.
-func (r *Report) component(group string, refusals error) {
+//
+// elsewhere are the beginnings of keys that are another group's settings, which says the same of them.
+func (r *Report) component(group string, refusals error, elsewhere ...string) {
 	if refusals == nil {
 		return
 	}
 	for line := range strings.SplitSeq(refusals.Error(), "\n") {
 		key, _, _ := strings.Cut(line, ": ")
+		if slices.ContainsFunc(elsewhere, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
+			continue
+		}
 		path := project + ":" + group + "." + key
 		if !r.isUnread(path) && !slices.Contains(r.missing, path) {
 			r.Problems = append(r.Problems, project+":"+group+"."+line)
@@ -110,9 +117,6 @@ func validateRoles(r *Report, c Config) {
 		addresses[h.Address] = name
 	}
 	servers := c.withRole(roleServer)
-	if len(servers) == 0 && len(c.Hosts) > 0 {
-		r.refuse(project+":hosts", "no host is a server", "there would be no cluster", "give one of them the role server")
-	}
 	switch first := c.Cluster.FirstServer; {
 	case first == "" && len(servers) > 1:
 		r.refuse(project+":cluster.firstServer", "missing with "+fmt.Sprint(len(servers))+" servers",
