@@ -134,7 +134,7 @@ func TestRestThatLeavesTheHostsAlone(t *testing.T) {
 		"blank":            " \n",
 		"empty":            "{}",
 		"null":             `{"grants": null}`,
-		"one device":       `{"grants": [{"dst": ["100.101.102.103", "100.101.102.103/32", "fd7a:115c:a1e0::1"]}]}`,
+		"one device":       `{"grants": [{"dst": ["100.101.102.103", "100.1.2.3/32", "100.64.0.1-100.64.0.1", "fd7a:115c:a1e0::1"]}]}`,
 		"below and above":  `{"grants": [{"dst": ["100.0.0.0-100.63.255.255", "100.128.0.0/9", "2001:db8::/32"]}]}`,
 		"from the hosts":   `{"grants": [{"src": ["tag:tinyrack-server"], "dst": ["tag:nas"]}]}`,
 		"a longer tag":     `{"tagOwners": {"tag:tinyrack-other": []}, "grants": [{"dst": ["tag:tinyrack-other"]}]}`,
