@@ -24,7 +24,8 @@ func validate(report *Report, c Config, root string) {
 	report.component("cloudflare", s.edgeArgs().Validate())
 	report.component("tailnet", s.tailnetArgs().Validate())
 	for _, name := range sortedKeys(c.Hosts) {
-		report.component("hosts."+name, s.machineArgs(name).Validate(), "join.", "podCIDR", "name")
+		report.component("hosts."+name, s.machineArgs(name).Validate(), "join.", "podCIDR")
+		report.component("hosts."+name, s.tailnetArgs().ValidateHost(s.tailnetHost(name)))
 	}
 	cluster := s.clusterArgs()
 	report.component("cluster", cluster.Spec.Validate())
@@ -32,7 +33,7 @@ func validate(report *Report, c Config, root string) {
 	report.component("flux", s.fluxArgs().Validate())
 
 	validateURLs(report, c)
-	validateRoles(report, c)
+	validateHosts(report, c)
 	validateNetworks(report, c)
 	validateFlux(report, c, root)
 	validateSecrets(report, c)
@@ -94,27 +95,16 @@ func inTailnet(addr netip.Addr) bool {
 	return tailnet.IPv4Range.Contains(addr) || tailnet.IPv6Range.Contains(addr)
 }
 
-// validateRoles reports hosts that cannot be one cluster.
-func validateRoles(r *Report, c Config) {
-	known := []string{roleServer, roleAgent, roleStorage}
+// validateHosts reports what only all hosts together show.
+func validateHosts(r *Report, c Config) {
 	addresses := map[string]string{}
 	for _, name := range sortedKeys(c.Hosts) {
-		h, at := c.Hosts[name], "hosts."+name
-		for i, role := range h.Roles {
-			if !slices.Contains(known, role) {
-				r.invalid(fmt.Sprintf("%s.roles[%d]", at, i), role, "is not a role", "the host would do nothing",
-					didYouMean(role, known, "use "+strings.Join(known, ", ")))
-			}
+		address := c.Hosts[name].Address
+		if other, taken := addresses[address]; taken && address != "" {
+			r.invalid("hosts."+name+".address", address, "is the address of "+other+" too",
+				"two hosts would undo each other's work", "write the address of each")
 		}
-		if slices.Contains(h.Roles, roleServer) && slices.Contains(h.Roles, roleAgent) {
-			r.refuse(project+":"+at+".roles", "server and agent", "k3s cannot be both on one machine",
-				"write server: it runs pods too")
-		}
-		if other, taken := addresses[h.Address]; taken && h.Address != "" {
-			r.invalid(at+".address", h.Address, "is the address of "+other+" too", "two hosts would undo each other's work",
-				"write the address of each")
-		}
-		addresses[h.Address] = name
+		addresses[address] = name
 	}
 	servers := c.withRole(roleServer)
 	switch first := c.Cluster.FirstServer; {
