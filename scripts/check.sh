@@ -25,6 +25,7 @@ main() {
 	step 'YAML' yamllint --strict .
 	step 'Go, the program' golangci
 	step 'Go, the lab' golangci lab
+	step 'Go, the checks of the GitOps tree' golangci gitops
 	[ -z "$failed" ] || die "problems in:$failed"
 	echo 'check: all clean'
 }

@@ -29,10 +29,15 @@ func Check(root string) error {
 		return err
 	}
 	tree := newTree(root, schemas)
+	environments := 0
 	for _, entry := range entries {
 		if entry.IsDir() {
+			environments++
 			tree.checkEnvironment(entry.Name())
 		}
+	}
+	if environments == 0 {
+		tree.problem("clusters: has no folder: there is no environment, so Flux would apply nothing: add one per stack")
 	}
 	tree.checkFiles()
 	tree.checkBases()

@@ -22,8 +22,8 @@ const kubesealSwitch = "GITOPS_TEST_KUBESEAL"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(kubesealSwitch) != "" {
-		if err := standInKubeseal(os.Args[1:], os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "kubeseal stand-in:", err)
+		if err := fakeKubeseal(os.Args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "fake kubeseal:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -31,9 +31,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// standInKubeseal does what kubeseal --raw --scope strict does, and refuses any other
-// use. TestRealKubeseal compares it with the real one where that is installed.
-func standInKubeseal(args []string, in io.Reader, out io.Writer) error {
+// fakeKubeseal does what kubeseal --raw --scope strict does, and refuses any other use. The real one runs in the lab, whose
+// controller opens what it sealed.
+func fakeKubeseal(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 9 || args[0] != "--raw" || args[1] != "--scope" || args[2] != "strict" ||
 		args[3] != "--cert" || args[5] != "--namespace" || args[7] != "--name" {
 		return fmt.Errorf("unknown use: %q", args)

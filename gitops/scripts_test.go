@@ -37,7 +37,7 @@ func newSite(t *testing.T) site {
 // run executes the committed text of a script and returns what it printed.
 func (s site) run(t *testing.T, stdin, script string, args ...string) (stdout, stderr string, ok bool) {
 	t.Helper()
-	args = append([]string{filepath.Join("../../scripts", script), "--root", s.root}, args...)
+	args = append([]string{filepath.Join("../scripts", script), "--root", s.root}, args...)
 	command := exec.Command("sh", args...)
 	command.Env = append(os.Environ(), "KUBESEAL="+s.kubeseal, kubesealSwitch+"=1")
 	command.Stdin = strings.NewReader(stdin)
@@ -364,28 +364,5 @@ func TestKubesealMissing(t *testing.T) {
 	_, stderr, ok := s.run(t, "a", "seal.sh", "lab", "n", "s", "key")
 	if want := "seal: /nonexistent/kubeseal not found: nothing was sealed: install it, or name kubeseal's path in KUBESEAL\n"; ok || stderr != want {
 		t.Errorf("ok=%v, got %q, want %q", ok, stderr, want)
-	}
-}
-
-// TestRealKubeseal runs the scripts with the real kubeseal, where there is one, and
-// opens what it sealed with the same code as what the stand-in sealed.
-func TestRealKubeseal(t *testing.T) {
-	program := os.Getenv("KUBESEAL")
-	if program == "" {
-		program = "kubeseal"
-	}
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skip("no kubeseal here: the lab's end-to-end test uses it")
-	}
-	s := newSite(t)
-	s.kubeseal = path
-	key, text := rsaPEM(t, 2048)
-	s.mustRun(t, "", "sealing-key.sh", "lab", "--key", s.keep(t, "key.pem", text))
-	if got := opened(t, key, "sealed-secrets/canary", readFile(t, s.canary()))["message"]; got != "sealed for lab" {
-		t.Errorf("the canary says %q", got)
-	}
-	if err := Check(s.root); err != nil {
-		t.Errorf("the tree has problems afterwards:\n%v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // TestTree checks the tree of this checkout, for every environment.
 func TestTree(t *testing.T) {
-	if err := Check("../.."); err != nil {
+	if err := Check(".."); err != nil {
 		t.Errorf("the GitOps tree has problems:\n%v", err)
 	}
 }
@@ -18,13 +18,13 @@ func TestTree(t *testing.T) {
 // TestTreeOrder pins the order of the layers, the same in every environment.
 func TestTreeOrder(t *testing.T) {
 	want := []string{"infrastructure-controllers []", "infrastructure-configs [infrastructure-controllers]", "apps [infrastructure-configs]"}
-	environments, err := filepath.Glob("../../clusters/*/kustomization.yaml")
-	if err != nil || len(environments) < 2 {
-		t.Fatalf("found %d environments, want at least production and lab (%v)", len(environments), err)
+	environments, err := filepath.Glob("../clusters/*/kustomization.yaml")
+	if err != nil || len(environments) == 0 {
+		t.Fatalf("found no environment in clusters/ (%v)", err)
 	}
 	for _, file := range environments {
 		var got []string
-		for _, l := range layersOf(t, "../..", filepath.Base(filepath.Dir(file))) {
+		for _, l := range layersOf(t, "..", filepath.Base(filepath.Dir(file))) {
 			var after []string
 			for _, dependency := range l.Spec.DependsOn {
 				after = append(after, dependency.Name)
@@ -40,6 +40,35 @@ func TestTreeOrder(t *testing.T) {
 func TestValidTree(t *testing.T) {
 	if err := Check("testdata/valid"); err != nil {
 		t.Fatalf("the base of the refusal tests has problems:\n%v", err)
+	}
+}
+
+// TestNewEnvironmentIsChecked shows that an environment is found by its folder: one more, of any name, is checked like the
+// others, and none at all is a problem of its own.
+func TestNewEnvironmentIsChecked(t *testing.T) {
+	root := copyTree(t)
+	if err := os.CopyFS(filepath.Join(root, "clusters/acme"), os.DirFS(filepath.Join(root, "clusters/lab"))); err != nil {
+		t.Fatal(err)
+	}
+	err := Check(root)
+	if err == nil || !strings.Contains(err.Error(), "acme: Pulumi.acme.yaml cannot be read") {
+		t.Errorf("an environment without its stack: %v", err)
+	}
+	stack := filepath.Join(root, "Pulumi.acme.yaml")
+	if err := os.WriteFile(stack, []byte(readFile(t, filepath.Join(root, "Pulumi.lab.yaml"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = Check(root)
+	if err == nil || !strings.Contains(err.Error(), `acme: apps: path is "./apps/lab", want "./apps/acme"`) {
+		t.Errorf("a copied environment that points at another one: %v", err)
+	}
+	for _, name := range []string{"acme", "lab"} {
+		if err := os.RemoveAll(filepath.Join(root, "clusters", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Check(root); err == nil || !strings.Contains(err.Error(), "there is no environment") {
+		t.Errorf("no environment at all: %v", err)
 	}
 }
 

@@ -190,7 +190,7 @@ func TestRefusals(t *testing.T) {
 		"kind nobody knows": {
 			edits: withExtra("apiVersion: apps/v2\nkind: Deployment\nmetadata:\n  name: memos-extra\n  namespace: memos-system\n"),
 			want: []string{
-				`lab: apps: Deployment memos-system/memos-extra: nothing is known of Deployment in apps/v2, so it cannot be checked: is it misspelt? otherwise add its CRD to lab/gitops/schemas`,
+				`lab: apps: Deployment memos-system/memos-extra: nothing is known of Deployment in apps/v2, so it cannot be checked: is it misspelt? otherwise add its CRD to gitops/schemas`,
 			},
 		},
 		"image without tag": {
