@@ -100,7 +100,7 @@ func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
 	}
 	t.Logf("%d runs failed before the one that converged", failures)
 	for addr, want := range map[string]string{
-		cloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":3,"r2Buckets":0,"tunnelConfigs":1,"tunnels":1}`,
+		cloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":3,"tunnelConfigs":1,"tunnels":1}`,
 		tailscaleAddr:  `{"devices":1,"keys":1,"policies":1,"validKeys":0}`,
 	} {
 		if got, err := cloudState(t.Context(), addr); err != nil || string(got) != want {

@@ -1,6 +1,5 @@
 // Package cloudflare is the lab's double of the cloudflare plugin: tunnel,
-// tunnel configuration, DNS record, Access policy and application, and zone
-// setting, by the same requests as the official plugin's.
+// tunnel configuration, DNS record, Access policy and application, by the same requests as the official plugin's.
 package cloudflare
 
 import (
@@ -40,7 +39,6 @@ func New(events *engine.Client) engine.Service {
 			token("dnsRecord"):                        c.record(),
 			token("zeroTrustAccessPolicy"):            c.policy(),
 			token("zeroTrustAccessApplication"):       c.application(),
-			token("zoneSetting"):                      c.zoneSetting(),
 		},
 	})
 }
