@@ -15,12 +15,8 @@ import (
 	"time"
 
 	"github.com/tinyrack-net/infrastructure/lab/plugins/sshtest"
+	lab "github.com/tinyrack-net/infrastructure/lab/pulumi"
 )
-
-// installed are the plugins under the names and versions the engine looks for.
-var installed = map[string]string{
-	"cloudflare": "6.17.0", "command": "1.2.1", "kubernetes": "4.32.0", "random": "4.21.0", "tailscale": "0.29.0",
-}
 
 // secretText is what the command reads on stdin; it must show up nowhere.
 const secretText = "planted-canary-5f2c"
@@ -117,8 +113,10 @@ func newSite(t *testing.T) *site {
 		t.Fatalf("build the doubles: %v\n%s", err, out)
 	}
 	must(t, os.Symlink(doubles, filepath.Join(root, "bin", "pulumi-language-go")))
-	for name, version := range installed {
-		dir := filepath.Join(home, "plugins", "resource-"+name+"-v"+version)
+	versions, err := lab.Versions(filepath.Join("..", "..", "go.mod"))
+	must(t, err)
+	for name, version := range versions {
+		dir := filepath.Join(home, "plugins", "resource-"+name+"-"+version)
 		must(t, os.MkdirAll(dir, 0o700))
 		must(t, os.Symlink(doubles, filepath.Join(dir, "pulumi-resource-"+name)))
 	}

@@ -31,6 +31,7 @@ type Server struct {
 
 	mu   sync.Mutex
 	runs []string
+	open int
 }
 
 // Start starts a server that ends with the test.
@@ -80,11 +81,24 @@ func (s *Server) Runs() []string {
 	return slices.Clone(s.runs)
 }
 
+// Open is the number of connections that are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
 // OtherKey returns a public key line that is not the server's.
 func OtherKey(t *testing.T) string {
 	t.Helper()
 	_, other := key(t)
 	return string(ssh.MarshalAuthorizedKey(other))
+}
+
+func (s *Server) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open += n
 }
 
 func (s *Server) serve(raw net.Conn, config *ssh.ServerConfig) {
@@ -93,6 +107,8 @@ func (s *Server) serve(raw net.Conn, config *ssh.ServerConfig) {
 		_ = raw.Close()
 		return
 	}
+	s.count(1)
+	defer s.count(-1)
 	defer func() { _ = conn.Close() }()
 	go ssh.DiscardRequests(requests)
 	// A command ends with its connection, like with a real sshd that is told to.

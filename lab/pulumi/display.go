@@ -1,4 +1,4 @@
-package main
+package pulumi
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 	"regexp"
 )
 
-// display passes on the lines of Pulumi's output that tell a person something, and everything to the log: what began is left out
-// where the end of it is shown, and so are components and providers, which do nothing themselves.
+// display passes on the lines of Pulumi's output that tell a person something, and everything to the log: what began is
+// left out where the end of it is shown, and so are components and providers, which do nothing themselves.
 type display struct {
 	out, log io.Writer
 	rest     []byte
@@ -15,7 +15,8 @@ type display struct {
 }
 
 var (
-	quiet    = regexp.MustCompile(`^@ |^ [-+~ ]+ *(tinyrack:\S+|pulumi:\S+) |(creating|updating|deleting) \(\d+s\) *$|using pulumi-language-go from`)
+	quiet = regexp.MustCompile(`^@ |^ [-+~ ]+ *(tinyrack:\S+|pulumi:\S+) |` +
+		`(creating|updating|deleting) \(\d+s\) *$|using pulumi-language-go from`)
 	resource = regexp.MustCompile(`^( [-+~]+ +)\S+ (\S+) (creating|created|updating|updated|deleting|deleted)(.*)$`)
 )
 
