@@ -55,3 +55,19 @@ func TestWaterfallIsOneAxis(t *testing.T) {
 		t.Error("nothing ran, and something was drawn")
 	}
 }
+
+func TestRunStopsAtTheFirstFailure(t *testing.T) {
+	var out strings.Builder
+	var ran []string
+	task := func(name string, err error) Task {
+		return Task{Name: name, Do: func(context.Context) error {
+			ran = append(ran, name)
+			return err
+		}}
+	}
+	failure := errors.New("failure")
+	err := New(&out).Run(t.Context(), []Task{task("one", nil), task("two", failure), task("three", nil)})
+	if !errors.Is(err, failure) || strings.Join(ran, " ") != "one two" {
+		t.Errorf("ran %v, %v", ran, err)
+	}
+}

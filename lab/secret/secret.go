@@ -102,9 +102,9 @@ func PublicKey(private string) (string, error) {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))), nil
 }
 
-// SealingPair is a new sealing key and its certificate, both in PEM.
+// SealingPair is a sealing key and its certificate, both in PEM. It is for previews: the smallest that is accepted, soon made.
 func SealingPair() (key, certificate []byte, err error) {
-	private, err := rsa.GenerateKey(rand.Reader, 4096)
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, nil, err
 	}
