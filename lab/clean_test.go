@@ -8,9 +8,14 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// clean takes the cache and the built program, and nothing else of the checkout. Where down is refused it takes nothing.
+// clean takes the cache and the built program, and nothing else of the checkout. Where down is refused it takes
+// nothing.
 func TestClean(t *testing.T) {
-	at := layout.Layout{State: filepath.Join(t.TempDir(), "none"), Cache: filepath.Join(t.TempDir(), "cache"), Checkout: t.TempDir()}
+	at := layout.Layout{
+		State:    filepath.Join(t.TempDir(), "none"),
+		Cache:    filepath.Join(t.TempDir(), "cache"),
+		Checkout: t.TempDir(),
+	}
 	source := filepath.Join(at.Checkout, "main.go")
 	made := []string{filepath.Join(at.Cache, "done", "k3s"), filepath.Join(at.Checkout, ".bin", "tinyrack")}
 	for _, path := range append(made, source) {

@@ -46,7 +46,8 @@ func down(ctx context.Context, at layout.Layout) error {
 	if destroyed != nil {
 		say("destroying the stack failed; the machine and the emulated clouds are removed with all that is in them")
 	}
-	if err := report.Step(ctx, "machine, services, network", func(ctx context.Context) error { return remove(ctx, at) }); err != nil {
+	err = report.Step(ctx, "machine, services, network", func(ctx context.Context) error { return remove(ctx, at) })
+	if err != nil {
 		return errors.Join(destroyed, err)
 	}
 	return errors.Join(destroyed, os.RemoveAll(at.State), taken.Forget())

@@ -50,7 +50,10 @@ func TestUpLeaksNothing(t *testing.T) {
 	for line := range arguments {
 		sources[fmt.Sprintf("the process list, %d: %.40s", len(sources), line)] = []byte(line)
 	}
-	for _, pattern := range []string{"logs/*", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*", "pulumi/backend/.pulumi/history/*/*/*", "pulumi/home/logs/*"} {
+	for _, pattern := range []string{
+		"logs/*", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*",
+		"pulumi/backend/.pulumi/history/*/*/*", "pulumi/home/logs/*",
+	} {
 		files, err := filepath.Glob(l.Path(pattern))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files %s: %v", pattern, err)
@@ -87,8 +90,9 @@ func everySecret(t *testing.T, l *lab) map[string]string {
 	t.Helper()
 	found := map[string]string{
 		"the Cloudflare token": l.secrets.CloudflareToken, "the Tailscale client secret": l.secrets.TailscaleClientSecret,
-		"the S3 secret key": l.secrets.S3SecretKey, "the git token": l.secrets.GitToken, "the passphrase": l.secrets.Passphrase,
-		"the SSH key": middle(l.secrets.MachineKey),
+		"the S3 secret key": l.secrets.S3SecretKey, "the git token": l.secrets.GitToken,
+		"the passphrase": l.secrets.Passphrase,
+		"the SSH key":    middle(l.secrets.MachineKey),
 	}
 	sealing, err := os.ReadFile(l.SealingKey())
 	if err != nil {
@@ -134,7 +138,11 @@ func middle(pem string) string {
 func encodings(secret string) map[string]string {
 	quoted, _ := json.Marshal(secret)
 	// Base64 of a longer text that contains the secret differs at its ends, by where it begins.
-	forms := map[string]string{"raw": secret, "URL-escaped": url.QueryEscape(secret), "JSON-escaped": strings.Trim(string(quoted), `"`)}
+	forms := map[string]string{
+		"raw":          secret,
+		"URL-escaped":  url.QueryEscape(secret),
+		"JSON-escaped": strings.Trim(string(quoted), `"`),
+	}
 	for shift := range 3 {
 		text := base64.StdEncoding.EncodeToString(append(make([]byte, shift), secret...))
 		forms["base64 at "+strconv.Itoa(shift)] = text[4 : len(text)-4]

@@ -28,23 +28,38 @@ func TestClusterRunsWhatItShould(t *testing.T) {
 		}
 		return out
 	}
-	if got := ask("get", "nodes", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`); got != "True" {
+	const ready = `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`
+	if got := ask("get", "nodes", "-o", ready); got != "True" {
 		t.Errorf("nodes ready: %q", got)
 	}
-	pods := ask("get", "pods", "-A", "-o", `jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.status.phase}{"\n"}{end}`)
+	pods := ask(
+		"get",
+		"pods",
+		"-A",
+		"-o",
+		`jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.status.phase}{"\n"}{end}`,
+	)
 	for _, want := range []string{
-		"flux-system/flux-operator-", "flux-system/source-controller-", "flux-system/kustomize-controller-", "flux-system/helm-controller-",
-		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-", "kube-system/coredns-",
+		"flux-system/flux-operator-", "flux-system/source-controller-", "flux-system/kustomize-controller-",
+		"flux-system/helm-controller-",
+		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-",
+		"kube-system/coredns-",
 	} {
-		if !slices.ContainsFunc(strings.Split(pods, "\n"), func(l string) bool { return strings.HasPrefix(l, want) && strings.HasSuffix(l, " Running") }) {
+		if !slices.ContainsFunc(
+			strings.Split(pods, "\n"),
+			func(l string) bool { return strings.HasPrefix(l, want) && strings.HasSuffix(l, " Running") },
+		) {
 			t.Errorf("no pod %s… is Running:\n%s", want, pods)
 		}
 	}
-	canary, err := base64.StdEncoding.DecodeString(ask("-n", "sealed-secrets", "get", "secret", "canary", "-o", "jsonpath={.data.message}"))
+	canary, err := base64.StdEncoding.DecodeString(
+		ask("-n", "sealed-secrets", "get", "secret", "canary", "-o", "jsonpath={.data.message}"),
+	)
 	if err != nil || string(canary) != "sealed for lab" {
 		t.Errorf("the canary reads %q (%v): it was not opened with the restored key", canary, err)
 	}
-	if server := ask("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"); server != "https://100.64.0.10:6443" {
+	server := ask("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
+	if server != "https://100.64.0.10:6443" {
 		t.Errorf("the kubeconfig points at %s, not at the management address", server)
 	}
 }
@@ -66,7 +81,17 @@ func TestPublicSideIsShut(t *testing.T) {
 func TestPushedCommitIsApplied(t *testing.T) {
 	l := running(t)
 	replicas := func() string {
-		out, err := kubectl.Run(t.Context(), l.Layout, "-n", "memos-system", "get", "deployment", "memos", "-o", "jsonpath={.spec.replicas}/{.status.readyReplicas}")
+		out, err := kubectl.Run(
+			t.Context(),
+			l.Layout,
+			"-n",
+			"memos-system",
+			"get",
+			"deployment",
+			"memos",
+			"-o",
+			"jsonpath={.spec.replicas}/{.status.readyReplicas}",
+		)
 		if err != nil {
 			t.Log(err)
 		}
@@ -98,7 +123,18 @@ func commit(t *testing.T, l *lab, edit func(string) string) {
 	clone := filepath.Join(t.TempDir(), "clone")
 	git := func(args ...string) {
 		t.Helper()
-		cmd := exec.Command("git", append([]string{"-c", "user.name=e2e", "-c", "user.email=e2e@" + layout.Zone, "-c", "credential.helper=store --file=" + l.GitCredentials()}, args...)...)
+		cmd := exec.Command(
+			"git",
+			append(
+				[]string{
+					"-c",
+					"user.name=e2e",
+					"-c",
+					"user.email=e2e@" + layout.Zone,
+					"-c",
+					"credential.helper=store --file=" + l.GitCredentials(),
+				},
+				args...)...)
 		cmd.Env = append(os.Environ(), "GIT_SSL_CAINFO="+l.CA(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %s: %v\n%s", args[0], err, out)
@@ -145,7 +181,19 @@ func ssh(ctx context.Context, l *lab, command string) (string, error) {
 	if err := file.Write(known, []byte(theMachine.IPv4+" "+host+"\n"), 0o600); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "ssh", "-q", "-i", l.MachineKey(), "-o", "UserKnownHostsFile="+known, "-o", "StrictHostKeyChecking=yes", "root@"+theMachine.IPv4, command)
+	cmd := exec.CommandContext(
+		ctx,
+		"ssh",
+		"-q",
+		"-i",
+		l.MachineKey(),
+		"-o",
+		"UserKnownHostsFile="+known,
+		"-o",
+		"StrictHostKeyChecking=yes",
+		"root@"+theMachine.IPv4,
+		command,
+	)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -36,7 +36,15 @@ func TestCloudHoldsTheIngressList(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	added := bytes.Replace(config, []byte("    ingress:\n"), []byte("    ingress:\n    - access: public\n      hostname: status.lab.test\n      service: http://status.status-system.svc.cluster.local:80\n"), 1)
+	added := bytes.Replace(
+		config,
+		[]byte("    ingress:\n"),
+		[]byte(
+			"    ingress:\n    - access: public\n      hostname: status.lab.test\n"+
+				"      service: http://status.status-system.svc.cluster.local:80\n",
+		),
+		1,
+	)
 	if bytes.Equal(added, config) {
 		t.Fatalf("the configuration has no ingress list:\n%s", config)
 	}
@@ -45,7 +53,10 @@ func TestCloudHoldsTheIngressList(t *testing.T) {
 		records []string
 		want    map[string]int
 	}{
-		{added, append(slices.Clone(hostnames), "status.lab.test"), map[string]int{"PUT configurations": 1, "POST dns_records": 1}},
+		{
+			added, append(slices.Clone(hostnames), "status.lab.test"),
+			map[string]int{"PUT configurations": 1, "POST dns_records": 1},
+		},
 		{config, hostnames, map[string]int{"PUT configurations": 1, "DELETE {record}": 1}},
 	} {
 		if err := os.WriteFile(l.stack.Config(), step.config, 0o600); err != nil {
@@ -165,7 +176,12 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		AccessToken string `json:"access_token"`
 	}
 	call := func(method, path, contentType, bearer, body string) (string, int) {
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+layout.TailscaleAddr+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(
+			t.Context(),
+			method,
+			"http://"+layout.TailscaleAddr+path,
+			strings.NewReader(body),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +203,13 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		}
 		return string(text), resp.StatusCode
 	}
-	text, _ := call(http.MethodPost, "/api/v2/oauth/token", "application/x-www-form-urlencoded", "", "grant_type=client_credentials")
+	text, _ := call(
+		http.MethodPost,
+		"/api/v2/oauth/token",
+		"application/x-www-form-urlencoded",
+		"",
+		"grant_type=client_credentials",
+	)
 	if err := json.Unmarshal([]byte(text), &access); err != nil || access.AccessToken == "" {
 		t.Fatalf("no access token: %v", err)
 	}
@@ -195,7 +217,13 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(policy, "tag:k3s") || !strings.Contains(policy, `"tests"`) {
 		t.Fatalf("the tailnet holds another policy (%d):\n%s", status, policy)
 	}
-	answer, status := call(http.MethodPost, "/api/v2/tailnet/"+layout.Tailnet+"/acl/validate", "application/hujson", access.AccessToken, policy)
+	answer, status := call(
+		http.MethodPost,
+		"/api/v2/tailnet/"+layout.Tailnet+"/acl/validate",
+		"application/hujson",
+		access.AccessToken,
+		policy,
+	)
 	if status != http.StatusOK || strings.Contains(answer, "message") {
 		t.Errorf("the policy does not pass its own tests (%d): %s", status, answer)
 	}
@@ -204,7 +232,9 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		t.Fatal("the policy names no port 22")
 	}
 	// The tests inside must be able to fail.
-	if answer, status := call(http.MethodPost, "/api/v2/tailnet/"+layout.Tailnet+"/acl/validate", "application/hujson", access.AccessToken, opened); status == http.StatusOK && !strings.Contains(answer, "message") {
+	answer, status = call(http.MethodPost, "/api/v2/tailnet/"+layout.Tailnet+"/acl/validate", "application/hujson",
+		access.AccessToken, opened)
+	if status == http.StatusOK && !strings.Contains(answer, "message") {
 		t.Errorf("a policy that opens every port of the machine passes its tests: %s", answer)
 	}
 }

@@ -136,7 +136,9 @@ func arm(t *testing.T, addr, path string) {
 func TestDownLeavesNothing(t *testing.T) {
 	l := running(t)
 	succeed(t, "down")
-	for _, path := range []string{l.State, "/run/netns/" + theMachine.Namespace, "/sys/class/net/" + machine.Bridge, "/sys/class/net/trlab-ts0"} {
+	for _, path := range []string{
+		l.State, "/run/netns/" + theMachine.Namespace, "/sys/class/net/" + machine.Bridge, "/sys/class/net/trlab-ts0",
+	} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}

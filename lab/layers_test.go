@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// layers are the packages from the bottom up. A package imports those of lower layers alone, and this one, with the verbs, is
-// known to none.
+// layers are the packages from the bottom up. A package imports those of lower layers alone, and this one, with the
+// verbs, is known to none.
 var layers = [][]string{
 	{"emulator", "file", "layout", "progress"},
 	{"artifacts", "authority", "kubectl", "process", "programs", "secret"},

@@ -29,7 +29,8 @@ const usage = `usage: go -C lab run . COMMAND
 `
 
 var verbs = map[string]func(context.Context, layout.Layout) error{
-	"up": up, "down": down, "status": status, "preview": previewStacks, "bench": bench, "pulumi": pulumiCommand, "clean": clean,
+	"up": up, "down": down, "status": status, "preview": previewStacks, "bench": bench, "pulumi": pulumiCommand,
+	"clean": clean,
 	// The lab's own background process.
 	clouds.ServeVerb: func(_ context.Context, l layout.Layout) error { return clouds.Serve(l) },
 }

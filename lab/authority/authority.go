@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -57,8 +56,10 @@ func Make(dir, ip string) error {
 	write := func(name, kind string, der []byte, mode os.FileMode) error {
 		return file.Write(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
 	}
-	if err := errors.Join(write("ca.crt", "CERTIFICATE", caDER, 0o644), write("server.crt", "CERTIFICATE", der, 0o644)); err != nil {
-		return err
+	for name, der := range map[string][]byte{"ca.crt": caDER, "server.crt": der} {
+		if err := write(name, "CERTIFICATE", der, 0o644); err != nil {
+			return err
+		}
 	}
 	return write("server.key", "EC PRIVATE KEY", keyDER, 0o600)
 }

@@ -13,7 +13,8 @@ import (
 
 func TestCompiler(t *testing.T) {
 	cmd := compiler(t.Context(), "/checkout", "/scratch", "generated_sdk")
-	if got, want := strings.Join(cmd.Args, " "), "go build -tags=generated_sdk -o /scratch/program ."; got != want || cmd.Dir != "/checkout" {
+	if got, want := strings.Join(cmd.Args, " "), "go build -tags=generated_sdk -o /scratch/program ."; got != want ||
+		cmd.Dir != "/checkout" {
 		t.Errorf("in %s: %s, want %s", cmd.Dir, got, want)
 	}
 	if !slices.Contains(cmd.Env, "GOCACHE=/scratch/cache") {
@@ -27,7 +28,8 @@ func TestCompileMeasures(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if err := compile(&out, exec.Command("true"), "nothing", dir); err != nil || !strings.HasSuffix(out.String(), " | 3 |\n") {
+	if err := compile(&out, exec.Command("true"), "nothing", dir); err != nil ||
+		!strings.HasSuffix(out.String(), " | 3 |\n") {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 	err := compile(&out, exec.Command("sh", "-c", "echo reason >&2; exit 1"), "nothing", dir)
@@ -47,7 +49,8 @@ func TestRow(t *testing.T) {
 func TestEmptyStackIsOfTheSitesOwnParts(t *testing.T) {
 	site := &pulumi.Stack{Project: "tinyrack", Name: "lab", Dir: t.TempDir(), Checkout: t.TempDir()}
 	plugins := pulumi.Plugins{Versions: map[string]string{"random": "v1.0.0"}, Doubles: "/doubles"}
-	if _, err := emptyStack(t.Context(), t.TempDir(), site, plugins); err == nil || !strings.Contains(err.Error(), "run `make up` first") {
+	if _, err := emptyStack(t.Context(), t.TempDir(), site, plugins); err == nil ||
+		!strings.Contains(err.Error(), "run `make up` first") {
 		t.Errorf("without a lab: %v", err)
 	}
 	program := filepath.Join(t.TempDir(), "pulumi")

@@ -26,7 +26,8 @@ func Compile(ctx context.Context, out io.Writer, checkout string) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(compile(out, compiler(ctx, checkout, dir, v.tags), v.name, dir), os.RemoveAll(dir)); err != nil {
+		err = compile(out, compiler(ctx, checkout, dir, v.tags), v.name, dir)
+		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 			return err
 		}
 	}

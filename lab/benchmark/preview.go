@@ -81,7 +81,9 @@ func emptyStack(ctx context.Context, dir string, site *pulumi.Stack, plugins pul
 			return nil, err
 		}
 	}
-	empty := &pulumi.Stack{Project: site.Project, Name: "empty", Dir: filepath.Join(dir, "pulumi"), Checkout: program, Out: io.Discard}
+	empty := &pulumi.Stack{
+		Project: site.Project, Name: "empty", Dir: filepath.Join(dir, "pulumi"), Checkout: program, Out: io.Discard,
+	}
 	if err := empty.Install(command, plugins); err != nil {
 		return nil, err
 	}

@@ -70,7 +70,8 @@ func spec(l layout.Layout, program string) process.Spec {
 	return process.Spec{
 		Name: layout.CloudsProcess, Args: []string{program, ServeVerb}, Dir: l.Checkout,
 		// The cache is not used, but its place is asked for.
-		Env: []string{"TINYRACK_LAB_STATE=" + l.State, "XDG_CACHE_HOME=" + filepath.Dir(l.Cache)}, Ready: process.Answers(urls...),
+		Env:   []string{"TINYRACK_LAB_STATE=" + l.State, "XDG_CACHE_HOME=" + filepath.Dir(l.Cache)},
+		Ready: process.Answers(urls...),
 	}
 }
 
@@ -80,7 +81,9 @@ func Serve(l layout.Layout) error {
 	if err != nil {
 		return err
 	}
-	cloud, err := cloudflare.New(l.Path("clouds", "cloudflare"), cloudflare.Options{Token: secrets.CloudflareToken, Zone: layout.Zone})
+	cloud, err := cloudflare.New(l.Path("clouds", "cloudflare"), cloudflare.Options{
+		Token: secrets.CloudflareToken, Zone: layout.Zone,
+	})
 	if err != nil {
 		return err
 	}

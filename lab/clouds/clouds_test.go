@@ -15,7 +15,10 @@ import (
 )
 
 func TestServerProcess(t *testing.T) {
-	got := spec(layout.Layout{State: "/state", Checkout: "/checkout", Cache: "/home/.cache/tinyrack-lab"}, "/state/bin/lab-1")
+	got := spec(
+		layout.Layout{State: "/state", Checkout: "/checkout", Cache: "/home/.cache/tinyrack-lab"},
+		"/state/bin/lab-1",
+	)
 	if got.Name != "clouds" || !slices.Equal(got.Args, []string{"/state/bin/lab-1", "serve"}) || got.Dir != "/checkout" {
 		t.Errorf("%s runs %q in %s", got.Name, got.Args, got.Dir)
 	}
@@ -34,7 +37,9 @@ func TestPublish(t *testing.T) {
 		}
 		set.K3s = "/newer"
 	}
-	for at, want := range map[string]string{"debs": "/rootfs/debs", "charts": "/charts", "k3s": "/newer", "install.sh": "/install.sh"} {
+	for at, want := range map[string]string{
+		"debs": "/rootfs/debs", "charts": "/charts", "k3s": "/newer", "install.sh": "/install.sh",
+	} {
 		if got, err := os.Readlink(filepath.Join(l.Served(), at)); err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", at, got, err, want)
 		}
@@ -43,8 +48,9 @@ func TestPublish(t *testing.T) {
 
 func TestWhatAnEmulatedCloudHolds(t *testing.T) {
 	for counts, want := range map[string]string{
-		`{"tunnels":0,"keys":0}`:             "",
-		`{"tunnels":2,"keys":0,"devices":1}`: "the emulated Sky still holds 1 devices\nthe emulated Sky still holds 2 tunnels",
+		`{"tunnels":0,"keys":0}`: "",
+		`{"tunnels":2,"keys":0,"devices":1}`: "the emulated Sky still holds 1 devices\n" +
+			"the emulated Sky still holds 2 tunnels",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/lab/state" {

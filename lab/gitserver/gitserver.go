@@ -46,7 +46,9 @@ func (s *Server) configFile() string { return filepath.Join(s.Home, "app.ini") }
 
 // Start starts the git server from its program and static files in the cache, and makes its user, repository and access
 // token once. The token goes into the secrets.
-func (s *Server) Start(ctx context.Context, runner process.Runner, program, static string, secrets *secret.Secrets) error {
+func (s *Server) Start(
+	ctx context.Context, runner process.Runner, program, static string, secrets *secret.Secrets,
+) error {
 	if err := errors.Join(file.Mirror(program, s.Program), file.Mirror(static, s.Static)); err != nil {
 		return err
 	}
@@ -79,7 +81,8 @@ func (s *Server) configure() error {
 
 func (s *Server) spec(client *http.Client) process.Spec {
 	return process.Spec{
-		Name: layout.GitProcess, Args: []string{s.Program, "web", "--config", s.configFile()}, Dir: s.Home, UID: uid, Env: s.env(),
+		Name: layout.GitProcess, Args: []string{s.Program, "web", "--config", s.configFile()},
+		Dir: s.Home, UID: uid, Env: s.env(),
 		Ready: func(ctx context.Context) error { return call(ctx, client, "", http.MethodGet, "/version", "") },
 	}
 }
@@ -113,7 +116,8 @@ func (s *Server) createUser(ctx context.Context) *exec.Cmd {
 
 // createToken prints the token alone.
 func (s *Server) createToken(ctx context.Context, name string) *exec.Cmd {
-	return s.admin(ctx, "generate-access-token", "--username", layout.GitUser, "--raw", "--scopes", "all", "--token-name", name)
+	return s.admin(ctx, "generate-access-token", "--username", layout.GitUser, "--raw", "--scopes", "all",
+		"--token-name", name)
 }
 
 func (s *Server) admin(ctx context.Context, args ...string) *exec.Cmd {

@@ -51,8 +51,10 @@ func TestItRunsAsNobodyWithoutTheCallersEnvironment(t *testing.T) {
 func TestConfig(t *testing.T) {
 	text := config("/home/git", "/static", "key-one", "key-two")
 	for _, want := range []string{
-		"WORK_PATH = /home/git\n", "STATIC_ROOT_PATH = /static\n", "HTTP_ADDR = 10.77.0.1\n", "ROOT_URL = https://10.77.0.1:3000/\n",
-		"CERT_FILE = /home/git/server.crt\n", "KEY_FILE = /home/git/server.key\n", "SECRET_KEY = key-one\n", "INTERNAL_TOKEN = key-two\n",
+		"WORK_PATH = /home/git\n", "STATIC_ROOT_PATH = /static\n", "HTTP_ADDR = 10.77.0.1\n",
+		"ROOT_URL = https://10.77.0.1:3000/\n",
+		"CERT_FILE = /home/git/server.crt\n", "KEY_FILE = /home/git/server.key\n", "SECRET_KEY = key-one\n",
+		"INTERNAL_TOKEN = key-two\n",
 		"DISABLE_REGISTRATION = true\n", "REQUIRE_SIGNIN_VIEW = true\n",
 	} {
 		if !strings.Contains(text, want) {

@@ -21,7 +21,8 @@ const (
 	minDiskCold = 20 * gib
 	minDiskWarm = 6 * gib
 
-	rootRequired = "not root: the lab makes a machine, a bridge and a network namespace, which only root may: run `sudo make up`"
+	rootRequired = "not root: the lab makes a machine, a bridge and a network namespace, which only root may: " +
+		"run `sudo make up`"
 )
 
 // Facts are what decides whether the lab can run on a host.
@@ -66,12 +67,13 @@ func (f Facts) Check() error {
 		errs = append(errs, errors.New(rootRequired))
 	}
 	if f.Arch != "amd64" {
-		errs = append(errs, fmt.Errorf("architecture %s: the lab's binaries and images are built for amd64 only: use an amd64 host", f.Arch))
+		errs = append(errs, fmt.Errorf("architecture %s: the lab's binaries and images are built for amd64 only: "+
+			"use an amd64 host", f.Arch))
 	}
 	errs = append(errs, f.Distribution)
 	if f.Memory < minMemory {
-		errs = append(errs, fmt.Errorf("%.1f GiB of memory: the cluster and the builds need 6 GiB and would be killed half way: "+
-			"use a larger host", float64(f.Memory)/gib))
+		errs = append(errs, fmt.Errorf("%.1f GiB of memory: the cluster and the builds need 6 GiB and would be "+
+			"killed half way: use a larger host", float64(f.Memory)/gib))
 	}
 	need := uint64(minDiskWarm)
 	if f.Cold {
@@ -79,8 +81,8 @@ func (f Facts) Check() error {
 	}
 	for _, space := range f.Free {
 		if space.Free < need {
-			errs = append(errs, fmt.Errorf("%.1f GiB free for %s: the lab needs %d GiB there (%d GiB once everything is built) and "+
-				"would evict its pods: free some, or put it elsewhere with XDG_CACHE_HOME and TINYRACK_LAB_STATE",
+			errs = append(errs, fmt.Errorf("%.1f GiB free for %s: the lab needs %d GiB there (%d GiB once everything is "+
+				"built) and would evict its pods: free some, or put it elsewhere with XDG_CACHE_HOME and TINYRACK_LAB_STATE",
 				float64(space.Free)/gib, space.Dir, need/gib, minDiskWarm/gib))
 		}
 	}

@@ -9,7 +9,14 @@ import (
 
 // suited is a host that the lab can run on.
 func suited() Facts {
-	return Facts{OS: "linux", Arch: "amd64", Root: true, Memory: 6 * gib, Free: []Space{{"/cache", 30 * gib}, {"/state", 30 * gib}}, Cold: true}
+	return Facts{
+		OS:     "linux",
+		Arch:   "amd64",
+		Root:   true,
+		Memory: 6 * gib,
+		Free:   []Space{{"/cache", 30 * gib}, {"/state", 30 * gib}},
+		Cold:   true,
+	}
 }
 
 func TestASuitedHostIsAccepted(t *testing.T) {
@@ -24,17 +31,19 @@ func TestASuitedHostIsAccepted(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	const onlyRoot = "not root: the lab makes a machine, a bridge and a network namespace, which only root may: run `sudo make up`"
+	const onlyRoot = "not root: the lab makes a machine, a bridge and a network namespace, which only root may: " +
+		"run `sudo make up`"
 	disk := func(free, need string) string {
-		return free + " GiB free for /state: the lab needs " + need + " GiB there (6 GiB once everything is built) and would evict its " +
-			"pods: free some, or put it elsewhere with XDG_CACHE_HOME and TINYRACK_LAB_STATE"
+		return free + " GiB free for /state: the lab needs " + need + " GiB there (6 GiB once everything is built) " +
+			"and would evict its pods: free some, or put it elsewhere with XDG_CACHE_HOME and TINYRACK_LAB_STATE"
 	}
 	for name, test := range map[string]struct {
 		change func(*Facts)
 		want   []string
 	}{
 		"another system": {func(f *Facts) { f.OS, f.Root = "darwin", false }, []string{
-			"this is darwin: the lab's machine shares the host's kernel, which must be Linux: use a Linux host or virtual machine",
+			"this is darwin: the lab's machine shares the host's kernel, which must be Linux: " +
+				"use a Linux host or virtual machine",
 		}},
 		"not root": {func(f *Facts) { f.Root = false }, []string{onlyRoot}},
 		"another architecture": {func(f *Facts) { f.Arch = "arm64" }, []string{
@@ -48,7 +57,8 @@ func TestRefusals(t *testing.T) {
 		"full, warm": {func(f *Facts) { f.Cold, f.Free[1].Free = false, 5*gib }, []string{disk("5.0", "6")}},
 		"all at once": {func(f *Facts) { f.Root, f.Arch, f.Memory, f.Free[1].Free = false, "riscv64", 0, 0 }, []string{
 			onlyRoot, "architecture riscv64: the lab's binaries and images are built for amd64 only: use an amd64 host",
-			"0.0 GiB of memory: the cluster and the builds need 6 GiB and would be killed half way: use a larger host", disk("0.0", "20"),
+			"0.0 GiB of memory: the cluster and the builds need 6 GiB and would be killed half way: use a larger host",
+			disk("0.0", "20"),
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +94,10 @@ func TestMissingTools(t *testing.T) {
 		t.Errorf("missing %v, want %v", got, want)
 	}
 	calls := aptGet(got)
-	want := [][]string{{"update", "--quiet"}, {"install", "--quiet", "--yes", "--no-install-recommends", "gcc", "iproute2", "libc6-dev"}}
+	want := [][]string{
+		{"update", "--quiet"},
+		{"install", "--quiet", "--yes", "--no-install-recommends", "gcc", "iproute2", "libc6-dev"},
+	}
 	if !slices.EqualFunc(calls, want, slices.Equal[[]string]) {
 		t.Errorf("apt-get %v, want %v", calls, want)
 	}

@@ -35,7 +35,11 @@ func take(t *testing.T, h Host, l layout.Layout) (release func(), said string, e
 func start(t *testing.T, l layout.Layout) {
 	t.Helper()
 	runner := process.New(l)
-	spec := process.Spec{Name: layout.S3Process, Args: []string{"sleep", "60"}, Ready: func(context.Context) error { return nil }}
+	spec := process.Spec{
+		Name:  layout.S3Process,
+		Args:  []string{"sleep", "60"},
+		Ready: func(context.Context) error { return nil },
+	}
 	if err := runner.Start(t.Context(), spec); err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,10 @@ func TestInstall(t *testing.T) {
 }
 
 func TestShowAsksOnAfterAFailure(t *testing.T) {
-	l := installed(t, `shift 2; case "$2" in pods) echo the pods;; nodes) echo the nodes;; *) echo no such kind >&2; exit 1;; esac`)
+	l := installed(
+		t,
+		`shift 2; case "$2" in pods) echo the pods;; nodes) echo the nodes;; *) echo no such kind >&2; exit 1;; esac`,
+	)
 	var out strings.Builder
 	err := Show(t.Context(), l, &out)
 	if err == nil || !strings.Contains(err.Error(), "exit status 1: no such kind") {

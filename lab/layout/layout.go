@@ -116,7 +116,8 @@ func checkoutAbove(dir string) (string, error) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("not inside the project: no Pulumi.yaml in this folder or above it: run it by `make` in the checkout")
+			return "", errors.New("not inside the project: no Pulumi.yaml in this folder or above it: " +
+				"run it by `make` in the checkout")
 		}
 	}
 }

@@ -70,7 +70,9 @@ func TestPathsAreBelowTheState(t *testing.T) {
 func TestMachinesDifferInEverythingThatIsTheHosts(t *testing.T) {
 	seen := map[string]bool{}
 	for _, m := range Machines {
-		for _, value := range []string{"name " + m.Name, "namespace " + m.Namespace, "address " + m.IPv4, "process " + m.Process()} {
+		for _, value := range []string{
+			"name " + m.Name, "namespace " + m.Namespace, "address " + m.IPv4, "process " + m.Process(),
+		} {
 			if seen[value] || strings.HasSuffix(value, " ") {
 				t.Errorf("%+v: %q is empty or taken", m, value)
 			}

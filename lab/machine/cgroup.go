@@ -51,7 +51,8 @@ func makeCgroups(name string) error {
 			}
 		}
 		const inherit = "cgroup.clone_children"
-		if text, err := os.ReadFile(filepath.Join(h, inherit)); err == nil && len(text) > 0 { //nolint:gosec // the kernel's files
+		text, err := os.ReadFile(filepath.Join(h, inherit)) //nolint:gosec // the kernel's files
+		if err == nil && len(text) > 0 {
 			_ = os.WriteFile(filepath.Join(dir, inherit), []byte("1"), 0o644) //nolint:gosec // the kernel's files
 		}
 	}

@@ -85,7 +85,8 @@ func (m *Machine) personalise() error {
 	for _, f := range files {
 		path := filepath.Join(m.root(), f.path)
 		_ = os.Remove(path)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode)); err != nil {
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode))
+		if err != nil {
 			return err
 		}
 	}
@@ -124,7 +125,8 @@ func (m *Machine) personalise() error {
 			return err
 		}
 		path := filepath.Join(m.root(), at)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)); err != nil { //nolint:gosec // programs
+		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)) //nolint:gosec // programs
+		if err != nil {
 			return err
 		}
 	}

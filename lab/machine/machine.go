@@ -40,7 +40,8 @@ type Machine struct {
 // New returns a machine of the lab. What is started needs more: see Start.
 func New(l layout.Layout, m layout.Machine) *Machine {
 	return &Machine{
-		Host: m, Dir: l.Machine(m), Runner: process.New(l), Images: l.Images(), PackageSource: "http://" + layout.ArtifactsAddr + "/debs",
+		Host: m, Dir: l.Machine(m), Runner: process.New(l), Images: l.Images(),
+		PackageSource: "http://" + layout.ArtifactsAddr + "/debs",
 	}
 }
 
@@ -101,8 +102,9 @@ func (m *Machine) Boot(ctx context.Context) error {
 // the host has only the second version of them, and resources whether it may raise limits.
 func (m *Machine) spec(hierarchies []string, unified, resources bool) process.Spec {
 	args := append(enterCgroups(m.Host.Namespace, hierarchies),
-		"systemd-nspawn", "--quiet", "--directory="+m.root(), "--machine="+m.Host.Namespace, "--boot", "--keep-unit", "--register=no",
-		"--console=pipe", "--network-namespace-path=/run/netns/"+m.Host.Namespace, "--resolv-conf=off", "--timezone=off",
+		"systemd-nspawn", "--quiet", "--directory="+m.root(), "--machine="+m.Host.Namespace, "--boot", "--keep-unit",
+		"--register=no", "--console=pipe", "--network-namespace-path=/run/netns/"+m.Host.Namespace, "--resolv-conf=off",
+		"--timezone=off",
 		"--link-journal=no", "--capability=all", "--system-call-filter=@keyring bpf @mount @pkey perf_event_open",
 		"--bind=/dev/kmsg", "--bind=/dev/net/tun", "--bind-ro="+m.Images+":/opt/images",
 	)
@@ -155,7 +157,8 @@ func modules() {
 	for _, m := range []string{
 		"overlay", "br_netfilter", "vxlan", "nf_tables", "ip_tables", "iptable_nat", "iptable_filter", "xt_comment", "ip_set",
 	} {
-		_ = exec.Command("modprobe", "--quiet", m).Run() //nolint:gosec,noctx // a fixed list; a built-in module is no error to care for
+		// A module that is built in is no error to care for.
+		_ = exec.Command("modprobe", "--quiet", m).Run() //nolint:gosec,noctx // a fixed list
 	}
 }
 

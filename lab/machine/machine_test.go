@@ -18,8 +18,9 @@ func lab() layout.Layout { return layout.Layout{State: "/state"} }
 
 func TestSupervisor(t *testing.T) {
 	m := New(lab(), second)
-	const nspawn = "systemd-nspawn --quiet --directory=/state/machines/second/root --machine=second-ns --boot --keep-unit --register=no " +
-		"--console=pipe --network-namespace-path=/run/netns/second-ns --resolv-conf=off --timezone=off --link-journal=no " +
+	const nspawn = "systemd-nspawn --quiet --directory=/state/machines/second/root --machine=second-ns --boot " +
+		"--keep-unit --register=no --console=pipe --network-namespace-path=/run/netns/second-ns " +
+		"--resolv-conf=off --timezone=off --link-journal=no " +
 		"--capability=all --system-call-filter=@keyring bpf @mount @pkey perf_event_open " +
 		"--bind=/dev/kmsg --bind=/dev/net/tun --bind-ro=/state/images:/opt/images"
 	const writable = "SYSTEMD_NSPAWN_API_VFS_WRITABLE=1"
@@ -35,7 +36,8 @@ func TestSupervisor(t *testing.T) {
 		},
 		"version 1, limits of the host's": {
 			[]string{"/cg/cpu", "/cg/memory"}, false, false,
-			"sh -euc echo $$ > /cg/cpu/second-ns/cgroup.procs\necho $$ > /cg/memory/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn +
+			"sh -euc echo $$ > /cg/cpu/second-ns/cgroup.procs\n" +
+				"echo $$ > /cg/memory/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn +
 				" --drop-capability=CAP_SYS_RESOURCE",
 			[]string{writable, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0"},
 		},
@@ -95,7 +97,8 @@ func TestPersonalise(t *testing.T) {
 			t.Errorf("%s holds %q (%v), want %q", path, got, err, want)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(m.root(), "etc/ssh/ssh_host_ed25519_key")); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(m.root(), "etc/ssh/ssh_host_ed25519_key")); err != nil ||
+		info.Mode().Perm() != 0o600 {
 		t.Errorf("the host key has mode %v, %v", info.Mode(), err)
 	}
 	for _, gone := range []string{"etc/ssh/ssh_host_rsa_key", "etc/apt/sources.list.d"} {

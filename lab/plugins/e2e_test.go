@@ -125,7 +125,10 @@ func newSite(t *testing.T) *site {
 	for _, name := range []string{"go.mod", "go.sum"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", name))
 		must(t, err)
-		s.write(name, strings.Replace(string(text), "module github.com/tinyrack-net/infrastructure\n", "module example.org/e2e\n", 1))
+		s.write(
+			name,
+			strings.Replace(string(text), "module github.com/tinyrack-net/infrastructure\n", "module example.org/e2e\n", 1),
+		)
 	}
 	s.write("main.go", program)
 	s.write("Pulumi.yaml", "name: e2e\nruntime:\n  name: go\n  options:\n    buildTarget: bin/e2e\n")
@@ -196,7 +199,8 @@ func TestWithTheRealCLI(t *testing.T) {
 	if before["said"] != "made" || len(before["password"]) != 24 {
 		t.Errorf("outputs: said %q, password of %d characters", before["said"], len(before["password"]))
 	}
-	if state := s.pulumi("stack", "export"); strings.Contains(state, before["password"]) || strings.Contains(state, "OPENSSH PRIVATE KEY") {
+	if state := s.pulumi("stack", "export"); strings.Contains(state, before["password"]) ||
+		strings.Contains(state, "OPENSSH PRIVATE KEY") {
 		t.Error("the state holds a secret in clear")
 	}
 
@@ -208,7 +212,8 @@ func TestWithTheRealCLI(t *testing.T) {
 	}
 
 	s.write("main.go", strings.Replace(program, "echo made", "echo again", 1))
-	if out := s.pulumi("up", "--yes", "--skip-preview"); !strings.Contains(out, "1 updated") || s.outputs()["said"] != "again" {
+	if out := s.pulumi("up", "--yes", "--skip-preview"); !strings.Contains(out, "1 updated") ||
+		s.outputs()["said"] != "again" {
 		t.Errorf("a changed command was not run again:\n%s", out)
 	}
 

@@ -63,14 +63,15 @@ func find(path string) (func(*engine.Client) engine.Service, error) {
 	name, isResource := strings.CutPrefix(base, resourcePrefix)
 	double, known := doubles[name]
 	if !isResource || !known {
-		return nil, fmt.Errorf("%s: this binary holds the lab's plugin doubles and does nothing under this name; link it as %s or as %s "+
-			"with one of: %s", base, languageHost, resourcePrefix+"NAME", strings.Join(slices.Sorted(maps.Keys(doubles)), ", "))
+		return nil, fmt.Errorf("%s: this binary holds the lab's plugin doubles and does nothing under this name; "+
+			"link it as %s or as %sNAME with one of: %s", base, languageHost, resourcePrefix,
+			strings.Join(slices.Sorted(maps.Keys(doubles)), ", "))
 	}
 	folder := filepath.Base(filepath.Dir(path))
 	version, versioned := strings.CutPrefix(folder, "resource-"+name+"-v")
 	if _, err := semver.Parse(version); !versioned || err != nil {
-		return nil, fmt.Errorf("%s: it is in the folder %q, which names no version that it could stand for: put it into resource-%s-vVERSION",
-			base, folder, name)
+		return nil, fmt.Errorf("%s: it is in the folder %q, which names no version that it could stand for: "+
+			"put it into resource-%s-vVERSION", base, folder, name)
 	}
 	return func(client *engine.Client) engine.Service { return double(client, version) }, nil
 }

@@ -72,7 +72,9 @@ func TestLanguageHostIsOfTheSDKsVersion(t *testing.T) {
 			continue
 		}
 		found = true
-		for what, version := range map[string]string{"language host": "v" + language.Version, "command line": artifacts.PulumiVersion} {
+		for what, version := range map[string]string{
+			"language host": "v" + language.Version, "command line": artifacts.PulumiVersion,
+		} {
 			if version != r.Mod.Version {
 				t.Errorf("the %s is %s, the SDK %s", what, version, r.Mod.Version)
 			}

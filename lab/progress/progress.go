@@ -129,7 +129,8 @@ func Waterfall(spans []Span, width int, least time.Duration) string {
 		}
 		from, to := column(s.Start), column(s.End)
 		to = max(to, from+1)
-		fmt.Fprintf(&b, "  %-34s %7s  %s%s\n", s.Name, round(s.End-s.Start), strings.Repeat("·", from), strings.Repeat("█", to-from))
+		bar := strings.Repeat("·", from) + strings.Repeat("█", to-from)
+		fmt.Fprintf(&b, "  %-34s %7s  %s\n", s.Name, round(s.End-s.Start), bar)
 	}
 	return b.String()
 }

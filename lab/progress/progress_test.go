@@ -19,7 +19,8 @@ func TestStepTellsStartEndAndFailure(t *testing.T) {
 		t.Fatalf("the step's error became %v", err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 4 || !strings.Contains(lines[1], "works") || !strings.Contains(lines[1], "✓") || !strings.Contains(lines[3], "✗") {
+	if len(lines) != 4 || !strings.Contains(lines[1], "works") || !strings.Contains(lines[1], "✓") ||
+		!strings.Contains(lines[3], "✗") {
 		t.Errorf("printed\n%s", out.String())
 	}
 	spans := r.Spans()

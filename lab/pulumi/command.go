@@ -40,11 +40,15 @@ func (s *Stack) cancelArgs() []string {
 }
 
 func (s *Stack) outputArgs() []string {
-	return []string{"stack", "output", "--json", "--show-secrets", "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive"}
+	return []string{
+		"stack", "output", "--json", "--show-secrets", "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive",
+	}
 }
 
 // isolation is put in front of a command that must reach no network.
-var isolation = []string{"unshare", "--user", "--map-root-user", "--net", "sh", "-ec", `ip link set lo up; exec "$@"`, "sh"}
+var isolation = []string{
+	"unshare", "--user", "--map-root-user", "--net", "sh", "-ec", `ip link set lo up; exec "$@"`, "sh",
+}
 
 // command is the Pulumi command in an environment that knows no other backend, home or passphrase than the stack's own.
 // It is told once, and politely, to stop when ctx ends, and it dies with this process.

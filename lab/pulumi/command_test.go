@@ -14,8 +14,8 @@ func stack() *Stack {
 
 func TestArguments(t *testing.T) {
 	s := stack()
-	const program = " --stack lab --config-file /state/pulumi/Pulumi.lab.yaml --cwd /checkout --non-interactive --color never " +
-		"--suppress-outputs --event-log /state/pulumi/events.json"
+	const program = " --stack lab --config-file /state/pulumi/Pulumi.lab.yaml --cwd /checkout --non-interactive " +
+		"--color never --suppress-outputs --event-log /state/pulumi/events.json"
 	for name, test := range map[string]struct {
 		args []string
 		want string
@@ -27,7 +27,9 @@ func TestArguments(t *testing.T) {
 		"preview unchanged": {s.previewArgs("--expect-no-changes"), "preview --expect-no-changes" + program},
 		"refresh":           {s.refreshArgs(), "refresh --yes --skip-preview --expect-no-changes" + program},
 		"cancel":            {s.cancelArgs(), "cancel --yes --stack lab --cwd /checkout --non-interactive"},
-		"outputs":           {s.outputArgs(), "stack output --json --show-secrets --stack lab --cwd /checkout --non-interactive"},
+		"outputs": {
+			s.outputArgs(), "stack output --json --show-secrets --stack lab --cwd /checkout --non-interactive",
+		},
 	} {
 		if got := strings.Join(test.args, " "); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, test.want)
@@ -90,7 +92,8 @@ func TestIsolatedCommandReachesNothing(t *testing.T) {
 	}
 }
 
-// fake puts a program in the place of the Pulumi command line. It writes its arguments to calls and then does what body says.
+// fake puts a program in the place of the Pulumi command line. It writes its arguments to calls and then does what body
+// says.
 func fake(t *testing.T, body string) (s *Stack, calls func() []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -127,7 +130,10 @@ func TestAKilledRunsLockIsDropped(t *testing.T) {
 	if err := s.Destroy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := calls(), []string{"up --skip-preview", "cancel --yes", "destroy --skip-preview"}; !slices.Equal(got, want) {
+	if got, want := calls(), []string{"up --skip-preview", "cancel --yes", "destroy --skip-preview"}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("calls %q, want %q", got, want)
 	}
 	// One of up, one of destroy; that of cancel is for nobody.

@@ -21,7 +21,8 @@ func TestDisplayShowsWhatEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := " +  k3s-server creating (2s) starting k3s\n +  k3s-server created (9s) k3s is ready\nResources:\n    + 51 created\n"
+	want := " +  k3s-server creating (2s) starting k3s\n +  k3s-server created (9s) k3s is ready\n" +
+		"Resources:\n    + 51 created\n"
 	if out.String() != want {
 		t.Errorf("shown\n%s\nwant\n%s", out.String(), want)
 	}

@@ -49,7 +49,8 @@ func Versions(gomod string) (map[string]string, error) {
 		}
 	}
 	if len(versions) == 0 {
-		return nil, fmt.Errorf("%s requires no SDK of a plugin (github.com/pulumi/pulumi-NAME/sdk): no plugin could be installed", gomod)
+		return nil, fmt.Errorf("%s requires no SDK of a plugin (github.com/pulumi/pulumi-NAME/sdk): "+
+			"no plugin could be installed", gomod)
 	}
 	return versions, nil
 }

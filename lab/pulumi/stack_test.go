@@ -30,7 +30,8 @@ require (
 		t.Fatal(err)
 	}
 	got, err := Versions(gomod)
-	if want := map[string]string{"random": "v4.21.0", "tailscale": "v0.29.0", "command": "v1.2.1"}; err != nil || !maps.Equal(got, want) {
+	if want := map[string]string{"random": "v4.21.0", "tailscale": "v0.29.0", "command": "v1.2.1"}; err != nil ||
+		!maps.Equal(got, want) {
 		t.Errorf("got %v (%v), want %v", got, err, want)
 	}
 	if err := os.WriteFile(gomod, []byte("module example.org/x\n"), 0o600); err != nil {
@@ -47,7 +48,11 @@ require (
 func TestOfficialPluginsTakeTheDoublesPlaces(t *testing.T) {
 	official := t.TempDir()
 	plugins := Plugins{
-		Versions: map[string]string{"command": "v1.2.1", "random": "v4.21.0", "tailscale": "v0.29.0"}, Doubles: "/doubles", Official: official,
+		Versions: map[string]string{
+			"command":   "v1.2.1",
+			"random":    "v4.21.0",
+			"tailscale": "v0.29.0",
+		}, Doubles: "/doubles", Official: official,
 	}
 	at := filepath.Join(official, "resource-command-v1.2.1", "pulumi-resource-command")
 	// Of another version than the program needs.
@@ -111,7 +116,8 @@ func TestConfigurationHoldsNoSecretInClear(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"encryptionsalt: v1:", "  tinyrack:machine:\n    address: 10.0.0.1\n    hostKey: ssh-ed25519 A\n", "  tinyrack:gitToken:\n    secure: v1:",
+		"encryptionsalt: v1:", "  tinyrack:machine:\n    address: 10.0.0.1\n    hostKey: ssh-ed25519 A\n",
+		"  tinyrack:gitToken:\n    secure: v1:",
 		"  tinyrack:hosts:\n    one:\n      roles:\n      - server\n",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -128,7 +134,8 @@ func TestConfigurationHoldsNoSecretInClear(t *testing.T) {
 			t.Errorf("%s holds %q, mode %v, %v", path, got, info.Mode(), err)
 		}
 	}
-	if left, err := os.ReadFile(filepath.Join(s.Checkout, "Pulumi.x.yaml")); err != nil || !strings.HasPrefix(string(left), "# comment") {
+	if left, err := os.ReadFile(filepath.Join(s.Checkout, "Pulumi.x.yaml")); err != nil ||
+		!strings.HasPrefix(string(left), "# comment") {
 		t.Errorf("the committed file was changed: %s", left)
 	}
 }

@@ -102,7 +102,8 @@ func PublicKey(private string) (string, error) {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))), nil
 }
 
-// SealingPair is a sealing key and its certificate, both in PEM. It is for previews: the smallest that is accepted, soon made.
+// SealingPair is a sealing key and its certificate, both in PEM. It is for previews: the smallest that is accepted,
+// soon made.
 func SealingPair() (key, certificate []byte, err error) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

@@ -31,7 +31,8 @@ func TestSecretsAreMadeOnceAndKeptPrivate(t *testing.T) {
 		t.Errorf("the official client refuses a token of %d characters", len(first.CloudflareToken))
 	}
 	other, err := Open(filepath.Join(t.TempDir(), "secrets.json"))
-	if err != nil || other.Passphrase == first.Passphrase || other.MachineKey == first.MachineKey || other.HostKey == other.MachineKey {
+	if err != nil || other.Passphrase == first.Passphrase || other.MachineKey == first.MachineKey ||
+		other.HostKey == other.MachineKey {
 		t.Errorf("two labs share a secret, or two keys are one: %v", err)
 	}
 }
@@ -54,7 +55,8 @@ func TestPublicKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if public, err := PublicKey(key); err != nil || !strings.HasPrefix(public, "ssh-ed25519 ") || strings.Contains(public, "\n") {
+	if public, err := PublicKey(key); err != nil || !strings.HasPrefix(public, "ssh-ed25519 ") ||
+		strings.Contains(public, "\n") {
 		t.Errorf("%q, %v", public, err)
 	}
 	if _, err := PublicKey("no key"); err == nil {

@@ -17,7 +17,8 @@ import (
 
 // names are the secrets of every stack.
 var names = []string{
-	"cloudflareApiToken", "gitToken", "machinePrivateKey", "s3AccessKey", "s3SecretKey", "sealingKey", "tailscaleOauthClientId",
+	"cloudflareApiToken", "gitToken", "machinePrivateKey", "s3AccessKey", "s3SecretKey", "sealingKey",
+	"tailscaleOauthClientId",
 	"tailscaleOauthClientSecret",
 }
 
@@ -32,7 +33,9 @@ func TestLab(t *testing.T) {
 	if _, err := Lab(l, secrets, set, "/sealing.crt"); err == nil {
 		t.Error("a lab without its artifacts has settings")
 	}
-	for path, text := range map[string]string{set.K3s: "k3s", set.InstallScript: "script", l.CA(): "authority", l.SealingKey(): "sealing"} {
+	for path, text := range map[string]string{
+		set.K3s: "k3s", set.InstallScript: "script", l.CA(): "authority", l.SealingKey(): "sealing",
+	} {
 		if err := file.Write(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +62,8 @@ func TestLab(t *testing.T) {
 		t.Errorf("secrets %v, want %v", found, names)
 	}
 	for name, want := range map[string]string{
-		"machinePrivateKey": secrets.MachineKey, "sealingKey": "sealing", "gitToken": "git", "s3AccessKey": secrets.S3AccessKey,
+		"machinePrivateKey": secrets.MachineKey, "sealingKey": "sealing", "gitToken": "git",
+		"s3AccessKey": secrets.S3AccessKey,
 		"s3SecretKey": secrets.S3SecretKey, "cloudflareApiToken": secrets.CloudflareToken,
 		"tailscaleOauthClientId": secrets.TailscaleClientID, "tailscaleOauthClientSecret": secrets.TailscaleClientSecret,
 	} {

@@ -47,7 +47,8 @@ func (s *Site) sealingKey(ctx context.Context, there bool) *exec.Cmd {
 		option = "--key"
 	}
 	script := filepath.Join(s.Checkout, "scripts", "sealing-key.sh")
-	cmd := exec.CommandContext(ctx, script, layout.Stack, "--root", s.Site(), option, s.SealingKey()) //nolint:gosec // the operator's own script
+	args := []string{layout.Stack, "--root", s.Site(), option, s.SealingKey()}
+	cmd := exec.CommandContext(ctx, script, args...) //nolint:gosec // the operator's own script
 	cmd.Env = append(os.Environ(), "KUBESEAL="+s.Kubeseal)
 	return cmd
 }

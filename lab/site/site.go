@@ -69,7 +69,10 @@ func (s *Site) Seed(ctx context.Context) error {
 
 // clone makes the empty clone and writes the credentials that git uses in it.
 func (s *Site) clone(ctx context.Context) error {
-	if err := errors.Join(os.MkdirAll(s.Site(), 0o755), file.Write(s.GitCredentials(), []byte(credentials(s.Token)), 0o600)); err != nil {
+	if err := file.Write(s.GitCredentials(), []byte(credentials(s.Token)), 0o600); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.Site(), 0o755); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(s.Site(), ".git", "HEAD")); err == nil {
@@ -108,8 +111,9 @@ func (s *Site) run(ctx context.Context, args ...string) (string, error) {
 // git is a git command in the clone, with the lab's authority and credentials and none of the caller's settings.
 func (s *Site) git(ctx context.Context, args ...string) *exec.Cmd {
 	line := append([]string{
-		"-c", "user.name=tinyrack lab", "-c", "user.email=lab@" + layout.Zone, "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0",
-		"-c", "safe.directory=*", "-c", "credential.helper=", "-c", "credential.helper=store --file=" + s.GitCredentials(),
+		"-c", "user.name=tinyrack lab", "-c", "user.email=lab@" + layout.Zone, "-c", "core.hooksPath=/dev/null",
+		"-c", "gc.auto=0", "-c", "safe.directory=*",
+		"-c", "credential.helper=", "-c", "credential.helper=store --file=" + s.GitCredentials(),
 		"--git-dir=" + filepath.Join(s.Site(), ".git"), "--work-tree=" + s.Site(),
 	}, args...)
 	cmd := exec.CommandContext(ctx, "git", line...) //nolint:gosec // fixed commands

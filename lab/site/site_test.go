@@ -15,7 +15,8 @@ func TestGitIsTheLabsOwn(t *testing.T) {
 	s := &Site{Layout: layout.Layout{State: "/state", Checkout: "/checkout"}, Token: "secret"}
 	cmd := s.git(t.Context(), "push", "--quiet", layout.GitURL, "main:main")
 	want := []string{
-		"git", "-c", "user.name=tinyrack lab", "-c", "user.email=lab@lab.test", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0",
+		"git", "-c", "user.name=tinyrack lab", "-c", "user.email=lab@lab.test", "-c", "core.hooksPath=/dev/null", "-c",
+		"gc.auto=0",
 		"-c", "safe.directory=*", "-c", "credential.helper=", "-c", "credential.helper=store --file=/state/git-credentials",
 		"--git-dir=/state/site/.git", "--work-tree=/state/site",
 		"push", "--quiet", "https://10.77.0.1:3000/tinyrack/infrastructure.git", "main:main",
@@ -24,7 +25,8 @@ func TestGitIsTheLabsOwn(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", cmd.Args, want)
 	}
 	for _, want := range []string{
-		"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_SSL_CAINFO=/state/tls/ca.crt",
+		"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_SSL_CAINFO=/state/tls/ca.crt",
 	} {
 		if !slices.Contains(cmd.Env, want) {
 			t.Errorf("%s is not set", want)
@@ -54,15 +56,13 @@ func TestSealingKeyScript(t *testing.T) {
 	}
 }
 
-// newSite is a checkout with a script that seals like the operator's, and a git server that is a bare repository: git is told so
-// by its own settings, so that the site's commands stay as they are.
+// newSite is a checkout with a script that seals like the operator's, and a git server that is a bare repository: git
+// is told so by its own settings, so that the site's commands stay as they are.
 func newSite(t *testing.T) (s *Site, server string) {
 	t.Helper()
 	s = &Site{Layout: layout.Layout{State: t.TempDir(), Checkout: t.TempDir()}, Token: "secret"}
 	server = filepath.Join(t.TempDir(), "server.git")
-	if out, err := exec.Command("git", "init", "--quiet", "--bare", "--initial-branch=main", server).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	git(t, "init", "--quiet", "--bare", "--initial-branch=main", server)
 	t.Setenv("GIT_CONFIG_COUNT", "2")
 	t.Setenv("GIT_CONFIG_KEY_0", "url."+server+".insteadOf")
 	t.Setenv("GIT_CONFIG_VALUE_0", layout.GitURL)
@@ -97,7 +97,8 @@ func (s *Site) write(t *testing.T, name, text string) {
 
 func git(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.Command("git", append([]string{"-c", "user.name=other", "-c", "user.email=other@lab.test"}, args...)...).CombinedOutput()
+	args = append([]string{"-c", "user.name=other", "-c", "user.email=other@lab.test"}, args...)
+	out, err := exec.Command("git", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("git %v: %v: %s", args, err, out)
 	}

@@ -44,7 +44,8 @@ func rows(l layout.Layout, stack *pulumi.Stack) [][2]string {
 	return append(rows, [][2]string{
 		{"kubernetes", "export KUBECONFIG=" + l.Kubeconfig() + "; " + l.Kubectl() + " get pods --all-namespaces"},
 		{"git", layout.GitURL + " (user " + layout.GitUser + ", token in " + l.GitCredentials() + ")"},
-		{"clouds", "http://" + layout.CloudflareAddr + "/lab/state and http://" + layout.TailscaleAddr + "/lab/state (emulated)"},
+		{"clouds", fmt.Sprintf("http://%s/lab/state and http://%s/lab/state (emulated)",
+			layout.CloudflareAddr, layout.TailscaleAddr)},
 		{"snapshots", "http://" + layout.S3Addr + "/" + layout.Bucket},
 		{"stack", stack.Config() + " with the backend file://" + stack.Backend()},
 		{"logs", l.Logs()},

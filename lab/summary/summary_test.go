@@ -36,7 +36,8 @@ func TestPrint(t *testing.T) {
 	}
 	for _, want := range []string{
 		"The site is up: 1 create, 1 same.\n", "  machine     10.77.0.10 (public side), SSH with " + l.MachineKey() + "\n",
-		"export KUBECONFIG=" + l.Kubeconfig() + "; ", "https://10.77.0.1:3000/tinyrack/infrastructure.git (user tinyrack, token in ",
+		"export KUBECONFIG=" + l.Kubeconfig() + "; ",
+		"https://10.77.0.1:3000/tinyrack/infrastructure.git (user tinyrack, token in ",
 		"backend file://" + l.Pulumi() + "/backend\n", "\nand in pulumi up:\n  slow ",
 	} {
 		if !strings.Contains(out.String(), want) {

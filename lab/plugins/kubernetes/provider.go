@@ -45,7 +45,9 @@ type settings struct {
 
 // New returns the service of pulumi-resource-kubernetes. version is that of the official plugin
 // that the double stands for.
-func New(client *engine.Client, version string) engine.Service { return engine.Provider(newProvider(client, version)) }
+func New(client *engine.Client, version string) engine.Service {
+	return engine.Provider(newProvider(client, version))
+}
 
 func newProvider(client *engine.Client, version string) *Provider {
 	p := &Provider{}
