@@ -35,14 +35,22 @@ func TestDestroyableWhileAllRuns(t *testing.T) {
 		needed = append(needed, m.Process())
 	}
 	for _, name := range needed {
-		if destroyable(at) {
-			t.Fatalf("without %s", name)
+		spec := process.Spec{
+			Name: name, Args: []string{"sleep", "60"}, Ready: func(context.Context) error { return nil },
 		}
-		spec := process.Spec{Name: name, Args: []string{"sleep", "60"}, Ready: func(context.Context) error { return nil }}
-		if err := runner.Start(t.Context(), spec); err != nil {
-			t.Fatal(err)
+		start := func() {
+			if err := runner.Start(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
 		}
+		start()
 		t.Cleanup(func() { _ = runner.Stop(context.Background(), name) })
+		defer func() {
+			if err := runner.Stop(t.Context(), name); err != nil || destroyable(at) {
+				t.Errorf("without %s (%v)", name, err)
+			}
+			start()
+		}()
 	}
 	if !destroyable(at) {
 		t.Error("all runs")

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -121,6 +122,32 @@ func TestASecondCommandWaitsForTheFirst(t *testing.T) {
 	release()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Two checkouts start at once on a free host: the second waits, and finds then that the first has taken it.
+func TestTheSecondOfTwoFirstCommandsIsRefused(t *testing.T) {
+	h, first, second := New(t.TempDir()), checkout(t), checkout(t)
+	release, _, err := take(t, h, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Forget(); err != nil { // it has not come to write its name
+		t.Fatal(err)
+	}
+	start(t, first)
+	taken := func(string, ...any) {
+		text, err := json.Marshal(Owner{first.Checkout, first.State})
+		if err != nil {
+			t.Error(err)
+		}
+		if err := os.WriteFile(h.ownerFile(), text, 0o600); err != nil {
+			t.Error(err)
+		}
+		release()
+	}
+	if _, err := h.Take(second, taken); err == nil || !strings.Contains(err.Error(), "another lab is already running") {
+		t.Errorf("got %v", err)
 	}
 }
 
