@@ -1,7 +1,7 @@
 //go:build e2e
 
-// The tests behind this tag drive a real lab through the commands a person uses, in the order of their files. Each leaves the lab up and as it was,
-// but the last, which takes it down.
+// The tests behind this tag drive a real lab through the commands a person uses, in the order of their files. Each
+// leaves the lab up and as it was, but the last, which takes it down.
 package main
 
 import (
@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
 // command is `lab NAME` as a process of its own, in a session of its own.
@@ -30,33 +32,35 @@ func succeed(t *testing.T, name string) {
 	}
 }
 
-func open(t *testing.T) *lab {
+// running is the lab that the commands made.
+func running(t *testing.T) *lab {
 	t.Helper()
-	dir, err := checkout()
+	at, err := layout.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{state: newState(dir)}
-	if l.secrets, err = l.state.secrets(); err != nil {
+	l, err := open(at)
+	if err != nil {
 		t.Fatal(err)
 	}
-	l.runner = l.state.runner()
-	l.stack = &stack{name: "lab", dir: l.path("pulumi"), checkout: dir, out: io.Discard}
-	l.stack.pulumi = l.stack.path("bin", "pulumi")
+	l.stack.Out = io.Discard
 	return l
 }
 
+// theMachine is the lab's first.
+var theMachine = layout.Machines[0]
+
 // changes are the operations of the last run, by kind, without what stayed the same.
-func (l *lab) changes(t *testing.T) map[string]int {
+func changes(t *testing.T) map[string]int {
 	t.Helper()
-	spans, err := l.stack.spans()
+	spans, err := running(t).stack.Spans()
 	if err != nil || len(spans) == 0 {
 		t.Fatalf("no events of the last run: %v", err)
 	}
 	found := map[string]int{}
 	for _, s := range spans {
-		if s.op != "same" && !strings.Contains(s.urn, "pulumi:pulumi:Stack") {
-			found[s.op+" "+s.urn[strings.LastIndex(s.urn, "::")+2:]]++
+		if s.Op != "same" && !strings.Contains(s.URN, "pulumi:pulumi:Stack") {
+			found[s.Op+" "+s.Name()]++
 		}
 	}
 	return found

@@ -7,12 +7,15 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
 // cniPlugins are Debian's, put where k3s looks for them: beside host-local in the path.
 var cniPlugins = []string{"bridge", "host-local", "loopback", "portmap", "bandwidth", "firewall"}
 
-// cgroupsUnit makes the control groups writable, which the machine's supervisor mounts read-only on a host with the first version.
+// cgroupsUnit makes the control groups writable, which the machine's supervisor mounts read-only on a host with the
+// first version.
 const cgroupsUnit = `[Unit]
 Description=Writable control groups
 DefaultDependencies=no
@@ -41,6 +44,12 @@ Restart=on-failure
 WantedBy=multi-user.target
 `
 
+const sshdConfig = `HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+UseDNS no
+`
+
 type file struct {
 	path, text string
 	mode       os.FileMode
@@ -49,13 +58,13 @@ type file struct {
 // personalise writes what makes a freshly unpacked Debian this machine.
 func (m *Machine) personalise() error {
 	files := []file{
-		{"etc/hostname", "tinyrack\n", 0o644},
-		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 tinyrack\n", 0o644},
+		{"etc/hostname", m.Host.Name + "\n", 0o644},
+		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 " + m.Host.Name + "\n", 0o644},
 		// Nothing answers there, and at once: the lab has no name server.
-		{"etc/resolv.conf", "nameserver " + HostIP + "\noptions timeout:1 attempts:1\n", 0o644},
+		{"etc/resolv.conf", "nameserver " + layout.HostIP + "\noptions timeout:1 attempts:1\n", 0o644},
 		{"etc/apt/sources.list", "deb [trusted=yes] " + m.PackageSource + " ./\n", 0o644},
 		{"etc/ssh/ssh_host_ed25519_key", string(m.HostKey), 0o600},
-		{"etc/ssh/sshd_config.d/lab.conf", "HostKey /etc/ssh/ssh_host_ed25519_key\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n", 0o644},
+		{"etc/ssh/sshd_config.d/lab.conf", sshdConfig, 0o644},
 		{"root/.ssh/authorized_keys", m.AuthorizedKey, 0o600},
 		{"etc/systemd/system/lab-cgroups.service", cgroupsUnit, 0o644},
 		{"etc/systemd/system/tailscaled.service", tailscaledUnit, 0o644},
@@ -76,7 +85,8 @@ func (m *Machine) personalise() error {
 	for _, f := range files {
 		path := filepath.Join(m.root(), f.path)
 		_ = os.Remove(path)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode)); err != nil {
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode))
+		if err != nil {
 			return err
 		}
 	}
@@ -115,7 +125,8 @@ func (m *Machine) personalise() error {
 			return err
 		}
 		path := filepath.Join(m.root(), at)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)); err != nil { //nolint:gosec // programs
+		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)) //nolint:gosec // programs
+		if err != nil {
 			return err
 		}
 	}

@@ -12,9 +12,6 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
-// Version is the official plugin's version that the double stands for.
-const Version = "1.2.1"
-
 // Values of the logging property; both streams when it is absent.
 const (
 	logStdout = "stdout"
@@ -23,11 +20,12 @@ const (
 	logNone   = "none"
 )
 
-// New returns the service of pulumi-resource-command.
-func New(client *engine.Client) engine.Service {
+// New returns the service of pulumi-resource-command. version is that of the official plugin
+// that the double stands for.
+func New(client *engine.Client, version string) engine.Service {
 	return engine.Provider(&schema.Provider{
 		Name:      "command",
-		Version:   Version,
+		Version:   version,
 		Engine:    client,
 		Resources: map[string]schema.Resource{"command:remote:Command": remoteCommand(client)},
 	})
