@@ -80,7 +80,7 @@ func checkout() (string, error) {
 	}
 }
 
-// ownPrograms builds the lab's own programs: plugin doubles, the tailnet stand-in, and what the pods need.
+// ownPrograms builds the lab's own programs: plugin doubles, and what the pods need.
 func (s *state) ownPrograms(ctx context.Context) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *state) ownPrograms(ctx context.Context) (string, error) {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", own+"/", //nolint:gosec // fixed packages
-		".", "./plugins", "./tailscale/cmd/tailscale-standin", "./cmd/flannel", "./cmd/pause")
+		".", "./plugins", "./cmd/flannel", "./cmd/pause")
 	cmd.Dir = filepath.Join(s.checkout, "lab")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -40,8 +40,12 @@ func serve(s *state) error {
 	if err != nil {
 		return err
 	}
+	control, err := s.headscale("").Client()
+	if err != nil {
+		return err
+	}
 	tail, err := tailscale.New(s.path("clouds", "tailscale"), tailscale.Options{
-		Tailnet: tailnet, ClientID: sec.TailscaleClientID, ClientSecret: sec.TailscaleClientSecret,
+		Control: control, Tailnet: tailnet, Domain: tailnetDomain, ClientID: sec.TailscaleClientID, ClientSecret: sec.TailscaleClientSecret,
 	})
 	if err != nil {
 		return err

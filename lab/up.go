@@ -13,6 +13,7 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/machine"
 	"github.com/tinyrack-net/infrastructure/lab/process"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/headscale"
 )
 
 // up takes this host from nothing to a running site. Every step looks first at what is there, so that a run after an
@@ -54,7 +55,9 @@ func (s *state) up(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"network", machine.MakeNetwork},
+		{"tailnet control server", run.controlServer},
 		{"clouds and artifact server", run.serve},
+		{"operator's device", run.operator},
 		{"object storage", run.storage},
 		{"git server", run.gitServer},
 		{"machine", run.machine},
@@ -101,7 +104,7 @@ func (l *lab) open(ctx context.Context, s *state) error {
 }
 
 // programs are the lab's long-lived processes, in the order in which they start.
-var programs = []string{"clouds", "s3", "gitea", "machine"}
+var programs = []string{headscale.Name, "clouds", machine.Operator.Name, "s3", "gitea", "machine"}
 
 func (s *state) runner() process.Runner {
 	return process.Runner{Dir: s.path("run"), Logs: s.path("logs")}
@@ -161,8 +164,12 @@ func (l *lab) machine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ca, err := os.ReadFile(l.path("tls", "ca.crt"))
+	if err != nil {
+		return err
+	}
 	m := &machine.Machine{
-		Dir: l.path("machine"), Runner: l.runner, Artifacts: l.set, Images: l.path("images"),
+		Dir: l.path("machine"), CA: string(ca), Runner: l.runner, Artifacts: l.set, Images: l.path("images"),
 		HostKey: []byte(l.secrets.HostKey), AuthorizedKey: authorized + "\n", PackageSource: "http://" + artifactsAddr + "/debs",
 	}
 	if err := m.Install(ctx); err != nil {

@@ -28,6 +28,8 @@ type Machine struct {
 	// HostKey is the private SSH host key, AuthorizedKey the public key that may log in as root.
 	HostKey       []byte
 	AuthorizedKey string
+	// CA is the lab's certificate authority, PEM, which the machine's tailscaled trusts.
+	CA string
 	// PackageSource is the address of the apt repository.
 	PackageSource string
 }

@@ -1,5 +1,5 @@
-// Package machine is the lab's bare Linux host: a Debian that boots its own systemd in a network namespace of its own, with a
-// public leg and a tailnet leg, and nothing on it of what the program is to install.
+// Package machine is the lab's bare Linux host: a Debian that boots its own systemd in a network namespace of its own, with one public leg, and
+// nothing on it of what the program is to install. Beside it are the other devices of the tailnet: a person's computer is one.
 package machine
 
 import (
@@ -12,41 +12,48 @@ import (
 	"strings"
 )
 
-// The lab's addresses. The public side is 10.77.0.0/24; the tailnet side takes a piece of Tailscale's own range.
+// The lab's addresses, all of the public side: 10.77.0.0/24. Those of the tailnet are tailscaled's, inside the namespaces.
 const (
-	Name      = "tinyrack-lab" // also the network namespace
-	Bridge    = "trlab0"
-	HostIP    = "10.77.0.1"  // the host's end of the public side: the "internet" that the machine sees
-	Address   = "10.77.0.10" // the machine's public address
-	tailnetIP = "100.64.0.1" // the operator's own device in the tailnet
+	Name    = "tinyrack-lab" // also the network namespace
+	Bridge  = "trlab0"
+	HostIP  = "10.77.0.1"  // the host's end of the public side: the "internet" that the machine sees
+	Address = "10.77.0.10" // the machine's public address
 
-	publicLeg  = "trlab-eth0"
-	tailnetLeg = "trlab-ts0"
+	publicLeg = "trlab-eth0"
 )
 
-// network is what has to exist, in order; every line is skipped when its probe succeeds, so that an interrupted run goes on.
-var network = []struct{ probe, make string }{
+// step makes one thing of a network; it is skipped when its probe succeeds, so that an interrupted run goes on.
+type step struct{ probe, make string }
+
+// bridge is the public side, leg a namespace with its one interface, eth0, on it.
+var bridge = []step{
 	{"link show " + Bridge, "link add " + Bridge + " type bridge"},
 	{"", "addr replace " + HostIP + "/24 dev " + Bridge},
 	{"", "link set " + Bridge + " up"},
-	{"netns exec " + Name + " true", "netns add " + Name},
-	{"link show " + publicLeg, "link add " + publicLeg + " type veth peer name eth0 netns " + Name},
-	{"", "link set " + publicLeg + " master " + Bridge + " up"},
-	{"", "-n " + Name + " addr replace " + Address + "/24 dev eth0"},
-	{"", "-n " + Name + " link set lo up"},
-	{"", "-n " + Name + " link set eth0 up"},
-	{"", "-n " + Name + " route replace default via " + HostIP},
-	{"link show " + tailnetLeg, "link add " + tailnetLeg + " type veth peer name tailscale0 netns " + Name},
-	{"", "addr replace " + tailnetIP + "/24 dev " + tailnetLeg},
-	{"", "link set " + tailnetLeg + " up"},
 }
 
-// MakeNetwork makes the namespace, the bridge and the two legs, or completes what an interrupted run left.
+func leg(namespace, link, address string) []step {
+	return []step{
+		{"netns exec " + namespace + " true", "netns add " + namespace},
+		{"link show " + link, "link add " + link + " type veth peer name eth0 netns " + namespace},
+		{"", "link set " + link + " master " + Bridge + " up"},
+		{"", "-n " + namespace + " addr replace " + address + "/24 dev eth0"},
+		{"", "-n " + namespace + " link set lo up"},
+		{"", "-n " + namespace + " link set eth0 up"},
+		{"", "-n " + namespace + " route replace default via " + HostIP},
+	}
+}
+
+// MakeNetwork makes the bridge, and the namespace of the machine, or completes what an interrupted run left.
 func MakeNetwork(ctx context.Context) error {
 	if err := foreignNetwork(); err != nil {
 		return err
 	}
-	for _, step := range network {
+	return makeSteps(ctx, append(bridge, leg(Name, publicLeg, Address)...))
+}
+
+func makeSteps(ctx context.Context, steps []step) error {
+	for _, step := range steps {
 		if step.probe != "" && ip(ctx, step.probe) == nil {
 			continue
 		}
@@ -57,18 +64,25 @@ func MakeNetwork(ctx context.Context) error {
 	return nil
 }
 
-// RemoveNetwork removes all that MakeNetwork made. The peers of the legs go with them.
+// RemoveNetwork removes all that MakeNetwork made.
 func RemoveNetwork(ctx context.Context) error {
-	var errs []error
-	for _, link := range []string{publicLeg, tailnetLeg, Bridge} {
-		if ip(ctx, "link show "+link) == nil {
-			errs = append(errs, ip(ctx, "link delete "+link))
-		}
+	return errors.Join(removeLeg(ctx, Name, publicLeg), removeLink(ctx, Bridge))
+}
+
+// removeLeg removes a namespace and its interface, with both ends.
+func removeLeg(ctx context.Context, namespace, link string) error {
+	err := removeLink(ctx, link)
+	if _, statErr := os.Stat("/run/netns/" + namespace); statErr == nil {
+		err = errors.Join(err, ip(ctx, "netns delete "+namespace))
 	}
-	if _, err := os.Stat("/run/netns/" + Name); err == nil {
-		errs = append(errs, ip(ctx, "netns delete "+Name))
+	return err
+}
+
+func removeLink(ctx context.Context, link string) error {
+	if ip(ctx, "link show "+link) != nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return ip(ctx, "link delete "+link)
 }
 
 // foreignNetwork refuses to shadow a network that this host already talks to.
@@ -78,7 +92,7 @@ func foreignNetwork() error {
 		return err
 	}
 	for _, i := range addrs {
-		if i.Name == Bridge || i.Name == tailnetLeg {
+		if i.Name == Bridge {
 			continue
 		}
 		list, err := i.Addrs()
@@ -86,8 +100,8 @@ func foreignNetwork() error {
 			continue
 		}
 		for _, a := range list {
-			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && (n.Contains(net.ParseIP(HostIP)) || n.Contains(net.ParseIP(tailnetIP))) {
-				return fmt.Errorf("interface %s has %s, which overlaps the lab's networks 10.77.0.0/24 and 100.64.0.0/24: "+
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.Contains(net.ParseIP(HostIP)) {
+				return fmt.Errorf("interface %s has %s, which overlaps the lab's network 10.77.0.0/24: "+
 					"the lab would cut off what is there: take that interface down while the lab runs", i.Name, n)
 			}
 		}

@@ -135,12 +135,14 @@ func TestThePolicysOwnTests(t *testing.T) {
 func TestAnAddressIsTheDeviceThatHasIt(t *testing.T) {
 	c := start(t, t.TempDir())
 	c.api(t, http.MethodPost, tailnet+"/acl", taggedPolicy)
-	withTest := strings.Replace(taggedPolicy, `"accept": ["tag:k3s:6443"]`, `"accept": ["100.64.0.10:6443"]`, 1)
+	withTest := strings.Replace(taggedPolicy, `"accept": ["tag:k3s:6443"]`, `"accept": ["100.64.0.2:6443"]`, 1)
 	if got := c.do(t, http.MethodPost, tailnet+"/acl", withTest); got.status != http.StatusBadRequest {
 		t.Errorf("no device has the address: %d %s", got.status, got.text)
 	}
 	_, key := c.newKey(t, "", "")
-	c.login(t, key, "node1", "")
+	if n := c.join(t, key, "node1"); n.Addresses[0] != "100.64.0.2" {
+		t.Fatalf("the node is %v", n.Addresses)
+	}
 	c.api(t, http.MethodPost, tailnet+"/acl", withTest)
 }
 

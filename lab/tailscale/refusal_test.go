@@ -29,6 +29,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown key deleted", "DELETE", tailnet + "/keys/k1", "", 404, "key not found"},
 		{"unknown device", "GET", "/api/v2/device/n1", "", 404, "device not found"},
 		{"unknown device deleted", "DELETE", "/api/v2/device/n1", "", 404, "device not found"},
+		{"unknown device renamed", "POST", "/api/v2/device/n1/name", `{"name":"a"}`, 404, "device not found"},
 		{"device filter", "GET", tailnet + "/devices?tags=tag:k3s", "", 501, "not emulated"},
 		{"unknown setting", "PATCH", tailnet + "/settings", `{"devicesApproval":true}`, 400, "unknown field"},
 		{"setting out of bounds", "PATCH", tailnet + "/settings", `{"devicesKeyDurationDays":181}`, 400, "between 1 and 180"},

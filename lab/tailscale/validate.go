@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"net/mail"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
+
+var labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // validate refuses names that are not defined and rules that can have no meaning.
 // Like the service, it reports the first problem.
