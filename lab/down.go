@@ -45,7 +45,7 @@ func (s *state) down(ctx context.Context) error {
 	remove := func(ctx context.Context) error {
 		runner := s.runner()
 		m := &machine.Machine{Dir: s.path("machine"), Runner: runner}
-		errs := []error{m.Remove(ctx), s.devices("", nil).Remove(ctx)}
+		errs := []error{m.Remove(ctx), s.devices("", nil).Remove(ctx), s.headscale("").Stop(ctx, runner)}
 		for _, name := range slices.Backward(programs) {
 			errs = append(errs, runner.Stop(ctx, name))
 		}

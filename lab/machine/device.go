@@ -106,48 +106,50 @@ func (d *Devices) daemon(name string) []string {
 	}
 }
 
-// join joins the tailnet unless the device is in it, or comes back by itself.
-func (d *Devices) join(ctx context.Context, device Device) error {
-	now, err := d.status(ctx, device.Name)
-	if err != nil {
-		return err
-	}
-	if now.BackendState == "NeedsLogin" || now.BackendState == "NoState" {
-		key, err := d.Tailnet.DeviceKey(ctx, device.User, device.Tags...)
-		if err != nil {
-			return fmt.Errorf("device %s: %w", device.Name, err)
-		}
-		file := d.path(device.Name, "key")
-		defer os.Remove(file)
-		if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
-			return err
-		}
-		// No DNS of the host's is touched: see resolv.conf above.
-		if out, err := d.Tailscale(ctx, device.Name, "up", "--reset", "--accept-dns=false", "--timeout=30s", "--hostname="+cmp.Or(device.Hostname, device.Name),
-			"--login-server="+d.LoginServer, "--auth-key=file:"+file).CombinedOutput(); err != nil {
-			return fmt.Errorf("device %s cannot join the tailnet: %w: %s: see %s", device.Name, err, out, d.Runner.LogPath(device.Name))
-		}
-	}
-	return d.wait(ctx, device.Name)
-}
-
 // joinTimeout bounds the wait for a device's first answer from the control server.
 const joinTimeout = 30 * time.Second
 
-func (d *Devices) wait(ctx context.Context, name string) error {
+// join waits until the device is in the tailnet, and gives it a key when it says that it needs one: a device whose daemon was killed comes back
+// by itself.
+func (d *Devices) join(ctx context.Context, device Device) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	for {
-		now, err := d.status(ctx, name)
-		if err == nil && now.BackendState == "Running" && len(now.Self.TailscaleIPs) > 0 {
+		now, err := d.status(ctx, device.Name)
+		switch {
+		case err == nil && now.BackendState == "Running" && len(now.Self.TailscaleIPs) > 0:
 			return nil
+		case err == nil && now.BackendState == "NeedsLogin":
+			if err := d.up(ctx, device); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("device %s is not in the tailnet after %s (%s): %w: see %s", name, joinTimeout, now.BackendState, err, d.Runner.LogPath(name))
+			return fmt.Errorf("device %s is not in the tailnet after %s, its state is %q: %w: see %s", device.Name, joinTimeout, now.BackendState,
+				cmp.Or(err, ctx.Err()), d.Runner.LogPath(device.Name))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+func (d *Devices) up(ctx context.Context, device Device) error {
+	key, err := d.Tailnet.DeviceKey(ctx, device.User, device.Tags...)
+	if err != nil {
+		return fmt.Errorf("device %s: %w", device.Name, err)
+	}
+	file := d.path(device.Name, "key")
+	defer os.Remove(file)
+	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
+		return err
+	}
+	// No DNS of the host's is touched: see resolv.conf above.
+	if out, err := d.Tailscale(ctx, device.Name, "up", "--reset", "--accept-dns=false", "--timeout=20s",
+		"--hostname="+cmp.Or(device.Hostname, device.Name), "--login-server="+d.LoginServer, "--auth-key=file:"+file).CombinedOutput(); err != nil {
+		return fmt.Errorf("device %s cannot join the tailnet: %w: %s: see %s", device.Name, err, strings.TrimSpace(string(out)),
+			d.Runner.LogPath(device.Name))
+	}
+	return nil
 }
 
 // Status is the part of `tailscale status --json` that the lab looks at.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -69,6 +70,14 @@ func (s *Server) Start(ctx context.Context, runner process.Runner) error {
 		return err
 	}
 	return s.ensureKey(ctx)
+}
+
+// Stop ends the server at once: told politely, it waits ten seconds for clients that are gone. Its database survives that.
+func (s *Server) Stop(ctx context.Context, runner process.Runner) error {
+	if pid := runner.PID(Name); pid != 0 {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	return runner.Stop(ctx, Name)
 }
 
 // Client returns the client of the server's API, which Start has made a key for.
