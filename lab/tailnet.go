@@ -14,14 +14,16 @@ const tailnetDomain = "tail.lab.test"
 func (s *state) headscale(program string) *headscale.Server {
 	return &headscale.Server{
 		Dir: s.path("headscale"), Program: program, Address: machine.HostIP, Domain: tailnetDomain,
-		Certificate: s.path("tls", "server.crt"), CertificateKey: s.path("tls", "server.key"), CA: s.path("tls", "ca.crt"),
+		Certificate: s.path("tls", "server.crt"), CertificateKey: s.path("tls", "server.key"),
+		CA: s.path("tls", "ca.crt"),
 	}
 }
 
 // devices are those of the tailnet that are not the machine. Program and tailnet are needed to start one alone.
 func (s *state) devices(program string, tailnet machine.Tailnet) *machine.Devices {
 	return &machine.Devices{
-		Dir: s.path("devices"), Runner: s.runner(), Program: program, LoginServer: s.headscale("").URL(), CA: s.path("tls", "ca.crt"),
+		Dir: s.path("devices"), Runner: s.runner(), Program: program, LoginServer: s.headscale("").URL(),
+		CA:     s.path("tls", "ca.crt"),
 		Domain: tailnetDomain, Tailnet: tailnet,
 	}
 }

@@ -1,5 +1,6 @@
-// Package machine is the lab's bare Linux host: a Debian that boots its own systemd in a network namespace of its own, with one public leg, and
-// nothing on it of what the program is to install. Beside it are the other devices of the tailnet: a person's computer is one.
+// Package machine is the lab's bare Linux host: a Debian that boots its own systemd in a network namespace of its own,
+// with one public leg, and nothing on it of what the program is to install. Beside it are the other devices of the
+// tailnet: a person's computer is one.
 package machine
 
 import (
@@ -12,7 +13,8 @@ import (
 	"strings"
 )
 
-// The lab's addresses, all of the public side: 10.77.0.0/24. Those of the tailnet are tailscaled's, inside the namespaces.
+// The lab's addresses, all of the public side: 10.77.0.0/24. Those of the tailnet are tailscaled's, inside the
+// namespaces.
 const (
 	Name    = "tinyrack-lab" // also the network namespace
 	Bridge  = "trlab0"
@@ -110,7 +112,8 @@ func foreignNetwork() error {
 }
 
 func ip(ctx context.Context, args string) error {
-	out, err := exec.CommandContext(ctx, "ip", strings.Fields(args)...).CombinedOutput() //nolint:gosec // fixed commands
+	out, err := exec.CommandContext(ctx, "ip",
+		strings.Fields(args)...).CombinedOutput() //nolint:gosec // fixed commands
 	if err != nil {
 		return fmt.Errorf("ip %s: %w: %s", args, err, strings.TrimSpace(string(out)))
 	}

@@ -9,7 +9,8 @@ After=network-pre.target NetworkManager.service systemd-resolved.service
 
 [Service]
 EnvironmentFile=/etc/default/tailscaled
-ExecStart=/usr/sbin/tailscaled --state=/var/lib/tailscale/tailscaled.state --socket=/run/tailscale/tailscaled.sock --port=${PORT} $FLAGS
+ExecStart=/usr/sbin/tailscaled --state=/var/lib/tailscale/tailscaled.state \
+	--socket=/run/tailscale/tailscaled.sock --port=${PORT} $FLAGS
 ExecStopPost=/usr/sbin/tailscaled --cleanup
 
 Restart=on-failure
@@ -26,8 +27,8 @@ Type=notify
 WantedBy=multi-user.target
 `
 
-// authority is where a host keeps a certificate authority of its own. tailscaled is told of it in its environment, as a person does whose
-// control server has a private one.
+// authority is where a host keeps a certificate authority of its own. tailscaled is told of it in its environment, as a
+// person does whose control server has a private one.
 const authority = "usr/local/share/ca-certificates/tinyrack-lab.crt"
 
 func tailscaleFiles(ca string) []file {

@@ -16,7 +16,8 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 	if err := os.WriteFile(program, []byte("both in one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := &Machine{Dir: dir, CA: "the lab's authority", Artifacts: &artifacts.Set{Tailscale: program, Flannel: program, ContainerdConfig: program}}
+	m := &Machine{Dir: dir, CA: "the lab's authority", Artifacts: &artifacts.Set{Tailscale: program, Flannel: program,
+		ContainerdConfig: program}}
 	for _, d := range []string{"etc", "usr/sbin"} {
 		if err := os.MkdirAll(filepath.Join(m.root(), d), 0o755); err != nil {
 			t.Fatal(err)
@@ -36,12 +37,14 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 		return string(text)
 	}
 	for _, path := range []string{"usr/sbin/tailscaled", "usr/bin/tailscale"} {
-		if info, err := os.Stat(filepath.Join(m.root(), path)); read(path) != "both in one" || err != nil || info.Mode().Perm() != 0o755 {
+		if info, err := os.Stat(filepath.Join(m.root(), path)); read(path) != "both in one" || err != nil ||
+			info.Mode().Perm() != 0o755 {
 			t.Errorf("%s: %v %v", path, info, err)
 		}
 	}
 	unit := "etc/systemd/system/multi-user.target.wants/tailscaled.service"
-	if to, err := os.Readlink(filepath.Join(m.root(), unit)); err != nil || !strings.Contains(read(to), "EnvironmentFile=/etc/default/tailscaled\n") {
+	if to, err := os.Readlink(filepath.Join(m.root(), unit)); err != nil ||
+		!strings.Contains(read(to), "EnvironmentFile=/etc/default/tailscaled\n") {
 		t.Errorf("the unit is not enabled, or has no environment file: %s %v", to, err)
 	}
 	environment := map[string]string{}
@@ -49,7 +52,8 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		environment[name] = strings.Trim(value, `"`)
 	}
-	if environment["PORT"] != "41641" || read(environment["SSL_CERT_FILE"]) != "the lab's authority" {
+	if environment["PORT"] != "41641" || !filepath.IsAbs(environment["SSL_CERT_FILE"]) ||
+		read(environment["SSL_CERT_FILE"]) != "the lab's authority" {
 		t.Errorf("environment: %v", environment)
 	}
 }

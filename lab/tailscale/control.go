@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Control is the control server behind the API: it lets nodes in, gives them addresses and names, and enforces the policy. In the lab it is
-// headscale; controltest has a fake. A refusal of the server is a *Refused, any other error means that the server cannot be asked.
+// Control is the control server behind the API: it lets nodes in, gives them addresses and names, and enforces the
+// policy. In the lab it is headscale; controltest has a fake. A refusal of the server is a *Refused, any other error
+// means that the server cannot be asked.
 type Control interface {
 	// SetPolicy replaces the policy, JSON in the language that the server knows.
 	SetPolicy(ctx context.Context, policy string) error
@@ -37,7 +38,8 @@ type JoinKey struct {
 type Node struct {
 	// ID is a decimal number.
 	ID string
-	// Hostname is what the machine calls itself; Name is its label in the tailnet, with a suffix where a namesake was there first.
+	// Hostname is what the machine calls itself; Name is its label in the tailnet, with a suffix where a namesake was
+	// there first.
 	Hostname, Name      string
 	User                string // the login of the owner; empty when the node has tags
 	Tags                []string

@@ -22,8 +22,9 @@ func (s *Server) renderDevice(n Node) map[string]any {
 		"addresses": n.Addresses, "id": n.ID, "nodeId": nodeID(n), "name": s.dnsName(n), "hostname": n.Hostname,
 		"authorized": true, "tags": n.Tags, "user": user, "isEphemeral": n.Ephemeral,
 		"keyExpiryDisabled": n.Expires.IsZero(), "created": n.Created, "expires": n.Expires, "os": "linux",
-		"connectedToControl": n.Connected, "isExternal": false, "blocksIncomingConnections": false, "updateAvailable": false,
-		"machineKey": n.MachineKey, "nodeKey": n.NodeKey, "tailnetLockKey": "", "tailnetLockError": "",
+		"connectedToControl": n.Connected, "isExternal": false, "blocksIncomingConnections": false,
+		"updateAvailable": false,
+		"machineKey":      n.MachineKey, "nodeKey": n.NodeKey, "tailnetLockKey": "", "tailnetLockError": "",
 		"advertisedRoutes": []string{}, "enabledRoutes": []string{},
 	}
 	if len(n.Tags) == 0 {
@@ -38,7 +39,8 @@ func (s *Server) renderDevice(n Node) map[string]any {
 func (s *Server) listDevices(_ *state, r *http.Request) (any, error) {
 	for name := range r.URL.Query() {
 		if name != "fields" {
-			return nil, refuse(http.StatusNotImplemented, "the device filter %q is not emulated by the lab: add it to the emulator", name)
+			return nil, refuse(http.StatusNotImplemented,
+				"the device filter %q is not emulated by the lab: add it to the emulator", name)
 		}
 	}
 	list, err := s.devices(r.Context())
@@ -77,7 +79,8 @@ func (s *Server) getDevice(_ *state, r *http.Request) (any, error) {
 	return s.renderDevice(n), nil
 }
 
-// onDevice finds the device of the request, reads the request's body into request unless that is nil, and does what is asked.
+// onDevice finds the device of the request, reads the request's body into request unless that is nil, and does what is
+// asked.
 func (s *Server) onDevice(r *http.Request, request any, do func(n Node) error) (any, error) {
 	n, err := s.findDevice(r)
 	if err != nil {
@@ -99,7 +102,8 @@ func (s *Server) deleteDevice(_ *state, r *http.Request) (any, error) {
 	return s.onDevice(r, nil, func(n Node) error { return s.options.Control.DeleteNode(r.Context(), n.ID) })
 }
 
-// renameDevice gives the device another label: a name without or with the tailnet's domain. An empty one is the host's own name again.
+// renameDevice gives the device another label: a name without or with the tailnet's domain. An empty one is the host's
+// own name again.
 func (s *Server) renameDevice(_ *state, r *http.Request) (any, error) {
 	var request struct {
 		Name string `json:"name"`
@@ -130,7 +134,8 @@ func (s *Server) authorizeDevice(_ *state, r *http.Request) (any, error) {
 
 // approvalNotEmulated refuses what would need it: headscale lets every device in that has a key.
 func approvalNotEmulated() error {
-	return refuse(http.StatusNotImplemented, "a device that waits for approval is not emulated by the lab: use a pre-authorized key")
+	return refuse(http.StatusNotImplemented,
+		"a device that waits for approval is not emulated by the lab: use a pre-authorized key")
 }
 
 func (s *Server) tagDevice(st *state, r *http.Request) (any, error) {
@@ -142,7 +147,8 @@ func (s *Server) tagDevice(st *state, r *http.Request) (any, error) {
 			return err
 		}
 		if len(request.Tags) == 0 {
-			return refuse(http.StatusNotImplemented, "a device without tags again is not emulated by the lab: join it anew")
+			return refuse(http.StatusNotImplemented,
+				"a device without tags again is not emulated by the lab: join it anew")
 		}
 		return s.options.Control.TagNode(r.Context(), n.ID, slices.Clone(request.Tags))
 	})
@@ -163,5 +169,8 @@ func (s *Server) setDeviceKey(st *state, r *http.Request) (any, error) {
 
 // expireDevice logs the device out: it stays listed and cannot be reached.
 func (s *Server) expireDevice(_ *state, r *http.Request) (any, error) {
-	return s.onDevice(r, nil, func(n Node) error { return s.options.Control.ExpireNode(r.Context(), n.ID, s.options.Now()) })
+	return s.onDevice(r, nil, func(n Node) error {
+		return s.options.Control.ExpireNode(r.Context(), n.ID,
+			s.options.Now())
+	})
 }

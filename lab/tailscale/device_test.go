@@ -23,7 +23,8 @@ func TestAKeyIsTheControlServersKey(t *testing.T) {
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%v %v", keys, err)
 	}
-	if k := keys[0]; !k.Reusable || !k.Ephemeral || len(k.Tags) != 1 || k.Tags[0] != "tag:k3s" || !k.Expires.Equal(c.now.Add(10*time.Minute)) {
+	if k := keys[0]; !k.Reusable || !k.Ephemeral || len(k.Tags) != 1 || k.Tags[0] != "tag:k3s" ||
+		!k.Expires.Equal(c.now.Add(10*time.Minute)) {
 		t.Errorf("the control server's key: %+v", k)
 	}
 	c.join(t, secret, "one")
@@ -79,14 +80,17 @@ func TestDevices(t *testing.T) {
 		return answer.Devices
 	}
 	devices := list()
-	if len(devices) != 2 || devices[0]["name"] != "site.tail.lab.test" || devices[1]["name"] != "site-1.tail.lab.test" || devices[1]["hostname"] != "site" {
+	if len(devices) != 2 || devices[0]["name"] != "site.tail.lab.test" ||
+		devices[1]["name"] != "site-1.tail.lab.test" || devices[1]["hostname"] != "site" {
 		t.Fatalf("devices: %v", devices)
 	}
-	if devices[0]["connectedToControl"] != false || devices[0]["lastSeen"] == nil || devices[1]["connectedToControl"] != true || devices[1]["lastSeen"] != nil {
+	if devices[0]["connectedToControl"] != false || devices[0]["lastSeen"] == nil ||
+		devices[1]["connectedToControl"] != true || devices[1]["lastSeen"] != nil {
 		t.Errorf("which one is dead? %v", devices)
 	}
 	at := func(i int) string { return "/api/v2/device/" + devices[i]["nodeId"].(string) }
-	if got := c.do(t, http.MethodPost, at(1)+"/name", `{"name":"site"}`); got.status != http.StatusBadRequest || !strings.Contains(got.text, "not unique") {
+	if got := c.do(t, http.MethodPost, at(1)+"/name", `{"name":"site"}`); got.status != http.StatusBadRequest ||
+		!strings.Contains(got.text, "not unique") {
 		t.Errorf("renamed to its namesake: %d %s", got.status, got.text)
 	}
 	c.api(t, http.MethodDelete, at(0), "")
@@ -94,7 +98,8 @@ func TestDevices(t *testing.T) {
 	c.api(t, http.MethodPost, at(1)+"/tags", `{"tags":["tag:other"]}`)
 	c.api(t, http.MethodPost, at(1)+"/key", `{"keyExpiryDisabled":false}`)
 	devices = list()
-	if len(devices) != 1 || devices[0]["name"] != "site.tail.lab.test" || devices[0]["keyExpiryDisabled"] != false || devices[0]["tags"].([]any)[0] != "tag:other" {
+	if len(devices) != 1 || devices[0]["name"] != "site.tail.lab.test" || devices[0]["keyExpiryDisabled"] != false ||
+		devices[0]["tags"].([]any)[0] != "tag:other" {
 		t.Fatalf("devices: %v", devices)
 	}
 	c.api(t, http.MethodPost, at(0)+"/expire", "")
@@ -109,7 +114,8 @@ func TestDevices(t *testing.T) {
 		path, body string
 		status     int
 	}{
-		{"/name", `{"name":"a b"}`, 400}, {"/tags", `{"tags":["tag:none"]}`, 400}, {"/tags", `{"tags":[]}`, 501}, {"/authorized", `{"authorized":false}`, 501},
+		{"/name", `{"name":"a b"}`, 400}, {"/tags", `{"tags":["tag:none"]}`, 400}, {"/tags", `{"tags":[]}`, 501},
+		{"/authorized", `{"authorized":false}`, 501},
 	} {
 		if got := c.do(t, http.MethodPost, at(0)+test.path, test.body); got.status != test.status {
 			t.Errorf("%s %s: %d %s", test.path, test.body, got.status, got.text)
@@ -134,8 +140,10 @@ func TestAControlServerThatIsDownIsAFaultNotAnAnswer(t *testing.T) {
 	before := c.control.Policy()
 	c.control.Down = errors.New("connection refused")
 	for _, request := range []struct{ method, path, body string }{
-		{"GET", tailnet + "/devices", ""}, {"GET", tailnet + "/keys/" + id, ""}, {"DELETE", tailnet + "/keys/" + id, ""},
-		{"POST", tailnet + "/keys", `{"capabilities":{"devices":{"create":{"tags":["tag:k3s"]}}}}`}, {"POST", tailnet + "/acl", "{}"},
+		{"GET", tailnet + "/devices", ""}, {"GET", tailnet + "/keys/" + id, ""},
+		{"DELETE", tailnet + "/keys/" + id, ""},
+		{"POST", tailnet + "/keys", `{"capabilities":{"devices":{"create":{"tags":["tag:k3s"]}}}}`},
+		{"POST", tailnet + "/acl", "{}"},
 		{"DELETE", "/api/v2/device/1", ""}, {"GET", "/lab/state", ""},
 	} {
 		if got := c.do(t, request.method, request.path, request.body); got.status != http.StatusInternalServerError {

@@ -175,20 +175,24 @@ const realPolicy = `{
 		{"src": ["tag:lab-storage"], "dst": ["tag:lab-server"], "ip": ["tcp:2202"]},
 		{"src": ["autogroup:admin"], "dst": ["*"], "ip": ["*"]},
 	],
-	"tests": [{"src": "admin@lab.test", "accept": ["tag:lab-server:2201"], "deny": ["tag:lab-server:2202", "tag:lab-storage:2201"]}],
+	"tests": [{"src": "admin@lab.test", "accept": ["tag:lab-server:2201"], 
+		"deny": ["tag:lab-server:2202", "tag:lab-storage:2201"]}],
 	"ssh": [{"action": "accept", "src": ["group:admins"], "dst": ["tag:lab-server"], "users": ["root"]}],
 }
 `
 
-// TestARealTailnet runs the emulated API in front of headscale, with real clients. It needs root. Everything is in a network, a mount and a
-// process namespace that end with the test, so that the names and addresses can be the lab's own.
+// TestARealTailnet runs the emulated API in front of headscale, with real clients. It needs root. Everything is in a
+// network, a mount and a process namespace that end with the test, so that the names and addresses can be the lab's
+// own.
 func TestARealTailnet(t *testing.T) {
 	if os.Getenv(inside) == "" {
 		scratch := t.TempDir() // a file system of its own inside
 		before := hostState(t)
-		cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", `
+		cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
+			"--mount-proc", "sh", "-euc", `
 			ip link set lo up
-			mkdir -p /run/netns; mount -t tmpfs tailnet-test /run/netns; mount -t tmpfs tailnet-test "$1"; mkdir "$1/upper" "$1/work"
+			mkdir -p /run/netns; mount -t tmpfs tailnet-test /run/netns
+			mount -t tmpfs tailnet-test "$1"; mkdir "$1/upper" "$1/work"
 			mount -t overlay tailnet-test -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc
 			shift; exec "$@"`, "sh", scratch, os.Args[0], "-test.run=^TestARealTailnet$", "-test.v", "-test.timeout=3m")
 		cmd.Env = append(os.Environ(), inside+"="+scratch)
@@ -233,7 +237,8 @@ func TestARealTailnet(t *testing.T) {
 	ca, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
 	certificate(t, ca, key)
 	server := &headscale.Server{
-		Dir: filepath.Join(dir, "headscale"), Program: controlProgram, Address: machine.HostIP, Domain: tailscale.DefaultDomain,
+		Dir: filepath.Join(dir, "headscale"), Program: controlProgram, Address: machine.HostIP,
+		Domain:      tailscale.DefaultDomain,
 		Certificate: ca, CertificateKey: key, CA: ca,
 	}
 	began := time.Now()
@@ -283,7 +288,8 @@ func TestARealTailnet(t *testing.T) {
 	t.Run("what the API says of the devices", func(t *testing.T) {
 		d := w.device("site")
 		tags, _ := d["tags"].([]any)
-		if d == nil || d["hostname"] != "site" || len(tags) != 1 || tags[0] != "tag:lab-server" || d["connectedToControl"] != true ||
+		if d == nil || d["hostname"] != "site" || len(tags) != 1 || tags[0] != "tag:lab-server" ||
+			d["connectedToControl"] != true ||
 			d["keyExpiryDisabled"] != true || d["addresses"].([]any)[0] != w.status(site).Self.TailscaleIPs[0] {
 			t.Errorf("site: %v", d)
 		}
@@ -291,14 +297,18 @@ func TestARealTailnet(t *testing.T) {
 		if d["user"] != operator.User || d["tags"] != nil || d["keyExpiryDisabled"] != false {
 			t.Errorf("operator: %v", d)
 		}
-		if self := w.status(site).Self; self.DNSName != "site.tail.lab.test." || !slices.Equal(self.Tags, site.Tags) || self.ID != w.device("site")["id"] {
+		if self := w.status(site).Self; self.DNSName != "site.tail.lab.test." || !slices.Equal(self.Tags, site.Tags) ||
+			self.ID != w.device("site")["id"] {
 			t.Errorf("site says it is %+v", self)
 		}
 	})
 
 	t.Run("the policy is enforced", func(t *testing.T) {
 		w.t = t
-		w.eventually("operator to site by MagicDNS", func() error { return w.reaches(operator, "site.tail.lab.test:2201") })
+		w.eventually("operator to site by MagicDNS", func() error {
+			return w.reaches(operator,
+				"site.tail.lab.test:2201")
+		})
 		for _, test := range []struct {
 			from  machine.Device
 			to    string
@@ -312,7 +322,8 @@ func TestARealTailnet(t *testing.T) {
 				t.Errorf("%s to %s: %v", test.from.Name, test.to, err)
 			}
 		}
-		w.api(t, http.MethodPost, tailnet+"/acl", strings.Replace(realPolicy, `{"src": ["group:admins"]`, `{"src": ["autogroup:member"]`, 1))
+		w.api(t, http.MethodPost, tailnet+"/acl", strings.Replace(realPolicy, `{"src": ["group:admins"]`,
+			`{"src": ["autogroup:member"]`, 1))
 		w.eventually("a changed policy holds", func() error { return w.reaches(member, "site:2201") })
 		w.api(t, http.MethodPost, tailnet+"/acl", realPolicy)
 		w.eventually("a policy put back holds", func() error {
@@ -390,7 +401,8 @@ func TestARealTailnet(t *testing.T) {
 		before, keys := w.status(site).Self, w.keys
 		w.start(site)
 		_, other := w.key("tag:lab-storage")
-		out, err := w.devices.Tailscale(ctx, site.Name, "up", "--reset", "--accept-dns=false", "--timeout=10s", "--hostname=site",
+		out, err := w.devices.Tailscale(ctx, site.Name, "up", "--reset", "--accept-dns=false", "--timeout=10s",
+			"--hostname=site",
 			"--login-server="+server.URL(), "--auth-key="+other).CombinedOutput()
 		t.Logf("up with another key: %v %s", err, out)
 		time.Sleep(time.Second)
@@ -404,7 +416,10 @@ func TestARealTailnet(t *testing.T) {
 		}
 		id, keys := w.device(operator.Name)["id"], w.keys
 		w.start(operator)
-		w.eventually("a device whose daemon was killed is back", func() error { return w.reaches(operator, "site:2201") })
+		w.eventually("a device whose daemon was killed is back", func() error {
+			return w.reaches(operator,
+				"site:2201")
+		})
 		if w.device(operator.Name)["id"] != id || w.keys != keys {
 			t.Errorf("it came back as %v, was %v, with %d keys", w.device(operator.Name)["id"], id, w.keys-keys)
 		}
@@ -417,14 +432,17 @@ func TestARealTailnet(t *testing.T) {
 			}
 		}
 	}
-	if left := w.do(t, http.MethodGet, "/lab/state", "").json["counts"].(map[string]any)["devices"]; left != float64(0) {
+	if left := w.do(t, http.MethodGet, "/lab/state",
+		"").json["counts"].(map[string]any)["devices"]; left != float64(0) {
 		t.Errorf("%v devices are left in the tailnet", left)
 	}
 	if err := machine.RemoveNetwork(ctx); err != nil {
 		t.Error(err)
 	}
-	for what, command := range map[string]string{"links": "ip -o link | grep -v ' lo:'", "namespaces": "ip netns", "files": "find /etc/netns " + w.devices.Dir + " -mindepth 1"} {
-		if out, _ := exec.CommandContext(ctx, "sh", "-c", command).Output(); len(out) > 0 { //nolint:gosec // fixed commands
+	for what, command := range map[string]string{"links": "ip -o link | grep -v ' lo:'", "namespaces": "ip netns",
+		"files": "find /etc/netns " + w.devices.Dir + " -mindepth 1"} {
+		if out, _ := exec.CommandContext(ctx, "sh", "-c",
+			command).Output(); len(out) > 0 { //nolint:gosec // fixed commands
 			t.Errorf("%s are left: %s", what, out)
 		}
 	}
@@ -433,7 +451,8 @@ func TestARealTailnet(t *testing.T) {
 // hostState is what the test must not change of the host.
 func hostState(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "sh", "-c", "cat /etc/resolv.conf; ls /etc/resolv*; ip rule; ip route show table 52 2>/dev/null || true").Output()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c",
+		"cat /etc/resolv.conf; ls /etc/resolv*; ip rule; ip route show table 52 2>/dev/null || true").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,9 +467,12 @@ func certificate(t *testing.T, certFile, keyFile string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "tailnet test"}, IPAddresses: []net.IP{net.ParseIP(machine.HostIP)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "tailnet test"},
+		IPAddresses: []net.IP{net.ParseIP(machine.HostIP)},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -460,7 +482,8 @@ func certificate(t *testing.T, certFile, keyFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der},
+		keyFile: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}

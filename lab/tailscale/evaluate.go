@@ -171,7 +171,8 @@ func (set *ruleset) matches(selector string, who, peer principal) bool {
 	}
 	switch set.policy.kind(selector) {
 	case "user":
-		return who.user != "" && (who.user == selector || strings.HasSuffix(selector, "@") && strings.HasPrefix(who.user, selector))
+		return who.user != "" && (who.user == selector || strings.HasSuffix(selector, "@") &&
+			strings.HasPrefix(who.user, selector))
 	case "group":
 		return who.user != "" && slices.Contains(set.policy.Groups[selector], who.user)
 	case "tag":

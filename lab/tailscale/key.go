@@ -68,13 +68,16 @@ func (s *Server) createKey(st *state, r *http.Request) (any, error) {
 	life := time.Duration(request.ExpirySeconds) * time.Second
 	switch {
 	case request.KeyType != "" && request.KeyType != "auth":
-		return nil, refuse(http.StatusNotImplemented, "keys of type %q are not emulated by the lab: add them to the emulator", request.KeyType)
+		return nil, refuse(http.StatusNotImplemented,
+			"keys of type %q are not emulated by the lab: add them to the emulator", request.KeyType)
 	case request.Capabilities == nil:
 		return nil, refuse(http.StatusBadRequest, "capabilities are required")
 	case request.ExpirySeconds < 0 || request.ExpirySeconds > int64(maxKeyLife/time.Second):
-		return nil, refuse(http.StatusBadRequest, "expirySeconds must be between 1 and %d, not %d", int64(maxKeyLife/time.Second), request.ExpirySeconds)
+		return nil, refuse(http.StatusBadRequest, "expirySeconds must be between 1 and %d, not %d",
+			int64(maxKeyLife/time.Second), request.ExpirySeconds)
 	case !descriptionPattern.MatchString(request.Description):
-		return nil, refuse(http.StatusBadRequest, "description must have at most 50 letters, digits, hyphens and spaces")
+		return nil, refuse(http.StatusBadRequest,
+			"description must have at most 50 letters, digits, hyphens and spaces")
 	}
 	if life == 0 {
 		life = maxKeyLife
@@ -100,7 +103,8 @@ func (s *Server) createKey(st *state, r *http.Request) (any, error) {
 	st.Serial++
 	k := &key{
 		ID: "k" + newID(8) + "CNTRL", Serial: st.Serial, ControlID: made.ID, Description: request.Description,
-		Capabilities: *request.Capabilities, ExpirySeconds: int64(life / time.Second), Created: created, Expires: created.Add(life),
+		Capabilities: *request.Capabilities, ExpirySeconds: int64(life / time.Second), Created: created,
+		Expires: created.Add(life),
 	}
 	st.Keys[k.ID] = k
 	answer := renderKey(k, true)
@@ -129,7 +133,8 @@ func (st *state) checkTags(tags []string) error {
 func (s *Server) listKeys(st *state, _ *http.Request) (any, error) {
 	list := []map[string]any{}
 	for _, k := range sorted(st.Keys) {
-		list = append(list, map[string]any{"id": k.ID, "keyType": "auth", "description": k.Description, "created": k.Created, "expires": k.Expires})
+		list = append(list, map[string]any{"id": k.ID, "keyType": "auth", "description": k.Description,
+			"created": k.Created, "expires": k.Expires})
 	}
 	return map[string]any{"keys": list}, nil
 }

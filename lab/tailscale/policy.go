@@ -142,7 +142,8 @@ func (st *state) matches(header string) bool {
 
 func (s *Server) getPolicy(w http.ResponseWriter, r *http.Request) {
 	if r.URL.RawQuery != "" {
-		writeError(w, refuse(http.StatusNotImplemented, "the query %q of the policy is not emulated by the lab: add it to the emulator", r.URL.RawQuery))
+		writeError(w, refuse(http.StatusNotImplemented,
+			"the query %q of the policy is not emulated by the lab: add it to the emulator", r.URL.RawQuery))
 		return
 	}
 	var text, etag string
@@ -250,7 +251,8 @@ func (s *Server) validatePolicy(st *state, r *http.Request) (any, error) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "policy: %v", err)
 	}
 	text := string(body)
-	if standard, err := hujson.Standardize(body); err == nil && bytes.HasPrefix(bytes.TrimSpace(standard), []byte("[")) {
+	if standard, err := hujson.Standardize(body); err == nil && bytes.HasPrefix(bytes.TrimSpace(standard),
+		[]byte("[")) {
 		current := map[string]json.RawMessage{}
 		present, _ := hujson.Standardize([]byte(st.policyText())) // it was accepted before
 		if err := json.Unmarshal(present, &current); err != nil {

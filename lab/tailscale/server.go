@@ -1,9 +1,9 @@
-// Package tailscale emulates the part of the Tailscale v2 API that the program uses: OAuth clients, the policy file, tailnet settings, DNS,
-// auth keys and devices of one tailnet. What the API says holds: a control server (see Control) lets in whom its keys admit, and enforces its
-// policy between real nodes.
+// Package tailscale emulates the part of the Tailscale v2 API that the program uses: OAuth clients, the policy file,
+// tailnet settings, DNS, auth keys and devices of one tailnet. What the API says holds: a control server (see Control)
+// lets in whom its keys admit, and enforces its policy between real nodes.
 //
-// It refuses what the service refuses (https://tailscale.com/api); parts of the policy language that neither it nor the control server can
-// evaluate are answered with 501 instead of being accepted unseen.
+// It refuses what the service refuses (https://tailscale.com/api); parts of the policy language that neither it nor the
+// control server can evaluate are answered with 501 instead of being accepted unseen.
 package tailscale
 
 import (
@@ -70,7 +70,8 @@ type state struct {
 
 var tailnetPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
-// New opens the emulated tailnet kept in dir/tailscale.json, and hands its policy to the control server, which must answer.
+// New opens the emulated tailnet kept in dir/tailscale.json, and hands its policy to the control server, which must
+// answer.
 func New(dir string, options Options) (*Server, error) {
 	options.Tailnet = cmp.Or(options.Tailnet, DefaultTailnet)
 	options.Domain = cmp.Or(options.Domain, DefaultDomain)
@@ -87,7 +88,8 @@ func New(dir string, options Options) (*Server, error) {
 		problems = append(problems, errors.New("tailscale emulator: no control server: nothing would let devices in"))
 	}
 	if (options.ClientID == "") != (options.ClientSecret == "") {
-		problems = append(problems, errors.New("tailscale emulator: an OAuth client needs both id and secret, or neither to have them made"))
+		problems = append(problems, errors.New("tailscale emulator: an OAuth client needs both "+
+			"id and secret, or neither to have them made"))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
@@ -104,9 +106,10 @@ func New(dir string, options Options) (*Server, error) {
 	if err := s.ensureClient(); err != nil {
 		return nil, err
 	}
-	s.Server = emulator.NewServer("Tailscale API", options.Log, s.inspect, func(w http.ResponseWriter, status int, message string) {
-		writeError(w, refuse(status, "%s", message))
-	})
+	s.Server = emulator.NewServer("Tailscale API", options.Log, s.inspect,
+		func(w http.ResponseWriter, status int, message string) {
+			writeError(w, refuse(status, "%s", message))
+		})
 	s.routes()
 	// What was answered before a crash is what is enforced after it.
 	err = s.store.View(func(st *state) error { return s.enforce(context.Background(), st) })
@@ -154,14 +157,16 @@ func (s *Server) inspect() (any, error) {
 		answer = clone(map[string]any{
 			"tailnet": s.options.Tailnet, "domain": s.options.Domain,
 			"objects": map[string]any{
-				"policy":   map[string]any{"default": st.Policy == "", "text": st.policyText(), "etag": st.etag()},
-				"keys":     keys,
-				"devices":  devices,
-				"dns":      map[string]any{"magicDNS": st.MagicDNS, "nameservers": st.Nameservers, "searchPaths": st.SearchPaths},
+				"policy":  map[string]any{"default": st.Policy == "", "text": st.policyText(), "etag": st.etag()},
+				"keys":    keys,
+				"devices": devices,
+				"dns": map[string]any{"magicDNS": st.MagicDNS, "nameservers": st.Nameservers,
+					"searchPaths": st.SearchPaths},
 				"settings": st.Settings,
 			},
-			"counts": map[string]int{"policies": policies, "keys": len(keys), "validKeys": usable, "devices": len(devices)},
-			"total":  policies + len(keys) + len(devices),
+			"counts": map[string]int{"policies": policies, "keys": len(keys), "validKeys": usable,
+				"devices": len(devices)},
+			"total": policies + len(keys) + len(devices),
 		})
 		return nil
 	})

@@ -76,7 +76,8 @@ func (c *cloud) client(t *testing.T) *client.Client {
 		t.Fatal(err)
 	}
 	id, secret := c.Client()
-	return &client.Client{BaseURL: base, Tailnet: tailscale.DefaultTailnet, Auth: &client.OAuth{ClientID: id, ClientSecret: secret}}
+	return &client.Client{BaseURL: base, Tailnet: tailscale.DefaultTailnet,
+		Auth: &client.OAuth{ClientID: id, ClientSecret: secret}}
 }
 
 type answer struct {
@@ -124,7 +125,8 @@ func (c *cloud) newToken(t *testing.T) string {
 	t.Helper()
 	id, secret := c.Client()
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
-	got := c.do(t, http.MethodPost, "/api/v2/oauth/token", form.Encode(), "Authorization", "", "Content-Type", "application/x-www-form-urlencoded")
+	got := c.do(t, http.MethodPost, "/api/v2/oauth/token", form.Encode(), "Authorization", "", "Content-Type",
+		"application/x-www-form-urlencoded")
 	token, _ := got.json["access_token"].(string)
 	if got.status != http.StatusOK || token == "" || got.json["expires_in"] != float64(3600) {
 		t.Fatalf("token: %d", got.status)
@@ -155,7 +157,8 @@ const taggedPolicy = `{
 // newKey makes an auth key for tag:k3s; options are further fields of "create".
 func (c *cloud) newKey(t *testing.T, create, rest string) (id, secret string) {
 	t.Helper()
-	got := c.api(t, http.MethodPost, tailnet+"/keys", `{"capabilities":{"devices":{"create":{"tags":["tag:k3s"]`+create+`}}}`+rest+`}`)
+	got := c.api(t, http.MethodPost, tailnet+"/keys",
+		`{"capabilities":{"devices":{"create":{"tags":["tag:k3s"]`+create+`}}}`+rest+`}`)
 	id, _ = got.json["id"].(string)
 	secret, _ = got.json["key"].(string)
 	if id == "" || secret == "" {
@@ -188,11 +191,13 @@ func TestOfficialClient(t *testing.T) {
 	}
 
 	on, days := true, 90
-	if err := api.TailnetSettings().Update(ctx, client.UpdateTailnetSettingsRequest{DevicesApprovalOn: &on, DevicesKeyDurationDays: &days}); err != nil {
+	if err := api.TailnetSettings().Update(ctx, client.UpdateTailnetSettingsRequest{DevicesApprovalOn: &on,
+		DevicesKeyDurationDays: &days}); err != nil {
 		t.Errorf("settings: %v", err)
 	}
 	settings, err := api.TailnetSettings().Get(ctx)
-	if err != nil || !settings.DevicesApprovalOn || settings.DevicesKeyDurationDays != 90 || settings.UsersRoleAllowedToJoinExternalTailnets != "admin" {
+	if err != nil || !settings.DevicesApprovalOn || settings.DevicesKeyDurationDays != 90 ||
+		settings.UsersRoleAllowedToJoinExternalTailnets != "admin" {
 		t.Errorf("settings: %+v %v", settings, err)
 	}
 	if err := api.DNS().SetPreferences(ctx, client.DNSPreferences{MagicDNS: true}); err != nil {
@@ -209,11 +214,13 @@ func TestOfficialClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if key.KeyType != "auth" || key.UserID == "" || key.ExpirySeconds == nil || *key.ExpirySeconds != 3600 || !key.Expires.Equal(key.Created.Add(time.Hour)) {
+	if key.KeyType != "auth" || key.UserID == "" || key.ExpirySeconds == nil || *key.ExpirySeconds != 3600 ||
+		!key.Expires.Equal(key.Created.Add(time.Hour)) {
 		t.Errorf("key: id %s type %s user %q expires %v", key.ID, key.KeyType, key.UserID, key.Expires)
 	}
 	shown, err := api.Keys().Get(ctx, key.ID)
-	if err != nil || shown.Key != "" || shown.Invalid || !shown.Capabilities.Devices.Create.Preauthorized || *shown.ExpirySeconds != 3600 {
+	if err != nil || shown.Key != "" || shown.Invalid || !shown.Capabilities.Devices.Create.Preauthorized ||
+		*shown.ExpirySeconds != 3600 {
 		t.Errorf("key again: %v %v", shown.Invalid, err)
 	}
 	node := c.join(t, key.Key, "node1")
@@ -221,9 +228,12 @@ func TestOfficialClient(t *testing.T) {
 		t.Errorf("a used key must be invalid: %v", err)
 	}
 	devices, err := api.Devices().List(ctx)
-	if err != nil || len(devices) != 1 || devices[0].Hostname != "node1" || devices[0].Addresses[0] != node.Addresses[0] ||
-		devices[0].Name != "node1.tail.lab.test" || devices[0].Tags[0] != "tag:k3s" || !devices[0].Authorized || !devices[0].KeyExpiryDisabled ||
-		!devices[0].ConnectedToControl || devices[0].LastSeen != nil || devices[0].IsExternal || devices[0].NodeID == devices[0].ID {
+	if err != nil || len(devices) != 1 || devices[0].Hostname != "node1" ||
+		devices[0].Addresses[0] != node.Addresses[0] ||
+		devices[0].Name != "node1.tail.lab.test" || devices[0].Tags[0] != "tag:k3s" || !devices[0].Authorized ||
+		!devices[0].KeyExpiryDisabled ||
+		!devices[0].ConnectedToControl || devices[0].LastSeen != nil || devices[0].IsExternal ||
+		devices[0].NodeID == devices[0].ID {
 		t.Errorf("devices: %+v %v", devices, err)
 	}
 	if _, err := api.Devices().GetWithAllFields(ctx, devices[0].NodeID); err != nil {
@@ -285,7 +295,8 @@ func TestNoSecretLeaks(t *testing.T) {
 	id, key := c.newKey(t, "", "")
 	c.join(t, key, "node1")
 	shown := c.log.String()
-	for _, path := range []string{"/lab/state", "/lab/requests", tailnet + "/keys", tailnet + "/keys/" + id, tailnet + "/devices"} {
+	for _, path := range []string{"/lab/state", "/lab/requests", tailnet + "/keys", tailnet + "/keys/" + id, tailnet +
+		"/devices"} {
 		shown += c.do(t, http.MethodGet, path, "").text
 	}
 	kept, err := os.ReadFile(filepath.Join(c.dir, "tailscale.json"))
@@ -306,11 +317,13 @@ func TestAccessTokens(t *testing.T) {
 	c := start(t, t.TempDir())
 	id, _ := c.Client()
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {"wrong"}}
-	if got := c.do(t, http.MethodPost, "/api/v2/oauth/token", form.Encode(), "Authorization", "", "Content-Type", "application/x-www-form-urlencoded"); got.status != http.StatusUnauthorized {
+	if got := c.do(t, http.MethodPost, "/api/v2/oauth/token", form.Encode(), "Authorization", "", "Content-Type",
+		"application/x-www-form-urlencoded"); got.status != http.StatusUnauthorized {
 		t.Errorf("a wrong client secret: %d", got.status)
 	}
 	for _, header := range []string{"", "Bearer wrong", "Bearer "} {
-		if got := c.do(t, http.MethodGet, tailnet+"/keys", "", "Authorization", header); got.status != http.StatusUnauthorized {
+		if got := c.do(t, http.MethodGet, tailnet+"/keys", "", "Authorization",
+			header); got.status != http.StatusUnauthorized {
 			t.Errorf("%q: %d", header, got.status)
 		}
 	}

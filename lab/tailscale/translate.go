@@ -32,9 +32,10 @@ type controlApprovers struct {
 	ExitNode []string            `json:"exitNode,omitempty"`
 }
 
-// forControl returns what headscale is to enforce of the policy. Left out is what it does not know: the policy's own tests (the emulator has
-// run them; headscale fails those whose ends have no device yet), Tailscale SSH, application capabilities, node attributes, services, and the
-// roles of the tailnet's people. All of that only ever admits more, so that what is left out stays closed.
+// forControl returns what headscale is to enforce of the policy. Left out is what it does not know: the policy's own
+// tests (the emulator has run them; headscale fails those whose ends have no device yet), Tailscale SSH, application
+// capabilities, node attributes, services, and the roles of the tailnet's people. All of that only ever admits more, so
+// that what is left out stays closed.
 func (p *policy) forControl() (string, error) {
 	out := controlPolicy{
 		Groups: p.Groups, Hosts: p.Hosts, TagOwners: map[string][]string{}, RandomizeClientPort: p.RandomizeClientPort,

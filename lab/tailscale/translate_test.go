@@ -22,7 +22,8 @@ func TestTheControlServerGetsWhatItKnows(t *testing.T) {
 				"tests": [{"src": "alice@lab.test", "accept": ["tag:k3s:22"]}],
 				"ssh": [{"action": "accept", "src": ["group:ops"], "dst": ["tag:k3s"], "users": ["root"]}],
 				"sshTests": [{"src": "alice@lab.test", "dst": ["tag:k3s"], "accept": ["root"]}],
-				"nodeAttrs": [{"target": ["*"], "attr": ["funnel"]}], "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:k3s"]}},`),
+				"nodeAttrs": [{"target": ["*"], "attr": ["funnel"]}],
+				"autoApprovers": {"routes": {"10.0.0.0/8": ["tag:k3s"]}},`),
 			`{"groups": {"group:ops": ["alice@lab.test", "bob@lab.test"], "group:empty": []},
 			  "hosts": {"nas": "192.168.1.5", "lan": "192.168.1.0/24"},
 			  "tagOwners": {"tag:k3s": ["group:ops"], "tag:backup": ["tag:k3s"]},
@@ -32,10 +33,12 @@ func TestTheControlServerGetsWhatItKnows(t *testing.T) {
 		},
 		{
 			"a role is nobody, and a rule for nobody is none", `{"tagOwners": {"tag:a": ["autogroup:admin"]},
-				"acls": [{"action": "accept", "src": ["autogroup:members", "autogroup:owner"], "dst": ["autogroup:self:*"]},
+				"acls": [
+					{"action": "accept", "src": ["autogroup:members", "autogroup:owner"], "dst": ["autogroup:self:*"]},
 					{"action": "accept", "src": ["autogroup:admin"], "dst": ["*:*"]}],
 				"grants": [{"src": ["autogroup:admin"], "dst": ["*"], "ip": ["*"]}]}`,
-			`{"tagOwners": {"tag:a": []}, "acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]}], "grants": []}`,
+			`{"tagOwners": {"tag:a": []}, "grants": [],
+				"acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]}]}`,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -58,7 +61,8 @@ func TestTheControlServerGetsWhatItKnows(t *testing.T) {
 func TestWhatTheControlServerRefusesIsLoud(t *testing.T) {
 	c := startTagged(t)
 	before := c.control.Policy()
-	got := c.do(t, http.MethodPost, tailnet+"/acl", base(`"grants": [{"src": ["autogroup:self"], "dst": ["*"], "ip": ["*"]}]`))
+	got := c.do(t, http.MethodPost, tailnet+"/acl",
+		base(`"grants": [{"src": ["autogroup:self"], "dst": ["*"], "ip": ["*"]}]`))
 	if got.status != http.StatusNotImplemented || !strings.Contains(got.text, "not valid on the src side") {
 		t.Errorf("%d %s", got.status, got.text)
 	}

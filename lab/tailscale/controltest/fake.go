@@ -1,4 +1,5 @@
-// Package controltest is a fake of the control server behind the emulated Tailscale API: it refuses what headscale v0.29 refuses.
+// Package controltest is a fake of the control server behind the emulated Tailscale API: it refuses what headscale
+// v0.29 refuses.
 package controltest
 
 import (
@@ -51,7 +52,8 @@ func (f *Fake) Join(secret, hostname string) (tailscale.Node, error) {
 			f.keys[i].Used = true
 			f.serial++
 			n := tailscale.Node{
-				ID: strconv.Itoa(f.serial), Hostname: hostname, Name: f.free(hostname), Tags: slices.Clone(k.Tags), Ephemeral: k.Ephemeral,
+				ID: strconv.Itoa(f.serial), Hostname: hostname, Name: f.free(hostname), Tags: slices.Clone(k.Tags),
+				Ephemeral: k.Ephemeral,
 				Addresses: []string{fmt.Sprintf("100.64.0.%d", f.serial), fmt.Sprintf("fd7a:115c:a1e0::%x", f.serial)},
 				Connected: true, Created: f.now(), LastSeen: f.now(),
 			}
@@ -92,11 +94,12 @@ func (f *Fake) now() time.Time {
 // unknown are selectors of Tailscale that headscale refuses in a policy, and fields that it does not know.
 var unknown = regexp.MustCompile(`"autogroup:(admin|owner|shared|auditor|billing-admin|it-admin|network-admin|members)`)
 
-// misplaced are groups that headscale takes in dst alone.
-var misplaced = regexp.MustCompile(`"src": *\[[^]]*"autogroup:(self|internet)"`)
+// misplaced is a group that headscale takes in dst alone.
+var misplaced = regexp.MustCompile(`"src": *\[[^]]*"autogroup:self"`)
 
 var fields = []string{
-	"groups", "hosts", "tagOwners", "acls", "grants", "nodeAttrs", "autoApprovers", "ssh", "tests", "sshTests", "randomizeClientPort",
+	"groups", "hosts", "tagOwners", "acls", "grants", "nodeAttrs", "autoApprovers", "ssh", "tests", "sshTests",
+	"randomizeClientPort",
 }
 
 // SetPolicy implements tailscale.Control.
@@ -114,7 +117,7 @@ func (f *Fake) SetPolicy(_ context.Context, policy string) error {
 		return &tailscale.Refused{Message: "invalid autogroup: " + found}
 	}
 	if misplaced.MatchString(policy) {
-		return &tailscale.Refused{Message: "autogroup:self and autogroup:internet are not valid on the src side of a rule"}
+		return &tailscale.Refused{Message: "autogroup:self not valid on the src side of a rule"}
 	}
 	// A test fails while one of its ends has no node; the fake looks no closer.
 	if parsed["tests"] != nil || parsed["sshTests"] != nil {

@@ -1,5 +1,5 @@
-// Package headscale runs headscale, the free control server of Tailscale's clients, and talks to it: it is the real thing behind the emulated
-// API of the cloud.
+// Package headscale runs headscale, the free control server of Tailscale's clients, and talks to it: it is the real
+// thing behind the emulated API of the cloud.
 package headscale
 
 import (
@@ -47,7 +47,8 @@ type preAuthKey struct {
 }
 
 func (k preAuthKey) joinKey() tailscale.JoinKey {
-	return tailscale.JoinKey{ID: k.ID, Tags: k.Tags, Reusable: k.Reusable, Ephemeral: k.Ephemeral, Used: k.Used, Expires: k.Expiration}
+	return tailscale.JoinKey{ID: k.ID, Tags: k.Tags, Reusable: k.Reusable, Ephemeral: k.Ephemeral, Used: k.Used,
+		Expires: k.Expiration}
 }
 
 // CreateKey implements tailscale.Control.
@@ -61,7 +62,8 @@ func (c *Client) createKey(ctx context.Context, user string, key tailscale.JoinK
 		PreAuthKey preAuthKey `json:"preAuthKey"`
 	}
 	request := map[string]any{
-		"reusable": key.Reusable, "ephemeral": key.Ephemeral, "expiration": key.Expires.UTC(), "aclTags": slices.Concat([]string{}, key.Tags),
+		"reusable": key.Reusable, "ephemeral": key.Ephemeral, "expiration": key.Expires.UTC(),
+		"aclTags": slices.Concat([]string{}, key.Tags),
 	}
 	if user != "" {
 		request["user"] = user
@@ -75,8 +77,8 @@ func (c *Client) createKey(ctx context.Context, user string, key tailscale.JoinK
 // keyLife is how long the key of a device of the lab's own is valid; it joins at once.
 const keyLife = time.Hour
 
-// DeviceKey returns a single-use key for a device of the person with this login, who is made known to the server, or for one with tags when
-// login is empty. Secret.
+// DeviceKey returns a single-use key for a device of the person with this login, who is made known to the server, or
+// for one with tags when login is empty. Secret.
 func (c *Client) DeviceKey(ctx context.Context, login string, tags ...string) (string, error) {
 	user := ""
 	if login != "" {
@@ -97,7 +99,8 @@ func (c *Client) user(ctx context.Context, login string) (string, error) {
 	var found struct {
 		Users []user `json:"users"`
 	}
-	if err := c.call(ctx, http.MethodGet, "/user?name="+url.QueryEscape(login), nil, &found); err != nil || len(found.Users) > 0 {
+	if err := c.call(ctx, http.MethodGet, "/user?name="+url.QueryEscape(login), nil, &found); err != nil ||
+		len(found.Users) > 0 {
 		return cmp.Or(append(found.Users, user{})[0].ID, ""), err
 	}
 	var made struct {
@@ -136,7 +139,7 @@ func (c *Client) Nodes(ctx context.Context) ([]tailscale.Node, error) {
 			Name        string     `json:"name"`
 			GivenName   string     `json:"givenName"`
 			LastSeen    time.Time  `json:"lastSeen"`
-			Expiry      *time.Time `json:"expiry"`
+			Expiry      time.Time  `json:"expiry"` // null or the zero time: never
 			CreatedAt   time.Time  `json:"createdAt"`
 			Online      bool       `json:"online"`
 			Tags        []string   `json:"tags"`
@@ -150,15 +153,13 @@ func (c *Client) Nodes(ctx context.Context) ([]tailscale.Node, error) {
 	var nodes []tailscale.Node
 	for _, n := range answer.Nodes {
 		node := tailscale.Node{
-			ID: n.ID, Hostname: n.Name, Name: n.GivenName, Tags: n.Tags, Addresses: n.IPAddresses, Ephemeral: n.PreAuthKey.Ephemeral,
-			Connected: n.Online, Created: n.CreatedAt, LastSeen: n.LastSeen, MachineKey: n.MachineKey, NodeKey: n.NodeKey,
+			ID: n.ID, Hostname: n.Name, Name: n.GivenName, Tags: n.Tags, Addresses: n.IPAddresses,
+			Ephemeral: n.PreAuthKey.Ephemeral,
+			Connected: n.Online, Created: n.CreatedAt, LastSeen: n.LastSeen, Expires: n.Expiry,
+			MachineKey: n.MachineKey, NodeKey: n.NodeKey,
 		}
 		if len(n.Tags) == 0 {
 			node.User = n.User.Name
-		}
-		// "Never" is null or one of Go's and the database's zero times.
-		if n.Expiry != nil && n.Expiry.Year() > 1970 {
-			node.Expires = *n.Expiry
 		}
 		nodes = append(nodes, node)
 	}

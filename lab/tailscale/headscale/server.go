@@ -64,7 +64,8 @@ func (s *Server) Start(ctx context.Context, runner process.Runner) error {
 		return err
 	}
 	if err := runner.Start(ctx, process.Spec{
-		Name: Name, Args: []string{s.Program, "--config", s.path("config.yaml"), "serve"}, Dir: s.Dir, Env: s.environment(),
+		Name: Name, Args: []string{s.Program, "--config", s.path("config.yaml"), "serve"}, Dir: s.Dir,
+		Env:   s.environment(),
 		Ready: func(ctx context.Context) error { return healthy(ctx, client, s.URL()+"/health") },
 	}); err != nil {
 		return err
@@ -72,7 +73,8 @@ func (s *Server) Start(ctx context.Context, runner process.Runner) error {
 	return s.ensureKey(ctx)
 }
 
-// Stop ends the server at once: told politely, it waits ten seconds for clients that are gone. Its database survives that.
+// Stop ends the server at once: told politely, it waits ten seconds for clients that are gone. Its database survives
+// that.
 func (s *Server) Stop(ctx context.Context, runner process.Runner) error {
 	if pid := runner.PID(Name); pid != 0 {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -90,14 +92,16 @@ func (s *Server) Client() (*Client, error) {
 	return &Client{URL: s.URL(), Key: string(key), HTTP: client}, err
 }
 
-// ensureKey makes an API key, which only the command line can, over the server's own socket. One that the server knows is kept.
+// ensureKey makes an API key, which only the command line can, over the server's own socket. One that the server knows
+// is kept.
 func (s *Server) ensureKey(ctx context.Context) error {
 	if client, err := s.Client(); err == nil {
 		if _, err := client.Keys(ctx); !errors.Is(err, errUnauthorized) {
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, s.Program, "--config", s.path("config.yaml"), "apikeys", "create", "--expiration", "8760h") //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, s.Program, "--config", s.path("config.yaml"), "apikeys", "create", "--expiration",
+		"8760h") //nolint:gosec // our own
 	cmd.Dir, cmd.Env = s.Dir, append(s.environment(), "PATH="+os.Getenv("PATH"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -122,7 +126,8 @@ func (s *Server) http() (*http.Client, error) {
 		return nil, fmt.Errorf("%s has no certificate", s.CA)
 	}
 	return &http.Client{
-		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots,
+			MinVersion: tls.VersionTLS12}},
 	}, nil
 }
 
@@ -154,16 +159,18 @@ func (s *Server) config() map[string]any {
 		"prefixes": m{"v4": "100.64.0.0/10", "v6": "fd7a:115c:a1e0::/48", "allocation": "sequential"},
 		"derp": m{
 			"server": m{
-				"enabled": true, "region_id": 900, "region_code": "lab", "region_name": "lab", "ipv4": s.Address, "verify_clients": true,
+				"enabled": true, "region_id": 900, "region_code": "lab", "region_name": "lab", "ipv4": s.Address,
+				"verify_clients":   true,
 				"stun_listen_addr": net.JoinHostPort(s.Address, STUNPort), "private_key_path": s.path("derp.key"),
 				"automatically_add_embedded_derp_region": true,
 			},
 			"urls": []string{}, "paths": []string{}, "auto_update_enabled": false,
 		},
 		// As Tailscale's default: 180 days for a person's device, none for a tagged one.
-		"node":                  m{"expiry": "180d", "ephemeral": m{"inactivity_timeout": "2m"}},
-		"policy":                m{"mode": "database"},
-		"dns":                   m{"magic_dns": true, "base_domain": s.Domain, "override_local_dns": false, "nameservers": m{"global": []string{}}},
+		"node":   m{"expiry": "180d", "ephemeral": m{"inactivity_timeout": "2m"}},
+		"policy": m{"mode": "database"},
+		"dns": m{"magic_dns": true, "base_domain": s.Domain, "override_local_dns": false,
+			"nameservers": m{"global": []string{}}},
 		"disable_check_updates": true, "logtail": m{"enabled": false}, "log": m{"level": "info", "format": "text"},
 	}
 }
