@@ -166,8 +166,9 @@ func (d *Devices) up(ctx context.Context, device Device) error {
 
 // Status is the part of `tailscale status --json` that the lab looks at.
 type Status struct {
-	BackendState string
-	Self         struct {
+	BackendState   string
+	CurrentTailnet struct{ Name, MagicDNSSuffix string }
+	Self           struct {
 		ID, DNSName  string
 		TailscaleIPs []string
 		Tags         []string
