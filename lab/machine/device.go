@@ -51,6 +51,7 @@ type Devices struct {
 type Tailnet interface {
 	// DeviceKey returns a key for a device of this person, or of nobody with these tags. Secret.
 	DeviceKey(ctx context.Context, login string, tags ...string) (string, error)
+	// DeleteNode takes a node that is not there for deleted.
 	DeleteNode(ctx context.Context, id string) error
 }
 

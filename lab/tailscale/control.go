@@ -16,6 +16,7 @@ type Control interface {
 	Keys(ctx context.Context) ([]JoinKey, error)
 	DeleteKey(ctx context.Context, id string) error
 	Nodes(ctx context.Context) ([]Node, error)
+	// DeleteNode takes a node that is not there for deleted.
 	DeleteNode(ctx context.Context, id string) error
 	RenameNode(ctx context.Context, id, name string) error
 	TagNode(ctx context.Context, id string, tags []string) error

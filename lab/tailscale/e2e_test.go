@@ -369,6 +369,36 @@ func TestARealTailnet(t *testing.T) {
 		}
 	})
 
+	t.Run("a rebuilt machine takes its name when it is free", func(t *testing.T) {
+		w.t = t
+		dead := machine.Device{Name: "dead", Hostname: "rebuilt", Address: "10.77.0.26", Tags: site.Tags}
+		alive := machine.Device{Name: "alive", Hostname: "rebuilt", Address: "10.77.0.27", Tags: site.Tags}
+		w.start(dead)
+		w.start(alive)
+		w.api(t, http.MethodDelete, "/api/v2/device/"+w.device("rebuilt")["nodeId"].(string), "")
+		// The server looks at a name again only when it changes.
+		for _, name := range []string{"renaming", "rebuilt"} {
+			if err := w.devices.Tailscale(ctx, alive.Name, "set", "--hostname="+name).Run(); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually("the name "+name, func() error {
+				if is := w.status(alive).Self.DNSName; is != name+"."+tailscale.DefaultDomain+"." {
+					return errors.New(is)
+				}
+				return nil
+			})
+		}
+		out, err := w.devices.Tailscale(ctx, alive.Name, "debug", "prefs").Output()
+		if err != nil || !strings.Contains(string(out), `"ControlURL": "`+server.URL()+`"`) {
+			t.Errorf("the login server is not shown: %v %s", err, out)
+		}
+		for _, d := range []machine.Device{dead, alive} {
+			if err := w.devices.Stop(ctx, d); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
 	t.Run("keys", func(t *testing.T) {
 		w.t = t
 		defer func() { w.nextKey = "" }()

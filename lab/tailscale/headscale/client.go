@@ -217,6 +217,8 @@ func (c *Client) call(ctx context.Context, method, path string, request, answer 
 		return fmt.Errorf("headscale: %w", err)
 	case response.StatusCode == http.StatusUnauthorized:
 		return errUnauthorized
+	case response.StatusCode == http.StatusNotFound && method == http.MethodDelete:
+		return nil
 	case response.StatusCode != http.StatusOK:
 		var refusal struct {
 			Message string `json:"message"`

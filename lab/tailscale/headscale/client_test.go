@@ -25,6 +25,9 @@ func server(t *testing.T, answers map[string]string) (*Client, *[]string) {
 		case r.Header.Get("Authorization") != "Bearer secret":
 			w.WriteHeader(http.StatusUnauthorized)
 			answer = "Unauthorized"
+		case strings.HasPrefix(request, "DELETE /node/") && !known:
+			w.WriteHeader(http.StatusNotFound)
+			answer = `{"code":5, "message":"node not found", "details":[]}`
 		case !known:
 			w.WriteHeader(http.StatusInternalServerError)
 			answer = `{"code":2, "message":"record not found", "details":[]}`
@@ -110,8 +113,11 @@ func TestRequests(t *testing.T) {
 func TestRefusalsAndFaultsDiffer(t *testing.T) {
 	c, _ := server(t, nil)
 	refused := (*tailscale.Refused)(nil)
-	if err := c.DeleteNode(t.Context(), "9"); !errors.As(err, &refused) || refused.Message != "record not found" {
+	if err := c.RenameNode(t.Context(), "9", "a"); !errors.As(err, &refused) || refused.Message != "record not found" {
 		t.Errorf("refused: %v", err)
+	}
+	if err := c.DeleteNode(t.Context(), "9"); err != nil {
+		t.Errorf("a node that is gone: %v", err)
 	}
 	c.Key = "other"
 	if _, err := c.Keys(t.Context()); !errors.Is(err, errUnauthorized) || errors.As(err, &refused) {
