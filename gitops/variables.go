@@ -26,10 +26,10 @@ func Variables(root, environment string) (map[string]string, error) {
 			Cloudflare struct {
 				Zone string `json:"zone"`
 			} `json:"tinyrack:cloudflare"`
-			K3s struct {
+			Cluster struct {
 				ClusterCIDR string `json:"clusterCidr"`
 				ServiceCIDR string `json:"serviceCidr"`
-			} `json:"tinyrack:k3s"`
+			} `json:"tinyrack:cluster"`
 			Flux struct {
 				Variables map[string]string `json:"variables"`
 			} `json:"tinyrack:flux"`
@@ -46,8 +46,8 @@ func Variables(root, environment string) (map[string]string, error) {
 	for key, value := range map[string]string{
 		"environment":  environment,
 		"zone":         stack.Config.Cloudflare.Zone,
-		"cluster_cidr": stack.Config.K3s.ClusterCIDR,
-		"service_cidr": stack.Config.K3s.ServiceCIDR,
+		"cluster_cidr": stack.Config.Cluster.ClusterCIDR,
+		"service_cidr": stack.Config.Cluster.ServiceCIDR,
 	} {
 		// An empty one stays undefined, so that its use is reported.
 		if value != "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/machine"
 	"github.com/tinyrack-net/infrastructure/lab/process"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/headscale"
 )
 
 // down destroys the stack, so that what it made in the clouds goes the way it would in production, and then removes the
@@ -56,8 +57,11 @@ func down(ctx context.Context, at layout.Layout) error {
 // destroyable tells whether everything runs that the stack's resources are in.
 func destroyable(at layout.Layout) bool {
 	runner := process.New(at)
-	return runner.Running(layout.CloudsProcess) &&
-		!slices.ContainsFunc(layout.Machines, func(m layout.Machine) bool { return !runner.Running(m.Process()) })
+	needed := []string{layout.HeadscaleProcess, layout.CloudsProcess, layout.Operator}
+	for _, m := range layout.Machines {
+		needed = append(needed, m.Process())
+	}
+	return !slices.ContainsFunc(needed, func(name string) bool { return !runner.Running(name) })
 }
 
 // destroy runs `pulumi destroy` and looks whether the clouds are empty after it.
@@ -74,6 +78,7 @@ func remove(ctx context.Context, at layout.Layout) error {
 	for _, m := range layout.Machines {
 		errs = append(errs, machine.New(at, m).Remove(ctx))
 	}
+	errs = append(errs, devices(at, "", nil).Remove(ctx), headscale.New(at, "").Stop(ctx, process.New(at)))
 	for _, name := range slices.Backward(layout.Processes()) {
 		errs = append(errs, process.New(at).Stop(ctx, name))
 	}

@@ -30,7 +30,7 @@ func TestDownWithoutALab(t *testing.T) {
 func TestDestroyableWhileAllRuns(t *testing.T) {
 	at := layout.Layout{State: t.TempDir()}
 	runner := process.New(at)
-	needed := []string{layout.CloudsProcess}
+	needed := []string{layout.HeadscaleProcess, layout.CloudsProcess, layout.Operator}
 	for _, m := range layout.Machines {
 		needed = append(needed, m.Process())
 	}

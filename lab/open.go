@@ -34,5 +34,6 @@ func open(l layout.Layout) (*lab, error) {
 func stackOf(l layout.Layout) *pulumi.Stack {
 	return &pulumi.Stack{
 		Project: layout.Project, Name: layout.Stack, Dir: l.Pulumi(), Checkout: l.Checkout, Out: os.Stdout,
+		Network: layout.OnOperator(),
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
+	"github.com/tinyrack-net/infrastructure/lab/preview"
+	"github.com/tinyrack-net/infrastructure/lab/process"
 	"github.com/tinyrack-net/infrastructure/lab/programs"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 	"github.com/tinyrack-net/infrastructure/lab/pulumi"
@@ -23,6 +25,7 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/settings"
 	"github.com/tinyrack-net/infrastructure/lab/site"
 	"github.com/tinyrack-net/infrastructure/lab/summary"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/headscale"
 )
 
 // up takes this host from nothing to a running site. Every step looks first at what is there, so that a run after an
@@ -78,19 +81,29 @@ func preparation(l *lab) []progress.Task {
 func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 	return []progress.Task{
 		{Name: "network", Do: machine.MakeNetwork},
+		{Name: "tailnet control server", Do: func(ctx context.Context) error {
+			if err := authority.Make(l.TLS(), layout.HostIP); err != nil {
+				return err
+			}
+			return headscale.New(l.Layout, l.set.Headscale).Start(ctx, l.runner)
+		}},
 		{Name: "clouds and artifact server", Do: func(ctx context.Context) error {
 			if err := clouds.Publish(l.Layout, l.set); err != nil {
 				return err
 			}
 			return clouds.Start(ctx, l.Layout, l.runner, filepath.Join(l.own, "lab"))
 		}},
+		{Name: "operator's device", Do: func(ctx context.Context) error {
+			control, err := headscale.New(l.Layout, "").Client()
+			if err != nil {
+				return err
+			}
+			return devices(l.Layout, l.set.Tailscale, control).Start(ctx, machine.Operator)
+		}},
 		{Name: "object storage", Do: func(ctx context.Context) error {
 			return s3.Start(ctx, l.runner, l.set.S3Gateway, l.Buckets(), l.secrets)
 		}},
 		{Name: "git server", Do: func(ctx context.Context) error {
-			if err := authority.Make(l.TLS(), layout.HostIP); err != nil {
-				return err
-			}
 			return gitserver.New(l.Layout).Start(ctx, l.runner, l.set.Gitea, l.set.GiteaStatic, l.secrets)
 		}},
 		{Name: "machine", Do: func(ctx context.Context) error {
@@ -110,6 +123,10 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			return nil
 		}},
 		{Name: "site repository", Do: func(ctx context.Context) error { return siteOf(l).Seed(ctx) }},
+		{Name: "program", Do: func(ctx context.Context) error {
+			progress.Waiting(ctx, "go build of the Pulumi program")
+			return preview.BuildProgram(ctx, l.Checkout)
+		}},
 		{Name: "pulumi up", Do: func(ctx context.Context) error {
 			filled, err := settings.Lab(l.Layout, l.secrets, l.set, siteOf(l).Certificate())
 			if err != nil {
@@ -136,6 +153,14 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 // siteOf is the site once the git server has its token.
 func siteOf(l *lab) *site.Site {
 	return &site.Site{Layout: l.Layout, Token: l.secrets.GitToken, Kubeseal: l.set.Kubeseal}
+}
+
+// devices are those of the tailnet that are no machines. Program and tailnet are needed to start one alone.
+func devices(l layout.Layout, program string, tailnet machine.Tailnet) *machine.Devices {
+	return &machine.Devices{
+		Dir: l.Devices(), Runner: process.New(l), Program: program, LoginServer: headscale.New(l, "").URL(), CA: l.CA(),
+		Domain: layout.TailnetDomain, Tailnet: tailnet,
+	}
 }
 
 // say prints a line for the person at this command.

@@ -26,8 +26,8 @@ func TestUpIsTheseSteps(t *testing.T) {
 	got := append(names(preparation(l)), names(provisioning(l, pulumi.Plugins{}))...)
 	want := []string{
 		"host tools", "lab programs",
-		"network", "clouds and artifact server", "object storage", "git server", "machine", "site repository", "pulumi up",
-		"kubeconfig",
+		"network", "tailnet control server", "clouds and artifact server", "operator's device", "object storage", "git server",
+		"machine", "site repository", "program", "pulumi up", "kubeconfig",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("steps %q, want %q", got, want)
@@ -45,7 +45,7 @@ func TestOpenIsOfOneLab(t *testing.T) {
 		t.Errorf("opened twice it has other secrets: %v", err)
 	}
 	if s := first.stack; s.Project != "tinyrack" || s.Name != "lab" || s.Dir != at.Pulumi() || s.Checkout != "/checkout" ||
-		s.Isolated {
+		!slices.Equal(s.Network, []string{"ip", "netns", "exec", "tinyrack-operator"}) {
 		t.Errorf("its stack is %+v", s)
 	}
 	if first.runner.Dir != at.Run() || first.runner.Logs != at.Logs() {

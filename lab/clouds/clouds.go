@@ -24,6 +24,7 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/process"
 	"github.com/tinyrack-net/infrastructure/lab/secret"
 	"github.com/tinyrack-net/infrastructure/lab/tailscale"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/headscale"
 )
 
 // ServeVerb is the argument with which the lab's own program runs Serve.
@@ -87,8 +88,13 @@ func Serve(l layout.Layout) error {
 	if err != nil {
 		return err
 	}
+	control, err := headscale.New(l, "").Client()
+	if err != nil {
+		return err
+	}
 	tail, err := tailscale.New(l.Path("clouds", "tailscale"), tailscale.Options{
-		Tailnet: layout.Tailnet, ClientID: secrets.TailscaleClientID, ClientSecret: secrets.TailscaleClientSecret,
+		Control: control, Tailnet: layout.Tailnet, Domain: layout.TailnetDomain,
+		ClientID: secrets.TailscaleClientID, ClientSecret: secrets.TailscaleClientSecret,
 	})
 	if err != nil {
 		return err
@@ -146,16 +152,19 @@ func Show(ctx context.Context, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// Empty is an error that names what the emulated clouds still hold.
+// own is what the lab itself has in the clouds, by name and kind: the operator's device.
+var own = map[string]map[string]int{"tailscale": {"devices": 1}}
+
+// Empty is an error that names what the emulated clouds still hold of the stack.
 func Empty(ctx context.Context) error {
 	var errs []error
 	for _, api := range APIs {
-		errs = append(errs, empty(ctx, api.Name, api.Addr))
+		errs = append(errs, empty(ctx, api.Name, api.Addr, own[api.Name]))
 	}
 	return errors.Join(errs...)
 }
 
-func empty(ctx context.Context, name, addr string) error {
+func empty(ctx context.Context, name, addr string, own map[string]int) error {
 	text, err := State(ctx, addr)
 	if err != nil {
 		return err
@@ -166,7 +175,7 @@ func empty(ctx context.Context, name, addr string) error {
 	}
 	var errs []error
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
-		if n := counts[kind]; n > 0 {
+		if n := counts[kind] - own[kind]; n > 0 {
 			errs = append(errs, fmt.Errorf("the emulated %s still holds %d %s", name, n, kind))
 		}
 	}

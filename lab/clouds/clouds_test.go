@@ -48,8 +48,8 @@ func TestPublish(t *testing.T) {
 
 func TestWhatAnEmulatedCloudHolds(t *testing.T) {
 	for counts, want := range map[string]string{
-		`{"tunnels":0,"keys":0}`: "",
-		`{"tunnels":2,"keys":0,"devices":1}`: "the emulated Sky still holds 1 devices\n" +
+		`{"tunnels":1,"keys":0}`: "",
+		`{"tunnels":3,"keys":0,"devices":1}`: "the emulated Sky still holds 1 devices\n" +
 			"the emulated Sky still holds 2 tunnels",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,7 @@ func TestWhatAnEmulatedCloudHolds(t *testing.T) {
 		if text, err := State(t.Context(), addr); err != nil || string(text) != counts {
 			t.Errorf("state %s (%v), want %s", text, err, counts)
 		}
-		err := empty(t.Context(), "Sky", addr)
+		err := empty(t.Context(), "Sky", addr, map[string]int{"tunnels": 1})
 		if got := fmt.Sprint(err); (err == nil) != (want == "") || want != "" && got != want {
 			t.Errorf("%s: got %v, want %q", counts, err, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/tinyrack-net/infrastructure/lab/file"
@@ -55,7 +56,12 @@ func Run(ctx context.Context, l layout.Layout, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// Line is kubectl with the administrator's access, on the device from which the cluster is reached.
+func Line(l layout.Layout) []string {
+	return layout.OnOperator(l.Kubectl(), "--kubeconfig="+l.Kubeconfig())
+}
+
 func command(ctx context.Context, l layout.Layout, args []string) *exec.Cmd {
-	line := append([]string{"--kubeconfig=" + l.Kubeconfig(), "--request-timeout=20s"}, args...)
-	return exec.CommandContext(ctx, l.Kubectl(), line...) //nolint:gosec // our own program
+	line := slices.Concat(Line(l), []string{"--request-timeout=20s"}, args)
+	return exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // our own program
 }

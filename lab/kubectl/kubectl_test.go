@@ -11,7 +11,7 @@ import (
 
 func TestArguments(t *testing.T) {
 	cmd := command(t.Context(), layout.Layout{State: "/state"}, []string{"get", "nodes"})
-	want := "/state/bin/kubectl --kubeconfig=/state/kubeconfig --request-timeout=20s get nodes"
+	want := "ip netns exec tinyrack-operator /state/bin/kubectl --kubeconfig=/state/kubeconfig --request-timeout=20s get nodes"
 	if got := strings.Join(cmd.Args, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -21,6 +21,12 @@ func TestArguments(t *testing.T) {
 func installed(t *testing.T, script string) layout.Layout {
 	t.Helper()
 	l := layout.Layout{State: t.TempDir()}
+	programs := t.TempDir()
+	ip := "#!/bin/sh\n" + `[ "$1 $2 $3" = "netns exec tinyrack-operator" ] || exit 9; shift 3; exec "$@"`
+	if err := os.WriteFile(filepath.Join(programs, "ip"), []byte(ip), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
 	k3s := filepath.Join(t.TempDir(), "k3s")
 	if err := os.WriteFile(k3s, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,8 @@ const (
 	Stack   = "lab"
 	Zone    = "lab.test"
 	Tailnet = "lab.test"
+	// TailnetDomain is the suffix of the devices' names in the tailnet.
+	TailnetDomain = "tail.lab.test"
 
 	GitUser = "tinyrack"
 	GitRepo = "infrastructure"
@@ -42,10 +44,23 @@ const HostDir = "/run/tinyrack-lab"
 
 // Names of the long-lived processes, for the runner. A machine's own is its Process.
 const (
-	CloudsProcess = "clouds"
-	S3Process     = "s3"
-	GitProcess    = "gitea"
+	HeadscaleProcess = "headscale"
+	CloudsProcess    = "clouds"
+	S3Process        = "s3"
+	GitProcess       = "gitea"
 )
+
+// Operator is the network namespace, and the process for the runner, of the device on which a person works who runs the
+// program. Machine and cluster are reached from there alone.
+const Operator = "tinyrack-operator"
+
+// OperatorIP is the operator's address on the public side, the one that the bootstrap rules admit.
+const OperatorIP = "10.77.0.2"
+
+// OnOperator is the command line with which args run on the operator's device: in its network, with its name resolution.
+func OnOperator(args ...string) []string {
+	return append([]string{"ip", "netns", "exec", Operator}, args...)
+}
 
 // Machine is one of the lab's bare hosts.
 type Machine struct {
@@ -63,6 +78,9 @@ type Machine struct {
 // Process is the name of the machine's process for the runner.
 func (m Machine) Process() string { return "machine-" + m.Name }
 
+// FQDN is the machine's name in the tailnet.
+func (m Machine) FQDN() string { return m.Name + "." + TailnetDomain }
+
 // Machines are all of the lab's. One more is one more line.
 var Machines = []Machine{
 	{Name: "tinyrack", Namespace: "tinyrack-lab", IPv4: "10.77.0.10", Roles: []string{"server"}},
@@ -70,7 +88,7 @@ var Machines = []Machine{
 
 // Processes are the lab's long-lived processes, in the order in which they start.
 func Processes() []string {
-	names := []string{CloudsProcess, S3Process, GitProcess}
+	names := []string{HeadscaleProcess, CloudsProcess, Operator, S3Process, GitProcess}
 	for _, m := range Machines {
 		names = append(names, m.Process())
 	}
@@ -159,6 +177,10 @@ func (l Layout) SealingKey() string { return l.Path("sealing.pem") }
 
 // GitCredentials is the credential store for the lab's git server.
 func (l Layout) GitCredentials() string { return l.Path("git-credentials") }
+
+// Headscale is the folder of the tailnet's control server, Devices those of the devices that are not machines.
+func (l Layout) Headscale() string { return l.Path("headscale") }
+func (l Layout) Devices() string   { return l.Path("devices") }
 
 // Pulumi holds the stack: backend, plugins, configuration.
 func (l Layout) Pulumi() string { return l.Path("pulumi") }

@@ -83,7 +83,7 @@ func TestMachinesDifferInEverythingThatIsTheHosts(t *testing.T) {
 		}
 	}
 	processes := Processes()
-	if want := "clouds s3 gitea machine-tinyrack"; strings.Join(processes, " ") != want {
+	if want := "headscale clouds tinyrack-operator s3 gitea machine-tinyrack"; strings.Join(processes, " ") != want {
 		t.Errorf("processes %v, want %s", processes, want)
 	}
 }

@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -30,20 +31,6 @@ ExecStart=/bin/sh -c 'for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o rem
 WantedBy=sysinit.target
 `
 
-// tailscaledUnit runs the stand-in of the tailnet client.
-const tailscaledUnit = `[Unit]
-Description=Stand-in for tailscaled
-After=network.target
-
-[Service]
-Type=simple
-ExecStart=/usr/sbin/tailscaled
-Restart=on-failure
-
-[Install]
-WantedBy=multi-user.target
-`
-
 const sshdConfig = `HostKey /etc/ssh/ssh_host_ed25519_key
 PasswordAuthentication no
 PermitRootLogin prohibit-password
@@ -67,8 +54,8 @@ func (m *Machine) personalise() error {
 		{"etc/ssh/sshd_config.d/lab.conf", sshdConfig, 0o644},
 		{"root/.ssh/authorized_keys", m.AuthorizedKey, 0o600},
 		{"etc/systemd/system/lab-cgroups.service", cgroupsUnit, 0o644},
-		{"etc/systemd/system/tailscaled.service", tailscaledUnit, 0o644},
 	}
+	files = append(files, tailscaleFiles(m.CA)...)
 	// The sources that the root filesystem was made from are out of the machine's reach.
 	if err := os.RemoveAll(filepath.Join(m.root(), "etc/apt/sources.list.d")); err != nil {
 		return err
@@ -91,8 +78,7 @@ func (m *Machine) personalise() error {
 		}
 	}
 	links := map[string]string{
-		"etc/systemd/system/sysinit.target.wants/lab-cgroups.service":   "/etc/systemd/system/lab-cgroups.service",
-		"etc/systemd/system/multi-user.target.wants/tailscaled.service": "/etc/systemd/system/tailscaled.service",
+		"etc/systemd/system/sysinit.target.wants/lab-cgroups.service": "/etc/systemd/system/lab-cgroups.service",
 		// Only the shim of Debian's containerd is wanted; k3s starts its own.
 		"etc/systemd/system/containerd.service":     "/dev/null",
 		"etc/systemd/system/systemd-logind.service": "/dev/null",
@@ -101,10 +87,10 @@ func (m *Machine) personalise() error {
 		"etc/systemd/system/systemd-networkd.socket":              "/dev/null",
 		"etc/systemd/system/systemd-networkd-wait-online.service": "/dev/null",
 		"usr/local/bin/containerd":                                "k3s",
-		"usr/sbin/tailscaled":                                     "../bin/tailscale",
 		// A link, since uninstalling k3s removes its whole folder.
 		"var/lib/rancher/k3s/agent/images": "/opt/images",
 	}
+	maps.Copy(links, tailscaleLinks)
 	for _, p := range cniPlugins {
 		links["usr/local/bin/"+p] = "/usr/lib/cni/" + p
 	}
@@ -115,7 +101,7 @@ func (m *Machine) personalise() error {
 			return err
 		}
 	}
-	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, "usr/bin/tailscale": m.Artifacts.Tailscale}
+	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, tailscaleProgram: m.Artifacts.Tailscale}
 	if !capable(unix.CAP_SYS_RESOURCE) {
 		copies["var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"] = m.Artifacts.ContainerdConfig
 	}

@@ -20,7 +20,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/secret"
 )
 
-// Machine is one of the lab's hosts.
+// Machine is one of the lab's hosts. Its packages and programs are bare: what the program is to install is not there,
+// but for tailscale, which the lab has no package of.
 type Machine struct {
 	// Host is its name, its addresses and its network namespace, which MakeNetwork makes.
 	Host layout.Machine
@@ -33,6 +34,9 @@ type Machine struct {
 	// HostKey is the private SSH host key, AuthorizedKey the public key that may log in as root.
 	HostKey       []byte
 	AuthorizedKey string
+	// CA is the lab's certificate authority, PEM, which the machine's tailscaled trusts.
+	CA     string
+	caFile string
 	// PackageSource is the address of the apt repository.
 	PackageSource string
 }
@@ -40,7 +44,7 @@ type Machine struct {
 // New returns a machine of the lab. What is started needs more: see Start.
 func New(l layout.Layout, m layout.Machine) *Machine {
 	return &Machine{
-		Host: m, Dir: l.Machine(m), Runner: process.New(l), Images: l.Images(),
+		Host: m, Dir: l.Machine(m), Runner: process.New(l), Images: l.Images(), caFile: l.CA(),
 		PackageSource: "http://" + layout.ArtifactsAddr + "/debs",
 	}
 }
@@ -52,6 +56,11 @@ func (m *Machine) Start(ctx context.Context, set *artifacts.Set, secrets *secret
 		return err
 	}
 	m.Artifacts, m.HostKey, m.AuthorizedKey = set, []byte(secrets.HostKey), authorized+"\n"
+	ca, err := os.ReadFile(m.caFile)
+	if err != nil {
+		return err
+	}
+	m.CA = string(ca)
 	if err := m.Install(ctx); err != nil {
 		return err
 	}
@@ -137,19 +146,21 @@ func (m *Machine) Halt(ctx context.Context) error {
 	return m.Runner.Stop(ctx, m.Host.Process())
 }
 
+// sshReady asks from inside the machine's network: from outside its firewall may refuse everybody.
 func (m *Machine) sshReady(ctx context.Context) error {
-	dialer := net.Dialer{Timeout: time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(m.Host.IPv4, "22"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
-	banner := make([]byte, 4)
-	if _, err := conn.Read(banner); err != nil || string(banner) != "SSH-" {
-		return errors.New("no SSH server answers yet")
-	}
-	return nil
+	return Inside(m.Host.Namespace, func() error {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", "127.0.0.1:22")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		banner := make([]byte, 4)
+		if _, err := conn.Read(banner); err != nil || string(banner) != "SSH-" {
+			return errors.New("no SSH server answers yet")
+		}
+		return nil
+	})
 }
 
 // modules loads, where the host has them apart, the kernel modules that a machine of its own would load by itself.

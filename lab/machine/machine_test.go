@@ -107,11 +107,3 @@ func TestPersonalise(t *testing.T) {
 		}
 	}
 }
-
-// The network is made for these; layout is where they are decided.
-func TestNetworkIsThatOfTheLayout(t *testing.T) {
-	first := layout.Machines[0]
-	if HostIP != layout.HostIP || Name != first.Namespace || Address != first.IPv4 {
-		t.Errorf("the network is of %s, %s, %s, the layout of %s, %+v", HostIP, Name, Address, layout.HostIP, first)
-	}
-}

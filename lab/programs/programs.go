@@ -1,5 +1,4 @@
-// Package programs builds the lab's own programs: the lab itself, the plugin doubles, the tailnet stand-in, and what
-// the pods need.
+// Package programs builds the lab's own programs: the lab itself, the plugin doubles, and what the pods need.
 package programs
 
 import (
@@ -14,7 +13,7 @@ import (
 )
 
 // packages of the lab's module. A program has the name of its folder; that of the module's root is called lab.
-var packages = []string{".", "./plugins", "./tailscale/cmd/tailscale-standin", "./cmd/flannel", "./cmd/pause"}
+var packages = []string{".", "./plugins", "./cmd/flannel", "./cmd/pause"}
 
 // Dir is where the built programs are.
 func Dir(l layout.Layout) string { return filepath.Join(l.Cache, "own") }

@@ -21,6 +21,10 @@ func (s *Stack) initArgs(dir string) []string {
 
 func (s *Stack) upArgs() []string { return s.programArgs("up", "--skip-preview", "--yes") }
 
+func (s *Stack) unprotectArgs() []string {
+	return []string{"state", "unprotect", "--all", "--yes", "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive"}
+}
+
 func (s *Stack) destroyArgs() []string { return s.programArgs("destroy", "--skip-preview", "--yes") }
 
 func (s *Stack) previewArgs(flags ...string) []string { return s.programArgs("preview", flags...) }
@@ -45,18 +49,15 @@ func (s *Stack) outputArgs() []string {
 	}
 }
 
-// isolation is put in front of a command that must reach no network.
-var isolation = []string{
+// NoNetwork is the network of a command that must reach nothing.
+var NoNetwork = []string{
 	"unshare", "--user", "--map-root-user", "--net", "sh", "-ec", `ip link set lo up; exec "$@"`, "sh",
 }
 
 // command is the Pulumi command in an environment that knows no other backend, home or passphrase than the stack's own.
 // It is told once, and politely, to stop when ctx ends, and it dies with this process.
 func (s *Stack) command(ctx context.Context, args []string) *exec.Cmd {
-	line := append([]string{s.Command()}, args...)
-	if s.Isolated {
-		line = append(slices.Clone(isolation), line...)
-	}
+	line := slices.Concat(s.Network, []string{s.Command()}, args)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // our own program
 	cmd.Dir = s.Checkout
 	cmd.Env = s.environment(os.Environ())

@@ -84,7 +84,7 @@ func TestCommandIsTheStacksOwn(t *testing.T) {
 
 func TestIsolatedCommandReachesNothing(t *testing.T) {
 	s := stack()
-	s.Isolated = true
+	s.Network = NoNetwork
 	got := strings.Join(s.command(t.Context(), []string{"preview"}).Args, " ")
 	want := `unshare --user --map-root-user --net sh -ec ip link set lo up; exec "$@" sh /state/pulumi/bin/pulumi preview`
 	if got != want {
@@ -130,10 +130,10 @@ func TestAKilledRunsLockIsDropped(t *testing.T) {
 	if err := s.Destroy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := calls(), []string{"up --skip-preview", "cancel --yes", "destroy --skip-preview"}; !slices.Equal(
-		got,
-		want,
-	) {
+	want := []string{
+		"up --skip-preview", "cancel --yes", "state unprotect", "cancel --yes", "destroy --skip-preview",
+	}
+	if got := calls(); !slices.Equal(got, want) {
 		t.Errorf("calls %q, want %q", got, want)
 	}
 	// One of up, one of destroy; that of cancel is for nobody.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/config"
@@ -58,28 +60,43 @@ func (s *Stack) Configure(passphrase string, settings Settings) error {
 	return errors.Join(file.Write(s.path("passphrase"), []byte(passphrase), 0o600), file.Write(s.Config(), text, 0o600))
 }
 
-// LeavesEmpty tells whether the committed configuration has a place for a fact, at a dotted path, with nothing in it: a
-// fact that only the person knows who runs the stack.
-func (s *Stack) LeavesEmpty(path string) (bool, error) {
+// Empty are the places of a fact that the committed configuration has with nothing in them: facts that only the person
+// knows who runs the stack. The path is dotted; a * in it stands for every name. They are sorted.
+func (s *Stack) Empty(path string) ([]string, error) {
 	doc, err := readConfig(filepath.Join(s.Checkout, "Pulumi."+s.Name+".yaml"))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	keys := splitPath(s.Project, path)
-	m := doc.Config
-	for _, key := range keys[:len(keys)-1] {
-		m, _ = m[key].(map[string]any)
+	prefix := s.Project + ":"
+	var found []string
+	for _, place := range empty(doc.Config, splitPath(s.Project, path)) {
+		found = append(found, strings.TrimPrefix(place, prefix))
 	}
-	value, found := m[keys[len(keys)-1]]
-	switch v := value.(type) {
-	case nil:
-		return found, nil
-	case string:
-		return v == "", nil
-	case []any:
-		return len(v) == 0, nil
+	return found, nil
+}
+
+func empty(m map[string]any, path []string) []string {
+	names := []string{path[0]}
+	if path[0] == "*" {
+		names = slices.Sorted(maps.Keys(m))
 	}
-	return false, nil
+	var found []string
+	for _, name := range names {
+		value, there := m[name]
+		if len(path) > 1 {
+			child, _ := value.(map[string]any)
+			for _, place := range empty(child, path[1:]) {
+				found = append(found, name+"."+place)
+			}
+			continue
+		}
+		text, isText := value.(string)
+		list, isList := value.([]any)
+		if there && (value == nil || isText && text == "" || isList && len(list) == 0) {
+			found = append(found, name)
+		}
+	}
+	return found
 }
 
 func (d *document) fill(project, passphrase string, settings Settings) error {

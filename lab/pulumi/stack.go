@@ -6,6 +6,7 @@ package pulumi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -27,8 +28,9 @@ type Stack struct {
 	Checkout string
 	// Out takes what a person sees of a run.
 	Out io.Writer
-	// Isolated runs everything in a network namespace that reaches nothing.
-	Isolated bool
+	// Network is put in front of every command and runs it in another network than this process': NoNetwork, or that of a
+	// device. Optional.
+	Network []string
 }
 
 func (s *Stack) path(elem ...string) string {
@@ -90,8 +92,14 @@ func (s *Stack) Init(ctx context.Context) error {
 // Up makes what is missing and changes what differs.
 func (s *Stack) Up(ctx context.Context) error { return s.program(ctx, s.upArgs()) }
 
-// Destroy removes everything that the stack made.
-func (s *Stack) Destroy(ctx context.Context) error { return s.program(ctx, s.destroyArgs()) }
+// Destroy removes everything that the stack made, protected or not. A person has to say that in the configuration, with
+// an Up; here the state is told, since what is half built or broken could not be brought up before it is removed.
+func (s *Stack) Destroy(ctx context.Context) error {
+	if err := errors.Join(s.unlock(ctx), s.quietly(ctx, s.unprotectArgs())); err != nil {
+		return err
+	}
+	return s.program(ctx, s.destroyArgs())
+}
 
 // Preview shows what Up would do, and changes nothing.
 func (s *Stack) Preview(ctx context.Context) error { return s.program(ctx, s.previewArgs()) }

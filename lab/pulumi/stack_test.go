@@ -151,19 +151,22 @@ func TestAConfigurationWithoutSettings(t *testing.T) {
 	}
 }
 
-func TestLeavesEmpty(t *testing.T) {
+func TestEmpty(t *testing.T) {
 	s := committed(t, `config:
-  tinyrack:machine: {address: "", port: 22, sources: [], packages: [a], hostKey: ~, hostname: one}
+  tinyrack:hosts:
+    b: {address: "", port: 22, sources: [], packages: [a], hostKey: ~}
+    a: {address: ""}
+    c: {address: 192.0.2.1}
   tinyrack:scalar: text
 `)
-	for path, want := range map[string]bool{
-		"machine.address": true, "machine.sources": true, "machine.hostKey": true,
-		"machine.port": false, "machine.packages": false, "machine.hostname": false,
+	for path, want := range map[string]string{
+		"hosts.*.address": "hosts.a.address hosts.b.address", "hosts.b.sources": "hosts.b.sources",
+		"hosts.*.hostKey": "hosts.b.hostKey", "hosts.*.port": "", "hosts.*.packages": "",
 		// No place for it: the stack does without.
-		"machine.none": false, "snapshots.endpoint": false, "scalar.x": false, "none": false,
+		"hosts.b.none": "", "hosts.none.address": "", "snapshots.endpoint": "", "scalar.x": "", "none": "",
 	} {
-		if got, err := s.LeavesEmpty(path); err != nil || got != want {
-			t.Errorf("%s: %v (%v), want %v", path, got, err, want)
+		if got, err := s.Empty(path); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %v (%v), want %s", path, got, err, want)
 		}
 	}
 }

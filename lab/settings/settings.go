@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -24,26 +25,29 @@ type generated struct {
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
 func (g generated) facts() map[string]any {
 	return map[string]any{
-		"machine.hostKey":           g.hostKey,
-		"k3s.binary.sha256":         g.k3s,
-		"k3s.installScript.sha256":  g.k3sScript,
-		"sealedSecrets.certificate": g.sealing,
-		"flux.ca":                   g.certificateOfGit,
+		"hosts.tinyrack.hostKey":        g.hostKey,
+		"cluster.binaries.amd64.sha256": g.k3s,
+		"cluster.installScript.sha256":  g.k3sScript,
+		"sealedSecrets.certificate":     g.sealing,
+		"flux.ca":                       g.certificateOfGit,
 	}
 }
 
-// empty are throw-away facts for the paths that a committed configuration may leave empty. What it does not leave empty
-// stays.
-func empty(hostKey string) map[string]any {
-	return map[string]any{
-		"cloudflare.accountId":     secret.Token(16),
-		"cloudflare.zoneId":        secret.Token(16),
-		"tailnet.admins":           []string{"admin@example.com"},
-		"machine.address":          "192.0.2.10",
-		"machine.bootstrapSources": []string{"192.0.2.7/32"},
-		"machine.hostKey":          hostKey,
-		"k3s.binary.sha256":        secret.Token(32),
-		"k3s.snapshots.endpoint":   "backup.example.com:9000",
+// empty are throw-away facts for the paths that a committed configuration may leave empty: the n-th where there are
+// several. What it does not leave empty stays.
+func empty(hostKey string) map[string]func(n int) any {
+	same := func(value any) func(int) any { return func(int) any { return value } }
+	return map[string]func(int) any{
+		"cloudflare.accountId":         same(secret.Token(16)),
+		"cloudflare.zoneId":            same(secret.Token(16)),
+		"tailnet.domain":               same("name-name.ts.net"),
+		"tailnet.admins":               same([]string{"admin@example.com"}),
+		"hosts.*.address":              func(n int) any { return fmt.Sprintf("192.0.2.%d", 10+n) },
+		"hosts.*.bootstrapSources":     same([]string{"192.0.2.7/32"}),
+		"hosts.*.hostKey":              same(hostKey),
+		"cluster.binaries.*.sha256":    same(secret.Token(32)),
+		"cluster.installScript.sha256": same(secret.Token(32)),
+		"cluster.snapshots.endpoint":   same("backup.example.com:9000"),
 	}
 }
 
@@ -111,12 +115,12 @@ func ThrowAway(stack *pulumi.Stack, dir string) (pulumi.Settings, error) {
 	// The committed certificate is of another key, whose private half nobody has who previews.
 	facts := map[string]any{"sealedSecrets.certificate": sealing}
 	for path, value := range empty(hostKey) {
-		left, err := stack.LeavesEmpty(path)
+		places, err := stack.Empty(path)
 		if err != nil {
 			return none, err
 		}
-		if left {
-			facts[path] = value
+		for n, place := range places {
+			facts[place] = value(n)
 		}
 	}
 	return pulumi.Settings{Facts: facts, Secrets: secrets(made, string(key))}, nil

@@ -79,8 +79,10 @@ func TestThrowAwayFillsWhatIsEmpty(t *testing.T) {
 	stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Dir: t.TempDir(), Checkout: checkout}
 	text := `config:
   tinyrack:cloudflare: {accountId: "", zoneId: "20000000000000000000000000000001"}
-  tinyrack:machine: {address: "", hostKey: "", bootstrapSources: []}
-  tinyrack:k3s: {binary: {sha256: ""}}
+  tinyrack:hosts:
+    one: {address: "", hostKey: "", bootstrapSources: []}
+    two: {address: "", hostKey: ssh-ed25519 A, bootstrapSources: [192.0.2.1/32]}
+  tinyrack:cluster: {binaries: {arm64: {sha256: ""}}}
   tinyrack:sealedSecrets: {certificate: clusters/acme/sealing.crt}
 `
 	if err := os.WriteFile(filepath.Join(checkout, "Pulumi.acme.yaml"), []byte(text), 0o600); err != nil {
@@ -92,11 +94,14 @@ func TestThrowAwayFillsWhatIsEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"cloudflare.accountId", "k3s.binary.sha256", "machine.address", "machine.bootstrapSources", "machine.hostKey",
-		"sealedSecrets.certificate",
+		"cloudflare.accountId", "cluster.binaries.arm64.sha256", "hosts.one.address", "hosts.one.bootstrapSources",
+		"hosts.one.hostKey", "hosts.two.address", "sealedSecrets.certificate",
 	}
 	if found := slices.Sorted(maps.Keys(got.Facts)); !slices.Equal(found, want) {
 		t.Errorf("filled %v, want %v", found, want)
+	}
+	if got.Facts["hosts.one.address"] == got.Facts["hosts.two.address"] {
+		t.Error("two hosts have one address")
 	}
 	if crt, ok := got.Facts["sealedSecrets.certificate"].(string); !ok || !strings.HasPrefix(crt, dir) {
 		t.Errorf("the certificate is %v", got.Facts["sealedSecrets.certificate"])

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 	"github.com/tinyrack-net/infrastructure/lab/pulumi"
@@ -39,10 +40,11 @@ func Print(out io.Writer, l layout.Layout, stack *pulumi.Stack, report *progress
 func rows(l layout.Layout, stack *pulumi.Stack) [][2]string {
 	var rows [][2]string
 	for _, m := range layout.Machines {
-		rows = append(rows, [2]string{"machine", m.IPv4 + " (public side), SSH with " + l.MachineKey()})
+		rows = append(rows, [2]string{"machine", m.IPv4 + " (public side): " + strings.Join(layout.OnOperator("ssh"), " ") +
+			" -i " + l.MachineKey() + " root@" + m.FQDN()})
 	}
 	return append(rows, [][2]string{
-		{"kubernetes", "export KUBECONFIG=" + l.Kubeconfig() + "; " + l.Kubectl() + " get pods --all-namespaces"},
+		{"kubernetes", strings.Join(kubectl.Line(l), " ") + " get pods --all-namespaces"},
 		{"git", layout.GitURL + " (user " + layout.GitUser + ", token in " + l.GitCredentials() + ")"},
 		{"clouds", fmt.Sprintf("http://%s/lab/state and http://%s/lab/state (emulated)",
 			layout.CloudflareAddr, layout.TailscaleAddr)},
