@@ -103,9 +103,11 @@ const (
 
 // Host is one machine, as it is reached and as it is set up.
 type Host struct {
-	// Address is public: the first connection and the other nodes use it.
+	// Address is public: the first connection uses it.
 	Address string `json:"address"`
-	Port    int    `json:"port"`
+	// NodeAddress is the IP address by which the cluster's other nodes reach this one. Optional: Address.
+	NodeAddress string `json:"nodeAddress"`
+	Port        int    `json:"port"`
 	// User is root or a user with passwordless sudo.
 	User string `json:"user"`
 	// HostKey is the host's public key, "ssh-ed25519 AAAA…".
@@ -203,7 +205,7 @@ func defaults() Config {
 	}
 }
 
-// servers, agents and the like are the names of the hosts with a role, sorted.
+// withRole returns the names of the hosts with a role, sorted.
 func (c Config) withRole(role string) []string {
 	return slices.DeleteFunc(sortedKeys(c.Hosts), func(name string) bool {
 		return !slices.Contains(c.Hosts[name].Roles, role)
@@ -221,6 +223,9 @@ func (c Config) firstServer() string {
 // servers are the hosts that serve the Kubernetes API, the first one in front.
 func (c Config) servers() []string {
 	first := c.firstServer()
+	if first == "" {
+		return c.withRole(roleServer)
+	}
 	others := slices.DeleteFunc(c.withRole(roleServer), func(name string) bool { return name == first })
 	return append([]string{first}, others...)
 }

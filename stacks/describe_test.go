@@ -76,7 +76,8 @@ func readable(v resource.PropertyValue) any {
 
 var (
 	comment   = regexp.MustCompile(`(?m)^# (.*)$`)
-	digests   = regexp.MustCompile(`\b[0-9a-f]{12,64}\b`)
+	digest    = regexp.MustCompile(`SETTINGS='[0-9a-f]{16}'`)
+	testCloud = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+`)
 	positions = regexp.MustCompile(`('tinyrack' )('[0-9]+' ?)+`)
 )
 
@@ -108,5 +109,6 @@ func mask(text string) string {
 		parts[i] = fmt.Sprintf("<library> %s <script: %s>\n%s%s", guard, title, rest, header)
 	}
 	text = strings.Join(parts, "")
+	text = digest.ReplaceAllString(testCloud.ReplaceAllString(text, "<cloud>"), "SETTINGS='<digest>'")
 	return positions.ReplaceAllString(text, "$1<sizes>")
 }

@@ -11,15 +11,20 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 // throwaway are the secrets and facts that the committed stack files leave out.
 const throwaway = `{"config": {
 	"tinyrack:cloudflare": {"accountId": "0123456789abcdef0123456789abcdef", "zoneId": "fedcba9876543210fedcba9876543210"},
 	"tinyrack:tailnet": {"admins": ["you@example.com"]},
-	"tinyrack:machine": {"address": "192.0.2.10", "bootstrapSources": ["192.0.2.7/32"], "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"},
-	"tinyrack:k3s": {
-		"binary": {"sha256": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+	"tinyrack:hosts": {"tinyrack": {
+		"address": "192.0.2.10", "bootstrapSources": ["192.0.2.7/32"],
+		"hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"
+	}},
+	"tinyrack:cluster": {
+		"binaries": {"amd64": {"sha256": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}},
 		"snapshots": {"endpoint": "storage.example.com:9000"}
 	},
 	"tinyrack:cloudflareApiToken": {"secure": "cloudflare-token"},
@@ -32,16 +37,22 @@ const throwaway = `{"config": {
 	"tinyrack:s3SecretKey": {"secure": "s3-secret"}
 }}`
 
-// committed returns the source of a stack of this repository, with what its
-// operator would add.
-func committed(t *testing.T, stack string) Source {
+// sourceOf returns the source of a whole stack: one of this repository, with what its operator would add, or a valid
+// fixture. It calls the clouds at an address of this test.
+func sourceOf(t *testing.T, stack string) Source {
 	t.Helper()
-	var added stackFile
-	if err := json.Unmarshal([]byte(throwaway), &added); err != nil {
-		t.Fatal(err)
+	var f stackFile
+	if slices.Contains(committed, stack) {
+		must(json.Unmarshal([]byte(throwaway), &f))
+		f = f.over(readStackFile(t, "../Pulumi."+stack+".yaml"))
+	} else {
+		f = readStackFile(t, "testdata/valid/"+stack+".yaml").over(minimal(t))
 	}
-	file := readStackFile(t, "../Pulumi."+stack+".yaml")
-	return added.over(file).source(stack, newRoot(t, stack))
+	environment := "test"
+	if slices.Contains(committed, stack) {
+		environment = stack
+	}
+	return f.source(stack, newRoot(t, environment))
 }
 
 // setEnvironment puts src where a program finds its settings.
@@ -58,7 +69,11 @@ func setEnvironment(t *testing.T, src Source) {
 // deploy runs the whole program for a committed stack.
 func deploy(t *testing.T, stack string, preview bool) *engine {
 	t.Helper()
-	setEnvironment(t, committed(t, stack))
+	src := sourceOf(t, stack)
+	if !preview {
+		src = atTestCloud(t, src)
+	}
+	setEnvironment(t, src)
 	e, err := run(t, stack, preview, Run)
 	if err != nil {
 		t.Fatal(err)
@@ -66,17 +81,17 @@ func deploy(t *testing.T, stack string, preview bool) *engine {
 	return e
 }
 
-var stackNames = []string{"lab", "production"}
+// committed are the stacks of this repository; stackNames have the valid fixtures too, which differ in everything that can.
+var (
+	committed  = []string{"lab", "production"}
+	stackNames = append(slices.Clone(committed), "full", "minimal", "several", "ssh")
+)
 
-func TestCommittedStacks(t *testing.T) {
+// Every input, option, hook and dependency of every resource.
+func TestWholeStacks(t *testing.T) {
 	for _, stack := range stackNames {
 		t.Run(stack, func(t *testing.T) {
-			var lines []string
-			for _, res := range deploy(t, stack, false).resources {
-				lines = append(lines, res.kind+" "+res.name)
-			}
-			slices.Sort(lines)
-			checkGolden(t, "testdata/"+stack+".txt", strings.Join(lines, "\n")+"\n")
+			golden.Check(t, "stacks/"+stack+".txt", deploy(t, stack, false).describe())
 		})
 	}
 }
@@ -84,14 +99,14 @@ func TestCommittedStacks(t *testing.T) {
 // A stack's file alone must say what is missing, and nothing else must be wrong
 // with it.
 func TestCommittedStacksLackOnlyFactsAndSecrets(t *testing.T) {
-	for _, stack := range stackNames {
+	for _, stack := range committed {
 		t.Run(stack, func(t *testing.T) {
 			src := readStackFile(t, "../Pulumi."+stack+".yaml").source(stack, newRoot(t, stack))
 			_, err := Load(src)
 			if err == nil {
 				t.Fatal("a stack without secrets was accepted")
 			}
-			checkGolden(t, "testdata/"+stack+".missing.txt", err.Error())
+			golden.Check(t, stack+".missing.txt", err.Error())
 			if strings.Contains(err.Error(), "\nwrong:\n") {
 				t.Error("something is wrong besides")
 			}
@@ -102,8 +117,8 @@ func TestCommittedStacksLackOnlyFactsAndSecrets(t *testing.T) {
 // The paths in the stacks' files must lead somewhere in this checkout. Only the
 // sealing key is not at hand.
 func TestCommittedStacksFindTheirFiles(t *testing.T) {
-	for _, stack := range stackNames {
-		src := committed(t, stack)
+	for _, stack := range committed {
+		src := sourceOf(t, stack)
 		src.Root = ".."
 		var report *Report
 		if _, err := Load(src); !errors.As(err, &report) {
@@ -121,10 +136,10 @@ func TestPreflightComesFirst(t *testing.T) {
 	e := deploy(t, "lab", false)
 	for name, res := range e.resources {
 		local := strings.HasPrefix(res.kind, "tinyrack:") || strings.HasPrefix(res.kind, "random:") || strings.HasPrefix(res.kind, "pulumi:")
-		if local || name == "preflight-check" {
+		if local || strings.HasPrefix(name, "preflight-") {
 			continue
 		}
-		if !e.waitsFor(name, "preflight-check") {
+		if !e.waitsFor(name, "preflight-tinyrack-check") {
 			t.Errorf("%s does not wait for the preflight", name)
 		}
 	}
@@ -133,15 +148,18 @@ func TestPreflightComesFirst(t *testing.T) {
 func TestOrder(t *testing.T) {
 	e := deploy(t, "lab", false)
 	for _, pair := range [][2]string{
-		{"machine-join", "tailnet-join-key"},
-		{"machine-join", "tailnet-policy"},
-		{"k3s-server", "machine-firewall"},
-		{"kubernetes", "k3s-kubeconfig"},
-		{"snapshots-secret", "k3s-server"},
-		{"sealed-secrets-key", "k3s-server"},
+		{"edge-tunnel", "tailnet-policy"},
+		{"machine-tinyrack-firewall", "tailnet-device-tinyrack"},
+		{"machine-tinyrack-packages", "machine-tinyrack-firewall-confirm"},
+		{"machine-tinyrack-join", "tailnet-key-tinyrack"},
+		{"k3s-tinyrack-server", "machine-tinyrack-door"},
+		{"kubernetes", "k3s-tinyrack-kubeconfig"},
+		{"snapshots-secret", "k3s-tinyrack-server"},
+		{"sealed-secrets-key", "k3s-tinyrack-server"},
 		{"flux-instance", "sealed-secrets-key"},
 		{"flux-instance", "snapshots-secret"},
 		{"flux-ready", "flux-instance"},
+		{"hold-tinyrack", "flux-ready"},
 	} {
 		if !e.waitsFor(pair[0], pair[1]) {
 			t.Errorf("%s does not wait for %s", pair[0], pair[1])
@@ -183,7 +201,7 @@ func TestExports(t *testing.T) {
 		if !slices.Equal(secret, []string{"k3sToken", "kubeconfig", "tunnelToken"}) {
 			t.Errorf("preview %v: secret are %q", preview, secret)
 		}
-		if want := []string{"apiServer", "fluxRevision", "hostnames", "nodeName", "tailnetAddress", "tunnelId"}; !slices.Equal(open, want) {
+		if want := []string{"apiServer", "fluxRevision", "hostnames", "tailnetAddresses", "tunnelId"}; !slices.Equal(open, want) {
 			t.Errorf("preview %v: open are %q", preview, open)
 		}
 	}
@@ -191,7 +209,14 @@ func TestExports(t *testing.T) {
 
 // Neither inputs nor the text of commands may carry a secret unmarked.
 func TestNoSecretInClear(t *testing.T) {
-	for name, res := range deploy(t, "production", false).resources {
+	for _, stack := range stackNames {
+		noSecretInClear(t, deploy(t, stack, false))
+	}
+}
+
+func noSecretInClear(t *testing.T, e *engine) {
+	t.Helper()
+	for name, res := range e.resources {
 		text := fmt.Sprint(res.inputs.MapRepl(nil, func(v resource.PropertyValue) (any, bool) {
 			if v.IsSecret() || v.IsOutput() && v.OutputValue().Secret {
 				return "", true
@@ -218,7 +243,7 @@ func TestPreviewKnowsNothing(t *testing.T) {
 }
 
 func TestNothingIsRegisteredWhenTheSettingsAreWrong(t *testing.T) {
-	src := committed(t, "lab")
+	src := sourceOf(t, "lab")
 	src.Values["tinyrack:cloudfare"] = "{}"
 	setEnvironment(t, src)
 	e, err := run(t, "lab", false, Run)

@@ -136,7 +136,7 @@ func (s *stack) preflightArgs(name string) *machine.PreflightArgs {
 		})
 	}
 	args.Artifacts = append(args.Artifacts, machine.Artifact{
-		Name: "install.sh", Setting: "cluster.installScript",
+		Name: "k3s-install", Setting: "cluster.installScript",
 		URL: s.cfg.Cluster.InstallScript.URL, SHA256: s.cfg.Cluster.InstallScript.SHA256,
 	})
 	if name == s.cfg.firstServer() {
@@ -224,7 +224,7 @@ func (s *stack) prepareHosts() error {
 		args.Join.Key = s.tailnet.Keys[name]
 		// The machine is destroyed before the tunnel: Cloudflare refuses to delete one that still has connectors; and
 		// before its place in the tailnet.
-		args.DependsOn = slices.Concat(s.checked, s.edge.Done, s.tailnet.Devices[name])
+		args.DependsOn = append(slices.Concat(s.checked, s.edge.Done), s.tailnet.Devices[name])
 		prepared, err := machine.New(s.ctx, "machine-"+name, args)
 		if err != nil {
 			return err
@@ -244,14 +244,13 @@ func (s *stack) machineArgs(name string) *machine.Args {
 		Firewall: machine.Firewall{
 			BootstrapSources: h.BootstrapSources,
 			SSHPort:          h.Port,
-			TailnetInterface: "tailscale0",
+			PodCIDR:          s.cfg.Cluster.ClusterCIDR,
 		},
 		Join: s.join(name),
 	}
 	if slices.Contains(h.Roles, roleServer) || slices.Contains(h.Roles, roleAgent) {
-		args.Firewall.PodCIDR, args.Firewall.ServiceCIDR = s.cfg.Cluster.ClusterCIDR, s.cfg.Cluster.ServiceCIDR
 		for _, other := range s.nodeNames() {
-			if addr, err := netip.ParseAddr(s.cfg.Hosts[other].Address); err == nil && other != name {
+			if addr, err := netip.ParseAddr(s.cfg.nodeAddress(other)); err == nil && other != name {
 				args.Firewall.Nodes = append(args.Firewall.Nodes, addr)
 			}
 		}
@@ -271,6 +270,15 @@ func (s *stack) join(name string) machine.Join {
 // nodeNames are the hosts that k3s runs on: servers, the first one in front, then agents.
 func (s *stack) nodeNames() []string {
 	return append(s.cfg.servers(), s.cfg.withRole(roleAgent)...)
+}
+
+// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address the
+// public one is on none of its interfaces.
+func (c Config) nodeAddress(name string) string {
+	if len(c.withRole(roleServer))+len(c.withRole(roleAgent)) == 1 {
+		return ""
+	}
+	return cmp.Or(c.Hosts[name].NodeAddress, c.Hosts[name].Address)
 }
 
 func (s *stack) installCluster() (err error) {
@@ -318,7 +326,7 @@ func (s *stack) clusterArgs() *k3s.ClusterArgs {
 	}
 	for _, name := range s.nodeNames() {
 		args.Nodes = append(args.Nodes, k3s.Member{
-			Name: name, Address: s.cfg.Hosts[name].Address, Agent: slices.Contains(s.cfg.Hosts[name].Roles, roleAgent),
+			Name: name, Address: s.cfg.nodeAddress(name), Agent: slices.Contains(s.cfg.Hosts[name].Roles, roleAgent),
 		})
 	}
 	return args

@@ -24,13 +24,16 @@ func validate(report *Report, c Config, root string) {
 	report.component("cloudflare", s.edgeArgs().Validate())
 	report.component("tailnet", s.tailnetArgs().Validate())
 	for _, name := range sortedKeys(c.Hosts) {
-		report.component("hosts."+name, s.machineArgs(name).Validate())
+		report.component("hosts."+name, s.machineArgs(name).Validate(), "join.", "podCIDR")
+		report.component("hosts."+name, s.tailnetArgs().ValidateHost(s.tailnetHost(name)))
 	}
-	report.component("cluster", s.clusterArgs().Validate())
+	cluster := s.clusterArgs()
+	report.component("cluster", cluster.Spec.Validate())
+	report.component("hosts", cluster.ValidateNodes())
 	report.component("flux", s.fluxArgs().Validate())
 
 	validateURLs(report, c)
-	validateRoles(report, c)
+	validateHosts(report, c)
 	validateNetworks(report, c)
 	validateFlux(report, c, root)
 	validateSecrets(report, c)
@@ -43,12 +46,17 @@ func (r *Report) invalid(path, value, why, consequence, fix string) {
 
 // component adds what a component refuses of its part of the settings, except for what is missing: require says how to
 // set that.
-func (r *Report) component(group string, refusals error) {
+//
+// elsewhere are the beginnings of keys that are another group's settings, which says the same of them.
+func (r *Report) component(group string, refusals error, elsewhere ...string) {
 	if refusals == nil {
 		return
 	}
 	for line := range strings.SplitSeq(refusals.Error(), "\n") {
 		key, _, _ := strings.Cut(line, ": ")
+		if slices.ContainsFunc(elsewhere, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
+			continue
+		}
 		path := project + ":" + group + "." + key
 		if !r.isUnread(path) && !slices.Contains(r.missing, path) {
 			r.Problems = append(r.Problems, project+":"+group+"."+line)
@@ -87,32 +95,18 @@ func inTailnet(addr netip.Addr) bool {
 	return tailnet.IPv4Range.Contains(addr) || tailnet.IPv6Range.Contains(addr)
 }
 
-// validateRoles reports hosts that cannot be one cluster.
-func validateRoles(r *Report, c Config) {
-	known := []string{roleServer, roleAgent, roleStorage}
+// validateHosts reports what only all hosts together show.
+func validateHosts(r *Report, c Config) {
 	addresses := map[string]string{}
 	for _, name := range sortedKeys(c.Hosts) {
-		h, at := c.Hosts[name], "hosts."+name
-		for i, role := range h.Roles {
-			if !slices.Contains(known, role) {
-				r.invalid(fmt.Sprintf("%s.roles[%d]", at, i), role, "is not a role", "the host would do nothing",
-					didYouMean(role, known, "use "+strings.Join(known, ", ")))
-			}
+		address := c.Hosts[name].Address
+		if other, taken := addresses[address]; taken && address != "" {
+			r.invalid("hosts."+name+".address", address, "is the address of "+other+" too",
+				"two hosts would undo each other's work", "write the address of each")
 		}
-		if slices.Contains(h.Roles, roleServer) && slices.Contains(h.Roles, roleAgent) {
-			r.refuse(project+":"+at+".roles", "server and agent", "k3s cannot be both on one machine",
-				"write server: it runs pods too")
-		}
-		if other, taken := addresses[h.Address]; taken && h.Address != "" {
-			r.invalid(at+".address", h.Address, "is the address of "+other+" too", "two hosts would undo each other's work",
-				"write the address of each")
-		}
-		addresses[h.Address] = name
+		addresses[address] = name
 	}
 	servers := c.withRole(roleServer)
-	if len(servers) == 0 && len(c.Hosts) > 0 {
-		r.refuse(project+":hosts", "no host is a server", "there would be no cluster", "give one of them the role server")
-	}
 	switch first := c.Cluster.FirstServer; {
 	case first == "" && len(servers) > 1:
 		r.refuse(project+":cluster.firstServer", "missing with "+fmt.Sprint(len(servers))+" servers",

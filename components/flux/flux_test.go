@@ -13,9 +13,9 @@ import (
 	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/yaml"
 
-	"github.com/tinyrack-net/infrastructure/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 	"github.com/tinyrack-net/infrastructure/components/remote"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 const (

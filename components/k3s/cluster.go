@@ -42,7 +42,7 @@ type Cluster struct {
 
 // Validate returns every problem with the arguments.
 func (a *ClusterArgs) Validate() error {
-	return errors.Join(a.Spec.Validate(), a.Spec.validateNodes(a.Nodes))
+	return errors.Join(a.Spec.Validate(), a.ValidateNodes())
 }
 
 // NewCluster registers the cluster.

@@ -12,10 +12,10 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 	"github.com/tinyrack-net/infrastructure/components/remote"
 	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 // record registers a cluster and its nodes, each with a resource before it. sealed is what the first server prints.

@@ -205,8 +205,9 @@ func checkFlags(p *problems, key, who string, flags, fixed []string) {
 	}
 }
 
-// validateNodes returns every problem with the nodes of a cluster, under the key of the hosts' settings.
-func (s *Spec) validateNodes(nodes []Member) error {
+// ValidateNodes returns every problem with the nodes, joined. The keys are those of the hosts' settings.
+func (a *ClusterArgs) ValidateNodes() error {
+	s, nodes := &a.Spec, a.Nodes
 	var p problems
 	if n := len(servers(nodes)); n == 0 {
 		p.refuse("servers: none: there would be no cluster: give one host the role server")
@@ -214,19 +215,16 @@ func (s *Spec) validateNodes(nodes []Member) error {
 		p.refuse("servers: %d is an even number: they survive the loss of no more servers than %d do: use %d or %d", n, n-1,
 			n-1, n+1)
 	}
-	seen := map[string]string{}
+	seen := map[string]bool{}
 	for _, n := range nodes {
 		if !labelForm.MatchString(n.Name) {
 			p.refuse("%s: not a node name: the kubelet would not register: use lower-case letters, digits and hyphens", n.Name)
 		}
 		s.checkAddress(&p, n, len(nodes))
-		for _, key := range []string{n.Name, n.Address} {
-			if other, taken := seen[key]; taken && key != "" {
-				p.refuse("%s: has the name or address of node %s: one would replace the other in the cluster: choose another",
-					n.Name, other)
-			}
-			seen[key] = n.Name
+		if seen[n.Name] {
+			p.refuse("%s: named twice: one node would replace the other in the cluster: rename one", n.Name)
 		}
+		seen[n.Name] = true
 	}
 	return errors.Join(p...)
 }

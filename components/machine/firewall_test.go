@@ -16,10 +16,10 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/util/retry"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 	"github.com/tinyrack-net/infrastructure/components/remote"
 	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 // firewallFixture is a firewall with everything in it.

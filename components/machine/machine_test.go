@@ -12,10 +12,10 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
-	"github.com/tinyrack-net/infrastructure/internal/golden"
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 	"github.com/tinyrack-net/infrastructure/components/remote"
 	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
+	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
 func commandOutputs(r pulumitest.Resource) map[string]any {

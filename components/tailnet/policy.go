@@ -192,10 +192,8 @@ func (p Policy) ValidateHost(h Host) error {
 	if slices.Contains(h.Roles, Server) && slices.Contains(h.Roles, Agent) {
 		refuse("roles: both %s and %s: k3s runs once on a machine: keep %s, which runs pods as well", Server, Agent, Server)
 	}
-	switch {
-	case h.SSHPort < 1 || h.SSHPort > 65535:
-		refuse("port: %d is not a port: nobody could reach the machine: write the port of its sshd, usually 22", h.SSHPort)
-	case h.SSHPort == p.APIPort && slices.Contains(h.Roles, Server):
+	// Whether it is a port at all remote.Host says.
+	if h.SSHPort == p.APIPort && slices.Contains(h.Roles, Server) {
 		refuse("port: %d is the port of the Kubernetes API: one of the two could not start: move sshd to another port",
 			h.SSHPort)
 	}

@@ -362,13 +362,11 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return slices.Concat([]byte("{"), bytes.Join(parts, []byte(",")), []byte("}")), nil
 }
 
-// raw is a value as JSON, with < > & as they are.
+// raw is a value as JSON.
 func raw(value any) json.RawMessage {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	text, err := json.Marshal(value)
+	if err != nil {
 		panic(err) // only strings, numbers and lists of them come here
 	}
-	return bytes.TrimSpace(text.Bytes())
+	return text
 }

@@ -130,17 +130,18 @@ func TestEveryProblemOfTheRestIsReported(t *testing.T) {
 
 func TestRestThatLeavesTheHostsAlone(t *testing.T) {
 	for name, rest := range map[string]string{
-		"nothing":          "",
-		"blank":            " \n",
-		"empty":            "{}",
-		"null":             `{"grants": null}`,
-		"one device":       `{"grants": [{"dst": ["100.101.102.103", "100.101.102.103/32", "100.64.0.1-100.64.0.1", "fd7a:115c:a1e0::1"]}]}`,
-		"below and above":  `{"grants": [{"dst": ["100.0.0.0-100.63.255.255", "100.128.0.0/9", "2001:db8::/32"]}]}`,
-		"from the hosts":   `{"grants": [{"src": ["tag:tinyrack-server"], "dst": ["tag:nas"]}]}`,
-		"a longer tag":     `{"tagOwners": {"tag:tinyrack-other": []}, "grants": [{"dst": ["tag:tinyrack-other"]}]}`,
-		"attributes":       `{"nodeAttrs": [{"target": ["*"], "attr": ["randomize-client-port"]}]}`,
-		"a set of itself":  `{"ipsets": {"ipset:a": ["add ipset:a"]}, "grants": [{"dst": ["ipset:a"]}]}`,
-		"removed from set": `{"ipsets": {"ipset:a": ["remove 100.64.0.0/10"]}, "grants": [{"dst": ["ipset:a"]}]}`,
+		"nothing":             "",
+		"blank":               " \n",
+		"empty":               "{}",
+		"null":                `{"grants": null}`,
+		"one device":          `{"grants": [{"dst": ["100.1.2.3/32", "100.64.0.1-100.64.0.1", "fd7a:115c:a1e0::1"]}]}`,
+		"a device by address": `{"grants": [{"dst": ["100.101.102.103"]}]}`,
+		"below and above":     `{"grants": [{"dst": ["100.0.0.0-100.63.255.255", "100.128.0.0/9", "2001:db8::/32"]}]}`,
+		"from the hosts":      `{"grants": [{"src": ["tag:tinyrack-server"], "dst": ["tag:nas"]}]}`,
+		"a longer tag":        `{"tagOwners": {"tag:tinyrack-other": []}, "grants": [{"dst": ["tag:tinyrack-other"]}]}`,
+		"attributes":          `{"nodeAttrs": [{"target": ["*"], "attr": ["randomize-client-port"]}]}`,
+		"a set of itself":     `{"ipsets": {"ipset:a": ["add ipset:a"]}, "grants": [{"dst": ["ipset:a"]}]}`,
+		"removed from set":    `{"ipsets": {"ipset:a": ["remove 100.64.0.0/10"]}, "grants": [{"dst": ["ipset:a"]}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := valid()

@@ -36,6 +36,9 @@ type Tailnet struct {
 
 	// Keys register one host each, once, with the tags of its roles. By the host's name. Secret.
 	Keys map[string]pulumi.StringOutput
+	// Devices are the hosts' places in the list of devices, by the host's name. Whatever undoes a host depends on it: the
+	// place is cleared once the host has logged out.
+	Devices map[string]pulumi.Resource
 	// Done is what waits for the tailnet without needing a key: the policy was accepted, and names resolve.
 	Done []pulumi.Resource
 }
@@ -128,7 +131,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err := args.validateAll(); err != nil {
 		return nil, fmt.Errorf("tailnet %q: %w", name, err)
 	}
-	tailnet := &Tailnet{Keys: map[string]pulumi.StringOutput{}}
+	tailnet := &Tailnet{Keys: map[string]pulumi.StringOutput{}, Devices: map[string]pulumi.Resource{}}
 	if err := ctx.RegisterComponentResource("tinyrack:tailnet:Tailnet", name, tailnet, opts...); err != nil {
 		return nil, fmt.Errorf("tailnet %q: %w", name, err)
 	}
@@ -234,6 +237,8 @@ func (t *Tailnet) createHost(ctx *pulumi.Context, name string, args *Args, host 
 	if err != nil {
 		return err
 	}
+
+	t.Devices[host.Name] = device
 
 	tags := args.Tags(host)
 	description := keyDescription(ctx.Project(), ctx.Stack(), host.Name)

@@ -227,6 +227,20 @@ func TestWithoutMagicDNSTheSettingIsNotTouched(t *testing.T) {
 	}
 }
 
+// A preview of a stack without secrets cannot look, and must not promise to overwrite.
+func TestWithoutAccessNothingIsAsked(t *testing.T) {
+	policy := deploy(t, site()).Get(t, "tailnet-policy")
+	if got := policy.Plain()["overwriteExistingContent"]; got != false {
+		t.Errorf("may be overwritten: %v", got)
+	}
+	if hooks := policy.RPC.GetHooks().GetBeforeCreate(); len(hooks) != 0 {
+		t.Errorf("hooks are %q", hooks)
+	}
+	if !slices.Equal(policy.DependsOn, []string{"first"}) {
+		t.Errorf("the policy depends on %q", policy.DependsOn)
+	}
+}
+
 func TestKeysAreSecret(t *testing.T) {
 	keys := deploy(t, site()).Get(t, "keys")
 	if got, want := keys.Plain(), map[string]any{

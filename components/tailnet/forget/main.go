@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,11 +34,9 @@ func main() {
 
 func run(ctx context.Context, in io.Reader, out io.Writer, wait func(context.Context) error) error {
 	var request cloud.Request
-	decoder := json.NewDecoder(in)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
+	if err := json.NewDecoder(in).Decode(&request); err != nil {
 		// Its text could hold a part of what was read.
-		return fmt.Errorf("standard input is not a request to forget a device: run pulumi up once, then destroy")
+		return errors.New("standard input is not a request to forget a device: run pulumi up once, then destroy")
 	}
 	said, err := request.API.Forget(ctx, request.Machine, tries, wait)
 	if err != nil {

@@ -62,6 +62,7 @@ func TestTakeName(t *testing.T) {
 		"alive and ours":         {alive(), false, ""},
 		"alive and came second":  {alive("name", "site-1.example.ts.net"), false, ""},
 		"nobody knows":           {device("lastSeen", nil), false, ""},
+		"alive, and seen before": {device("connectedToControl", true), false, ""},
 		"a person's": {
 			device("tags", nil, "user", "eve@example.org"),
 			false,
@@ -178,8 +179,9 @@ func TestForget(t *testing.T) {
 			4,
 			"left alone, for it is connected: device d1",
 		},
-		"nobody knows":    {map[string]object{"d1": device("lastSeen", nil)}, "[d1]", 4, "left alone"},
-		"somebody else's": {map[string]object{"d1": device("tags", nil)}, "[d1]", 0, "not listed"},
+		"nobody knows":           {map[string]object{"d1": device("lastSeen", nil)}, "[d1]", 4, "left alone"},
+		"alive, and seen before": {map[string]object{"d1": device("connectedToControl", true)}, "[d1]", 4, "left alone"},
+		"somebody else's":        {map[string]object{"d1": device("tags", nil)}, "[d1]", 0, "not listed"},
 		"a stranger's too": {
 			map[string]object{"d1": device(), "d2": device("tags", []string{"tag:nas"})},
 			"[d2]",
