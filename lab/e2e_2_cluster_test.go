@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"encoding/base64"
 	"os"
 	"os/exec"
@@ -13,21 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
-	"github.com/tinyrack-net/infrastructure/lab/secret"
 )
 
 func TestClusterRunsWhatItShould(t *testing.T) {
 	l := running(t)
-	ask := func(args ...string) string {
-		out, err := kubectl.Run(t.Context(), l.Layout, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
+	ask := func(args ...string) string { return kube(t, l, args...) }
 	const ready = `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`
 	if got := ask("get", "nodes", "-o", ready); got != "True" {
 		t.Errorf("nodes ready: %q", got)
@@ -59,22 +50,8 @@ func TestClusterRunsWhatItShould(t *testing.T) {
 		t.Errorf("the canary reads %q (%v): it was not opened with the restored key", canary, err)
 	}
 	server := ask("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
-	if server != "https://100.64.0.10:6443" {
-		t.Errorf("the kubeconfig points at %s, not at the management address", server)
-	}
-}
-
-// TestPublicSideIsShut dials the machine's public address from outside: only the bootstrap SSH source is let in, and
-// that is this host.
-func TestPublicSideIsShut(t *testing.T) {
-	for _, port := range []string{"6443", "10250", "2379", "111", "30000"} {
-		cmd := exec.Command("bash", "-c", "exec 3<>/dev/tcp/"+theMachine.IPv4+"/"+port)
-		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-		err := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...).Run()
-		cancel()
-		if err == nil {
-			t.Errorf("%s:%s answers on the public side", theMachine.IPv4, port)
-		}
+	if server != "https://"+theMachine.FQDN()+":6443" {
+		t.Errorf("the kubeconfig points at %s, not at the name in the tailnet", server)
 	}
 }
 
@@ -159,10 +136,7 @@ func commit(t *testing.T, l *lab, edit func(string) string) {
 
 func TestSnapshotArrivesInTheBucket(t *testing.T) {
 	l := running(t)
-	out, err := ssh(t.Context(), l, "k3s etcd-snapshot save --name e2e")
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	out := onMachine(t, l, "k3s etcd-snapshot save --name e2e")
 	found, err := filepath.Glob(filepath.Join(l.Buckets(), layout.Bucket, "*", "e2e*"))
 	if err != nil || len(found) == 0 {
 		t.Fatalf("no snapshot in the bucket: %v\n%s", err, out)
@@ -170,30 +144,4 @@ func TestSnapshotArrivesInTheBucket(t *testing.T) {
 	if info, err := os.Stat(found[0]); err != nil || info.Size() < 1<<20 {
 		t.Errorf("%s is no snapshot: %v", found[0], err)
 	}
-}
-
-func ssh(ctx context.Context, l *lab, command string) (string, error) {
-	host, err := secret.PublicKey(l.secrets.HostKey)
-	if err != nil {
-		return "", err
-	}
-	known := l.Path("known_hosts")
-	if err := file.Write(known, []byte(theMachine.IPv4+" "+host+"\n"), 0o600); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(
-		ctx,
-		"ssh",
-		"-q",
-		"-i",
-		l.MachineKey(),
-		"-o",
-		"UserKnownHostsFile="+known,
-		"-o",
-		"StrictHostKeyChecking=yes",
-		"root@"+theMachine.IPv4,
-		command,
-	)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }

@@ -5,14 +5,19 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/file"
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
+	"github.com/tinyrack-net/infrastructure/lab/secret"
 )
 
 // command is `lab NAME` as a process of its own, in a session of its own.
@@ -45,6 +50,84 @@ func running(t *testing.T) *lab {
 	}
 	l.stack.Out = io.Discard
 	return l
+}
+
+// upChanges runs `lab up` and fails the test unless it changed these alone.
+func upChanges(t *testing.T, want ...string) {
+	t.Helper()
+	succeed(t, "up")
+	changed := changes(t)
+	for _, name := range want {
+		delete(changed, name)
+	}
+	if len(changed) > 0 {
+		t.Errorf("up changed %v", changed)
+	}
+}
+
+// output takes what the stack prints.
+func output(l *lab) *strings.Builder {
+	var out strings.Builder
+	l.stack.Out = &out
+	return &out
+}
+
+// ssh runs a command on the machine, over the tailnet as the program does.
+func ssh(ctx context.Context, l *lab, command string) (string, error) {
+	return sshTo(ctx, l, layout.OnOperator(), theMachine.FQDN(), command)
+}
+
+// sshTo is ssh to one of the machine's names, in the network that the line enters.
+func sshTo(ctx context.Context, l *lab, network []string, name, command string) (string, error) {
+	host, err := secret.PublicKey(l.secrets.HostKey)
+	if err != nil {
+		return "", err
+	}
+	known := l.Path("known_hosts")
+	if err := file.Write(known, []byte(name+" "+host+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	line := append(network, "ssh", "-q", "-i", l.MachineKey(), "-o", "UserKnownHostsFile="+known,
+		"-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10", "root@"+name, command)
+	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
+	return string(out), err
+}
+
+// onMachine is ssh that must succeed.
+func onMachine(t *testing.T, l *lab, command string) string {
+	t.Helper()
+	out, err := ssh(t.Context(), l, command)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// kube is kubectl that must succeed.
+func kube(t *testing.T, l *lab, args ...string) string {
+	t.Helper()
+	out, err := kubectl.Run(t.Context(), l.Layout, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// eventually asks until the answer is no error.
+func eventually(t *testing.T, within time.Duration, what string, ask func() error) {
+	t.Helper()
+	started := time.Now()
+	for {
+		err := ask()
+		if err == nil {
+			t.Logf("%s after %s", what, time.Since(started).Round(100*time.Millisecond))
+			return
+		}
+		if time.Since(started) > within {
+			t.Fatalf("%s: not within %s: %v", what, within, err)
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
 }
 
 // theMachine is the lab's first.

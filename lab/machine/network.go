@@ -88,6 +88,20 @@ func removeLeg(ctx context.Context, namespace, link string) error {
 	return err
 }
 
+// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24.
+func AddStranger(ctx context.Context, namespace, address string) error {
+	return makeSteps(ctx, leg(namespace, strangerLink(address), address))
+}
+
+// RemoveStranger removes what AddStranger made.
+func RemoveStranger(ctx context.Context, namespace, address string) error {
+	return removeLeg(ctx, namespace, strangerLink(address))
+}
+
+func strangerLink(address string) string {
+	return "trlab-s" + address[strings.LastIndex(address, ".")+1:]
+}
+
 func removeLink(ctx context.Context, link string) error {
 	if ip(ctx, "link show "+link) != nil {
 		return nil

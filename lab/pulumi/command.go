@@ -21,6 +21,14 @@ func (s *Stack) initArgs(dir string) []string {
 
 func (s *Stack) upArgs() []string { return s.programArgs("up", "--skip-preview", "--yes") }
 
+func (s *Stack) replaceArgs(names []string) []string {
+	args := s.upArgs()
+	for _, name := range names {
+		args = append(args, "--replace", "**::"+name)
+	}
+	return args
+}
+
 func (s *Stack) unprotectArgs() []string {
 	return []string{"state", "unprotect", "--all", "--yes", "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive"}
 }

@@ -20,8 +20,13 @@ func TestArguments(t *testing.T) {
 		args []string
 		want string
 	}{
-		"init":              {s.initArgs("/scratch"), "stack init lab --cwd /scratch --non-interactive"},
-		"up":                {s.upArgs(), "up --skip-preview --yes" + program},
+		"init": {s.initArgs("/scratch"), "stack init lab --cwd /scratch --non-interactive"},
+		"up":   {s.upArgs(), "up --skip-preview --yes" + program},
+		"replace": {s.replaceArgs([]string{"a", "b"}), "up --skip-preview --yes" + program +
+			" --replace **::a --replace **::b"},
+		"unprotect": {
+			s.unprotectArgs(), "state unprotect --all --yes --stack lab --cwd /checkout --non-interactive",
+		},
 		"destroy":           {s.destroyArgs(), "destroy --skip-preview --yes" + program},
 		"preview":           {s.previewArgs(), "preview" + program},
 		"preview unchanged": {s.previewArgs("--expect-no-changes"), "preview --expect-no-changes" + program},

@@ -92,6 +92,11 @@ func (s *Stack) Init(ctx context.Context) error {
 // Up makes what is missing and changes what differs.
 func (s *Stack) Up(ctx context.Context) error { return s.program(ctx, s.upArgs()) }
 
+// Replace is an Up that makes the resources of these names anew.
+func (s *Stack) Replace(ctx context.Context, names ...string) error {
+	return s.program(ctx, s.replaceArgs(names))
+}
+
 // Destroy removes everything that the stack made, protected or not. A person has to say that in the configuration, with
 // an Up; here the state is told, since what is half built or broken could not be brought up before it is removed.
 func (s *Stack) Destroy(ctx context.Context) error {
