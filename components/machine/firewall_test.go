@@ -321,6 +321,7 @@ func newFirewallHost(t *testing.T) *firewallHost {
 esac`)
 	// A timer is a minute late unless told to be exact (systemd.timer(5), AccuracySec=).
 	h.Fake("systemd-run", `[ ! -e "$ROOT/state/no-timers" ] || exit 1
+[ ! -e "$ROOT/state/timer" ] || { echo "the unit was already loaded" >&2; exit 1; }
 after= late=60
 while :; do
 	case $1 in
@@ -940,6 +941,30 @@ func TestFirewallRollBackIsTriedAgain(t *testing.T) {
 		t.Fatal("the fake loaded rules without memory")
 	}
 	h.Run(`rm "$ROOT/state/no-memory"`, "")
+	if r := h.watchdog("check"); r.Code != 0 {
+		t.Errorf("got %+v", r)
+	}
+	h.wantKept(former)
+}
+
+// Rules that are taken back do not stay kept, even when the disk has no room for the former ones.
+func TestFirewallRollBackOnAFullDisk(t *testing.T) {
+	former, rules := firewallRules(t)
+	h := newFirewallHost(t)
+	h.apply(former)
+	h.connect()
+	h.run("trial", rules, fromBootstrap)
+	h.connect()
+	h.Write("/state/faults", "mv "+copyRules+"\n")
+	if r := h.run("confirm", rules, fromBootstrap); r.Code != 1 || h.Read(keptRules) != rules+"\n" {
+		t.Fatalf("it did not fail after the rules were written: %+v", r)
+	}
+	h.Write("/state/faults", "mv "+keptRules+"\n")
+	h.pass(121)
+	if h.Read(table) != former+"\n" || h.Read(keptRules) != "" {
+		t.Errorf("in force:\n%s\nkept:\n%s", h.Read(table), h.Read(keptRules))
+	}
+	h.Run(`rm "$ROOT/state/faults"`, "")
 	if r := h.watchdog("check"); r.Code != 0 {
 		t.Errorf("got %+v", r)
 	}
