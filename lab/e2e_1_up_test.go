@@ -51,7 +51,7 @@ func TestUpLeaksNothing(t *testing.T) {
 		sources[fmt.Sprintf("the process list, %d: %.40s", len(sources), line)] = []byte(line)
 	}
 	for _, pattern := range []string{
-		"logs/*", "headscale/*.yaml", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*",
+		"logs/*", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*",
 		"pulumi/backend/.pulumi/history/*/*/*", "pulumi/home/logs/*",
 	} {
 		files, err := filepath.Glob(l.Path(pattern))
