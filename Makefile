@@ -36,6 +36,7 @@ check-tree: ## clusters/, infrastructure/ and apps/ as Flux will read them, on a
 e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
 	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
+	go -C lab test -tags e2e -count=1 ./tailscale
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh
