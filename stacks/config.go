@@ -222,12 +222,12 @@ func (c Config) firstServer() string {
 
 // servers are the hosts that serve the Kubernetes API, the first one in front.
 func (c Config) servers() []string {
-	first := c.firstServer()
-	if first == "" {
-		return c.withRole(roleServer)
+	servers := c.withRole(roleServer)
+	if at := slices.Index(servers, c.firstServer()); at > 0 {
+		first := servers[at]
+		servers = slices.Insert(slices.Delete(servers, at, at+1), 0, first)
 	}
-	others := slices.DeleteFunc(c.withRole(roleServer), func(name string) bool { return name == first })
-	return append([]string{first}, others...)
+	return servers
 }
 
 // Load returns the configuration in src, or a *Report of everything that is

@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -25,6 +26,11 @@ func (e *engine) describe() string {
 			continue
 		}
 		described := map[string]any{"inputs": readable(resource.NewProperty(res.inputs))}
+		if ofOperator(res) {
+			text, err := yaml.Marshal(described)
+			must(err)
+			described = map[string]any{"inputs": fmt.Sprintf("of the operator's manifest, sha256 %x", sha256.Sum256(text))}
+		}
 		maps.Copy(described, res.options)
 		text, err := yaml.Marshal(described)
 		must(err)
@@ -34,6 +40,12 @@ func (e *engine) describe() string {
 	must(err)
 	fmt.Fprintf(&out, "## exports\n%s", text)
 	return out.String()
+}
+
+// ofOperator tells the objects of the Flux Operator's own manifest, which are long and the same for every stack.
+func ofOperator(res registered) bool {
+	own := []string{"flux-credentials", "flux-variables", "flux-instance"}
+	return strings.HasPrefix(res.kind, "kubernetes:") && strings.HasPrefix(res.name, "flux-") && !slices.Contains(own, res.name)
 }
 
 // readable is a property as plain data.
@@ -77,6 +89,7 @@ func readable(v resource.PropertyValue) any {
 var (
 	comment   = regexp.MustCompile(`(?m)^# (.*)$`)
 	digest    = regexp.MustCompile(`SETTINGS='[0-9a-f]{16}'`)
+	printed   = regexp.MustCompile(`(?m)^[0-9a-f]{64}$`) // a fingerprint with secrets in it
 	testCloud = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+`)
 	positions = regexp.MustCompile(`('tinyrack' )('[0-9]+' ?)+`)
 )
@@ -109,6 +122,7 @@ func mask(text string) string {
 		parts[i] = fmt.Sprintf("<library> %s <script: %s>\n%s%s", guard, title, rest, header)
 	}
 	text = strings.Join(parts, "")
+	text = printed.ReplaceAllString(text, "<fingerprint>")
 	text = digest.ReplaceAllString(testCloud.ReplaceAllString(text, "<cloud>"), "SETTINGS='<digest>'")
 	return positions.ReplaceAllString(text, "$1<sizes>")
 }

@@ -1,7 +1,13 @@
 package stacks
 
 import (
+	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net"
@@ -63,20 +69,39 @@ func run(t *testing.T, stack string, preview bool, program pulumi.RunFunc) (*eng
 }
 
 // created are the answers of providers that the program goes on with.
-func created(kind, name string) map[string]any {
+func created(res registered) map[string]any {
 	switch {
-	case strings.HasSuffix(name, "-kubeconfig"):
-		return map[string]any{"stdout": "server: https://127.0.0.1:6443\nkey: canary-kubeconfig\n"}
-	case name == "flux-ready":
-		return map[string]any{"stdout": "main@sha1:abc\n"}
-	case kind == "command:remote:Command":
+	case strings.HasSuffix(res.name, "-kubeconfig"):
+		return map[string]any{"stdout": sealed(res, "server: https://127.0.0.1:6443\nkey: canary-kubeconfig\n")}
+	case res.name == "flux-ready":
+		return map[string]any{"stdout": "refs/heads/main@sha1:abc\n"}
+	case res.kind == "command:remote:Command":
 		return map[string]any{"stdout": "100.64.0.10\n"}
-	case strings.HasPrefix(kind, "random:"):
-		return map[string]any{"result": "canary-random", "base64": "canary-random", "hex": "canary-random"}
-	case kind == "tailscale:index/tailnetKey:TailnetKey":
+	case strings.HasPrefix(res.kind, "random:"):
+		return map[string]any{"result": generated}
+	case res.kind == "tailscale:index/tailnetKey:TailnetKey":
 		return map[string]any{"key": "canary-join-key"}
 	}
 	return nil
+}
+
+// generated is every generated password.
+const generated = "canary-random-of-some-length"
+
+// sealed is what the machine prints for text: openssl's format, with the token that the command has on standard input.
+func sealed(res registered, text string) string {
+	stdin := res.inputs["stdin"].SecretValue().Element.StringValue()
+	lines := strings.Split(strings.TrimSuffix(stdin, "\n"), "\n")
+	salt := "saltsalt"
+	key, err := pbkdf2.Key(sha256.New, lines[len(lines)-1], []byte(salt), 100_000, 48)
+	must(err)
+	plain := fmt.Appendf(nil, "%x\n%s", sha256.Sum256([]byte(text)), text)
+	padding := aes.BlockSize - len(plain)%aes.BlockSize
+	plain = append(plain, bytes.Repeat([]byte{byte(padding)}, padding)...)
+	block, err := aes.NewCipher(key[:32])
+	must(err)
+	cipher.NewCBCEncrypter(block, key[32:]).CryptBlocks(plain, plain)
+	return base64.StdEncoding.EncodeToString(append([]byte("Salted__"+salt), plain...))
 }
 
 var keepAll = plugin.MarshalOptions{KeepUnknowns: true, KeepSecrets: true}
@@ -101,7 +126,7 @@ func (e *engine) RegisterResource(_ context.Context, in *pulumirpc.RegisterResou
 	state, id := inputs.Copy(), ""
 	if !e.preview && in.GetCustom() {
 		id = res.name + "-id"
-		maps.Copy(state, resource.NewPropertyMapFromMap(created(res.kind, res.name)))
+		maps.Copy(state, resource.NewPropertyMapFromMap(created(res)))
 	}
 	object, err := plugin.MarshalProperties(state, keepAll)
 	return &pulumirpc.RegisterResourceResponse{
@@ -130,6 +155,7 @@ func optionsOf(in *pulumirpc.RegisterResourceRequest) map[string]any {
 		"beforeCreate": in.GetHooks().GetBeforeCreate(), "afterCreate": in.GetHooks().GetAfterCreate(),
 		"beforeUpdate": in.GetHooks().GetBeforeUpdate(), "afterUpdate": in.GetHooks().GetAfterUpdate(),
 		"beforeDelete": in.GetHooks().GetBeforeDelete(), "afterDelete": in.GetHooks().GetAfterDelete(),
+		"onError": in.GetHooks().GetOnError(),
 	} {
 		if len(bound) > 0 {
 			hooks[when] = bound
@@ -163,10 +189,14 @@ func (e *engine) RegisterResourceOutputs(_ context.Context, in *pulumirpc.Regist
 }
 
 func (*engine) SupportsFeature(_ context.Context, in *pulumirpc.SupportsFeatureRequest) (*pulumirpc.SupportsFeatureResponse, error) {
-	return &pulumirpc.SupportsFeatureResponse{HasSupport: in.GetId() == "secrets" || in.GetId() == "resourceHooks"}, nil
+	return &pulumirpc.SupportsFeatureResponse{HasSupport: slices.Contains([]string{"secrets", "resourceHooks", "errorHooks"}, in.GetId())}, nil
 }
 
 func (*engine) RegisterResourceHook(context.Context, *pulumirpc.RegisterResourceHookRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
+}
+
+func (*engine) RegisterErrorHook(context.Context, *pulumirpc.RegisterErrorHookRequest) (*emptypb.Empty, error) {
 	return &emptypb.Empty{}, nil
 }
 

@@ -24,7 +24,7 @@ import (
 type material map[string]string
 
 // secretName reports whether the material of this name must never be seen.
-func (material) secretName(name string) bool { return name != "certificate" }
+func (material) secretName(name string) bool { return name != "certificate" && name != "ssh-public-key" }
 
 var newMaterial = sync.OnceValue(func() material {
 	m := material{}
@@ -38,6 +38,9 @@ var newMaterial = sync.OnceValue(func() material {
 	block, err := ssh.MarshalPrivateKey(key, "")
 	must(err)
 	m["ssh-key"] = string(pem.EncodeToMemory(block))
+	signer, err := ssh.NewSignerFromKey(key)
+	must(err)
+	m["ssh-public-key"] = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 	block, err = ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte("passphrase"))
 	must(err)
 	m["locked-ssh-key"] = string(pem.EncodeToMemory(block))

@@ -59,6 +59,12 @@ func require(report *Report, c Config) {
 			fact{"cluster.snapshots.schedule", s.Schedule, "<0 */4 * * *>"},
 		)
 	}
+	if len(c.Hosts) == 0 {
+		report.missing = append(report.missing, project+":hosts.*.roles")
+	}
+	if len(c.Cluster.Binaries) == 0 {
+		report.missing = append(report.missing, project+":cluster.binaries")
+	}
 	for _, f := range facts {
 		if f.value == "" {
 			report.missingFact(f.path, f.hint)
@@ -79,19 +85,21 @@ func requireSecrets(report *Report, c Config) {
 		value  Secret
 		wanted bool
 		file   string
+		part   string // where a component would miss it
 	}{
-		{"cloudflareApiToken", s.CloudflareAPIToken, true, ""},
-		{"tailscaleOauthClientId", s.TailscaleOAuthClientID, true, ""},
-		{"tailscaleOauthClientSecret", s.TailscaleOAuthClientSecret, true, ""},
-		{"machinePrivateKey", s.MachinePrivateKey, true, "~/.ssh/id_ed25519"},
-		{"sealingKey", s.SealingKey, true, "~/" + c.Stack + "-sealing.pem"},
-		{"gitToken", s.GitToken, !overSSH, ""},
-		{"gitSshKey", s.GitSSHKey, overSSH, "deploy-key"},
-		{"s3AccessKey", s.S3AccessKey, snapshots, ""},
-		{"s3SecretKey", s.S3SecretKey, snapshots, ""},
+		{"cloudflareApiToken", s.CloudflareAPIToken, true, "", ""},
+		{"tailscaleOauthClientId", s.TailscaleOAuthClientID, true, "", ""},
+		{"tailscaleOauthClientSecret", s.TailscaleOAuthClientSecret, true, "", ""},
+		{"machinePrivateKey", s.MachinePrivateKey, true, "~/.ssh/id_ed25519", ""},
+		{"sealingKey", s.SealingKey, true, "~/" + c.Stack + "-sealing.pem", ""},
+		{"gitToken", s.GitToken, !overSSH, "", project + ":flux.token"},
+		{"gitSshKey", s.GitSSHKey, overSSH, "deploy-key", project + ":flux.sshKey"},
+		{"s3AccessKey", s.S3AccessKey, snapshots, "", ""},
+		{"s3SecretKey", s.S3SecretKey, snapshots, "", ""},
 	} {
 		if secret.wanted && secret.value == "" {
 			report.missingSecret(secret.name, secret.file)
+			report.missing = append(report.missing, secret.part)
 		}
 	}
 }

@@ -269,13 +269,16 @@ func (s *stack) join(name string) machine.Join {
 
 // nodeNames are the hosts that k3s runs on: servers, the first one in front, then agents.
 func (s *stack) nodeNames() []string {
-	return append(s.cfg.servers(), s.cfg.withRole(roleAgent)...)
+	servers := s.cfg.servers()
+	return append(servers, slices.DeleteFunc(s.cfg.withRole(roleAgent), func(name string) bool {
+		return slices.Contains(servers, name)
+	})...)
 }
 
 // nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address the
 // public one is on none of its interfaces.
 func (c Config) nodeAddress(name string) string {
-	if len(c.withRole(roleServer))+len(c.withRole(roleAgent)) == 1 {
+	if len(c.withRole(roleServer))+len(c.withRole(roleAgent)) <= 1 {
 		return ""
 	}
 	return cmp.Or(c.Hosts[name].NodeAddress, c.Hosts[name].Address)

@@ -133,7 +133,8 @@ func validateNetworks(r *Report, c Config) {
 			return // refused by the component
 		}
 		for _, other := range networks {
-			if prefix.Overlaps(other.prefix) {
+			// Whether the cluster's own networks overlap its component says.
+			if prefix.Overlaps(other.prefix) && !(path == "cluster.serviceCidr" && other.path == "cluster.clusterCidr") {
 				r.invalid(path, text, "overlaps "+other.path+" ("+other.text+")",
 					"addresses would exist twice and packets would take the wrong way", "choose a range of its own")
 			}

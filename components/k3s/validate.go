@@ -22,10 +22,10 @@ var packaged = []string{"coredns", "local-storage", "metrics-server", "runtimes"
 const floor = "v1.32.4+k3s1"
 
 var (
+	labelForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	versionForm = regexp.MustCompile(`^v([0-9]+)\.([0-9]+)\.([0-9]+)\+k3s([0-9]+)$`)
 	sha256Form  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	flagForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*=\S+$`)
-	labelForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	unitForm    = regexp.MustCompile(`^[A-Za-z0-9@._-]+\.(service|target|socket|mount)$`)
 )
 
@@ -210,16 +210,13 @@ func (a *ClusterArgs) ValidateNodes() error {
 	s, nodes := &a.Spec, a.Nodes
 	var p problems
 	if n := len(servers(nodes)); n == 0 {
-		p.refuse("servers: none: there would be no cluster: give one host the role server")
+		p.refuse("*.roles: none is server: there would be no cluster: give one host the role server")
 	} else if n%2 == 0 {
-		p.refuse("servers: %d is an even number: they survive the loss of no more servers than %d do: use %d or %d", n, n-1,
+		p.refuse("*.roles: %d servers, an even number: they survive no more losses than %d do: use %d or %d", n, n-1,
 			n-1, n+1)
 	}
 	seen := map[string]bool{}
 	for _, n := range nodes {
-		if !labelForm.MatchString(n.Name) {
-			p.refuse("%s: not a node name: the kubelet would not register: use lower-case letters, digits and hyphens", n.Name)
-		}
 		s.checkAddress(&p, n, len(nodes))
 		if seen[n.Name] {
 			p.refuse("%s: named twice: one node would replace the other in the cluster: rename one", n.Name)

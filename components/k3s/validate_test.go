@@ -12,7 +12,7 @@ func TestClusterIsRefused(t *testing.T) {
 		}
 	}
 	wantError(t, (&ClusterArgs{}).Validate(), `version: ""`, "binaries: missing", "installScript.url",
-		"installScript.sha256", "clusterCidr", "serviceCidr", "servers: none")
+		"installScript.sha256", "clusterCidr", "serviceCidr", "*.roles: none is server")
 	for name, tt := range map[string]struct {
 		change func(*ClusterArgs)
 		want   string // "" means accepted
@@ -86,15 +86,10 @@ func TestClusterIsRefused(t *testing.T) {
 		"bucket": {func(a *ClusterArgs) { a.Spec.Snapshots.Bucket = "B" }, `snapshots.bucket: "B"`},
 		"folder": {func(a *ClusterArgs) { a.Spec.Snapshots.Folder = "/a" }, `snapshots.folder: "/a"`},
 
-		"two servers": {func(a *ClusterArgs) { a.Nodes = a.Nodes[:2] }, "servers: 2 is an even number"},
-		"no server":   {func(a *ClusterArgs) { a.Nodes = a.Nodes[3:] }, "servers: none"},
-		"node name":   {func(a *ClusterArgs) { a.Nodes[1].Name = "Two" }, "Two: not a node name"},
-		"same name":   {func(a *ClusterArgs) { a.Nodes[1].Name = "one" }, "one: has the name or address of node one"},
-		"same address": {
-			func(a *ClusterArgs) { a.Nodes[3].Address = a.Nodes[0].Address },
-			"four: has the name or address of node one",
-		},
-		"no address": {func(a *ClusterArgs) { a.Nodes[1].Address = "" }, `two.address: "" is not an IP address`},
+		"two servers": {func(a *ClusterArgs) { a.Nodes = a.Nodes[:2] }, "*.roles: 2 servers, an even number"},
+		"no server":   {func(a *ClusterArgs) { a.Nodes = a.Nodes[3:] }, "*.roles: none is server"},
+		"same name":   {func(a *ClusterArgs) { a.Nodes[1].Name = "one" }, "one: named twice"},
+		"no address":  {func(a *ClusterArgs) { a.Nodes[1].Address = "" }, `two.address: "" is not an IP address`},
 		"name as address": {
 			func(a *ClusterArgs) { a.Nodes[1].Address = "somewhere" },
 			`two.address: "somewhere" is not an IP address`,

@@ -209,7 +209,7 @@ func (a *PreflightArgs) Validate() error {
 	for _, network := range []struct{ key, value string }{
 		{"clusterCidr", a.ClusterCIDR}, {"serviceCidr", a.ServiceCIDR},
 	} {
-		if _, err := netip.ParsePrefix(network.value); err != nil {
+		if _, err := netip.ParsePrefix(network.value); err != nil && a.Role != "" {
 			refuse("%s: %q is not a CIDR: a running cluster could not be compared: use a form like 10.55.0.0/16",
 				network.key, network.value)
 		}
