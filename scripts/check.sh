@@ -2,8 +2,8 @@
 # Formatting, vet, lint, shell scripts and YAML of the whole checkout: everything that can be said of the text without
 # running it. All problems of all tools are shown before it fails.
 #
-# Tools are pinned. The Go linter (go vet, gofumpt and goimports are parts of it) is built once from its module and kept outside the
-# checkout; shellcheck and yamllint are distribution packages.
+# Tools are pinned. The Go linter (go vet, gofumpt and goimports are parts of it) is built once from its module and kept
+# outside the checkout; shellcheck and yamllint are distribution packages.
 set -eu
 
 GOLANGCI_LINT=v2.15.0
@@ -43,7 +43,8 @@ install_packages() {
 		command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 	done
 	[ -n "$missing" ] || return 0
-	command -v apt-get >/dev/null 2>&1 || die "missing:$missing: nothing was checked: install them with your package manager"
+	command -v apt-get >/dev/null 2>&1 || die "missing:$missing: nothing was checked: install them with your package" \
+		"manager"
 	[ "$(id -u)" = 0 ] || die "missing:$missing: nothing was checked: sudo apt-get install$missing"
 	printf 'check: installing%s\n' "$missing"
 	log=$(mktemp)
@@ -56,8 +57,8 @@ install_packages() {
 	rm -f "$log"
 }
 
-# The linter understands code up to the version of Go that built it, so that is part of its name. Its build cache is large
-# and of no use to anything else.
+# The linter understands code up to the version of Go that built it, so that is part of its name. Its build cache is
+# large and of no use to anything else.
 install_linter() {
 	linter=$tools/golangci-lint-$GOLANGCI_LINT-$(go env GOVERSION)
 	[ ! -x "$linter" ] || return 0
