@@ -115,8 +115,12 @@ func (h *Host) Run(ctx *pulumi.Context, name string, c *Command, opts ...pulumi.
 
 // Hold registers hold-<name>, the last resource of the host and so the first that is deleted. While it is there no
 // delete script undoes anything; deleting it releases the machine.
+//
+// Its replacement deletes first, so that the machine is held again afterwards: the other way round it would stay
+// released, and what is replaced in the same run would be undone.
 func (h *Host) Hold(ctx *pulumi.Context, opts ...pulumi.ResourceOption) error {
-	_, err := h.Run(ctx, "hold-"+h.Name, &Command{Create: Text{Body: holdScript}, Delete: Text{Body: releaseScript}}, opts...)
+	_, err := h.Run(ctx, "hold-"+h.Name, &Command{Create: Text{Body: holdScript}, Delete: Text{Body: releaseScript}},
+		append(opts, pulumi.DeleteBeforeReplace(true))...)
 	return err
 }
 

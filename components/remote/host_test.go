@@ -57,6 +57,9 @@ func TestCommandsAreChained(t *testing.T) {
 			t.Errorf("%s depends on %s, want %s", name, got, want)
 		}
 	}
+	if !r.Get(t, "hold-box").RPC.GetDeleteBeforeReplace() {
+		t.Error("a replaced hold leaves the machine released")
+	}
 	for name, want := range map[string]string{"two": "192.0.2.10", "three": "box.tail.example.ts.net"} {
 		connection := r.Get(t, name).Plain()["connection"].(map[string]any)
 		if connection["host"] != want || connection["port"] != 2222.0 || connection["user"] != "root" ||
