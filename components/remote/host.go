@@ -1,4 +1,5 @@
-// Package remote is the one way to a machine: a Host knows how it is reached and runs scripts there, one after the other.
+// Package remote is the one way to a machine: a Host knows how it is reached and runs scripts there, one after the
+// other.
 //
 // A script is a plain .sh file beside the component that owns it, without any template in it. What varies is put in
 // front of it as a header of validated, quoted KEY='value' lines, followed by the functions every script shares
