@@ -127,7 +127,8 @@ func TestSettingsAreDocumented(t *testing.T) {
 		if row.kind != kind {
 			t.Errorf("%s: docs/settings.md calls it %s, it is %s", key, row.kind, kind)
 		}
-		if required := slices.Contains(needed, key); required != strings.HasPrefix(row.standard, "required") && !isConditional(row) {
+		required, said := slices.Contains(needed, key), strings.HasPrefix(row.standard, "required")
+		if required != said && !isConditional(row) {
 			t.Errorf("%s: docs/settings.md has the default %q, required: %t", key, row.standard, required)
 		}
 		want := ""

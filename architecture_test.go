@@ -1,0 +1,216 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	module       = "github.com/tinyrack-net/infrastructure"
+	architecture = "docs/architecture.md"
+	diagramStart = "<!-- packages: UPDATE_GOLDEN=1 go test -run TestPackages . -->\n"
+	diagramEnd   = "<!-- end of packages -->\n"
+)
+
+// goPackage is a package of this module: its name below the module, "main" for the top, and those of the module that it
+// imports. Tests are the imports of its tests.
+type goPackage struct {
+	name           string
+	imports, tests []string
+}
+
+// listPackages asks the go command, which knows nothing else than the files.
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports",
+		"./...").Output()
+	if err != nil {
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			t.Fatalf("go list: %v: %s", err, failed.Stderr)
+		}
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []goPackage
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var listed struct {
+			ImportPath                         string
+			Imports, TestImports, XTestImports []string
+		}
+		if err := decoder.Decode(&listed); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, goPackage{
+			name:    shortName(listed.ImportPath),
+			imports: ofModule(listed.Imports),
+			tests:   ofModule(slices.Concat(listed.TestImports, listed.XTestImports)),
+		})
+	}
+}
+
+// shortName is the name in the diagram, or "" for another module's package.
+func shortName(path string) string {
+	if path == module {
+		return "main"
+	}
+	name, _ := strings.CutPrefix(path, module+"/")
+	if name == path {
+		return ""
+	}
+	return name
+}
+
+func ofModule(paths []string) []string {
+	var names []string
+	for _, path := range paths {
+		if name := shortName(path); name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// diagram draws what the program is made of; what only tests import is left out.
+func diagram(packages []goPackage) string {
+	imported := map[string]bool{}
+	for _, p := range packages {
+		for _, name := range p.imports {
+			imported[name] = true
+		}
+	}
+	id := func(name string) string { return strings.NewReplacer("/", "_", "-", "_").Replace(name) }
+	groups, arrows := map[string][]string{}, []string{}
+	for _, p := range packages {
+		if !imported[p.name] && p.name != "main" && len(p.imports) == 0 {
+			continue
+		}
+		group, _, _ := strings.Cut(p.name, "/")
+		groups[group] = append(groups[group], fmt.Sprintf("%s[\"%s\"]", id(p.name), p.name))
+		for _, name := range p.imports {
+			arrows = append(arrows, "    "+id(p.name)+" --> "+id(name)+"\n")
+		}
+	}
+	var out strings.Builder
+	out.WriteString("```mermaid\nflowchart TB\n")
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		nodes := groups[group]
+		slices.Sort(nodes)
+		if len(nodes) == 1 {
+			out.WriteString("    " + nodes[0] + "\n")
+			continue
+		}
+		out.WriteString("    subgraph " + group + "\n")
+		for _, node := range nodes {
+			out.WriteString("        " + node + "\n")
+		}
+		out.WriteString("    end\n")
+	}
+	slices.Sort(arrows)
+	out.WriteString(strings.Join(arrows, "") + "```\n")
+	return out.String()
+}
+
+// TestPackagesAreAsDrawn compares the diagram in docs/architecture.md with the imports. UPDATE_GOLDEN=1 draws it anew,
+// but not in CI: there nothing would be compared.
+func TestPackagesAreAsDrawn(t *testing.T) {
+	document, err := os.ReadFile(architecture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, started := strings.Cut(string(document), diagramStart)
+	drawn, after, ended := strings.Cut(rest, diagramEnd)
+	if !started || !ended {
+		t.Fatalf("%s has no diagram between %q and %q", architecture, diagramStart, diagramEnd)
+	}
+	want := diagram(listPackages(t))
+	if os.Getenv("UPDATE_GOLDEN") == "1" {
+		if os.Getenv("CI") != "" {
+			t.Fatal("UPDATE_GOLDEN is set in CI: nothing would be compared: unset it")
+		}
+		drawn = want
+		if err := os.WriteFile(architecture, []byte(before+diagramStart+drawn+diagramEnd+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if drawn != want {
+		t.Errorf("%s differs from the imports (UPDATE_GOLDEN=1 go test . draws it). They are:\n%s", architecture, want)
+	}
+}
+
+// misplaced says why a package may not import another, or "" when it may.
+//
+// A component is what lies in one folder of components/, with folders of its own below. It takes remote, which is the
+// way to a machine, and internal, which helps its tests, and no other component: stacks hands outputs from one to the
+// next.
+func misplaced(from, to string) string {
+	top := func(name string) (folder, component string) {
+		folder, rest, _ := strings.Cut(name, "/")
+		component, _, _ = strings.Cut(rest, "/")
+		return folder, component
+	}
+	fromFolder, fromComponent := top(from)
+	toFolder, toComponent := top(to)
+	switch {
+	case fromFolder == "main", fromFolder == "stacks" && toFolder != "main":
+		return ""
+	case fromFolder == "components" && toFolder == "components":
+		if fromComponent == toComponent || toComponent == "internal" ||
+			toComponent == "remote" && fromComponent != "internal" {
+			return ""
+		}
+		return "one component imports another: stacks hands outputs from one to the next"
+	case fromFolder == "components" && (toFolder == "sdks" || toFolder == "internal"):
+		return ""
+	}
+	return "an import that points up: what is below does not know who uses it"
+}
+
+func TestImportsPointDown(t *testing.T) {
+	for _, p := range listPackages(t) {
+		for _, name := range slices.Concat(p.imports, p.tests) {
+			if why := misplaced(p.name, name); why != "" {
+				t.Errorf("%s imports %s: %s", p.name, name, why)
+			}
+		}
+	}
+}
+
+// TestMisplacedImportsAreNoticed keeps the rules themselves from being empty.
+func TestMisplacedImportsAreNoticed(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		allowed  bool
+	}{
+		{"main", "stacks", true},
+		{"stacks", "components/k3s", true},
+		{"components/k3s", "components/remote", true},
+		{"components/k3s", "components/remote/remotetest", true},
+		{"components/tailnet/forget", "components/tailnet/internal/cloud", true},
+		{"components/edge", "sdks/cloudflare", true},
+		{"components/k3s", "internal/golden", true},
+		{"components/k3s", "components/machine", false},
+		{"components/machine", "components/tailnet/internal/cloud", false},
+		{"components/remote", "components/machine", false},
+		{"components/internal/pulumitest", "components/remote", false},
+		{"components/k3s", "stacks", false},
+		{"sdks/cloudflare", "components/edge", false},
+		{"internal/golden", "stacks", false},
+		{"stacks", "main", false},
+	} {
+		if why := misplaced(c.from, c.to); (why == "") != c.allowed {
+			t.Errorf("%s imports %s: %q, allowed: %t", c.from, c.to, why, c.allowed)
+		}
+	}
+}
