@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down status test e2e check bench clean
+.PHONY: help up down status test check-tree e2e check bench clean
 
 # A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
 # modules are used.
@@ -12,7 +12,7 @@ export GOWORK := off
 lab := go -C lab run .
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## provision the lab stack for real on this machine, from nothing or from where it stopped
 	@$(lab) up
@@ -26,11 +26,17 @@ status: ## what runs in the lab, and whether it is well
 test: ## unit, mock and script tests, the GitOps tree, and a preview of every stack: no cluster, no machine
 	go test ./...
 	go -C lab test ./...
+	@$(MAKE) --no-print-directory check-tree
 	@$(lab) preview
+
+# Never from Go's test cache: it knows the files of the module, and the tree lies outside it.
+check-tree: ## clusters/, infrastructure/ and apps/ as Flux will read them, on any workstation
+	go -C gitops test -count=1 ./...
 
 e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
 	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
+	go -C lab test -tags e2e -count=1 ./tailscale
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh

@@ -3,78 +3,84 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
+	"github.com/tinyrack-net/infrastructure/lab/clouds"
+	"github.com/tinyrack-net/infrastructure/lab/host"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
+	"github.com/tinyrack-net/infrastructure/lab/process"
+	"github.com/tinyrack-net/infrastructure/lab/progress"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/headscale"
 )
 
 // down destroys the stack, so that what it made in the clouds goes the way it would in production, and then removes the
-// machine, the services and the networks. A lab that is half built, or whose machine died, is removed all the same.
-func (s *state) down(ctx context.Context) error {
-	if os.Geteuid() != 0 {
-		return errors.New("not root: " + rootRequired)
+// machines, the services and the networks. A lab that is half built, or whose machine died, is removed all the same.
+func down(ctx context.Context, at layout.Layout) error {
+	if err := host.CheckRoot(); err != nil {
+		return err
 	}
-	if _, err := os.Stat(s.dir); err != nil {
-		fmt.Println("nothing to do: no lab is running here")
+	if _, err := os.Stat(at.State); err != nil {
+		say("nothing to do: no lab is running here")
 		return nil
 	}
-	report := newReport()
-	unlock, err := s.lock(func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	report := progress.New(os.Stdout)
+	taken := host.New(layout.HostDir)
+	release, err := taken.Take(at, say)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer release()
 
 	var destroyed error
-	if _, err := os.Stat(s.path("pulumi", "backend", ".pulumi")); err == nil {
-		if runner := s.runner(); runner.Running("machine") && runner.Running("clouds") {
-			destroyed = report.Step(ctx, "pulumi destroy", s.destroy)
+	if stackOf(at).Exists() {
+		if destroyable(at) {
+			destroyed = report.Step(ctx, "pulumi destroy", func(ctx context.Context) error { return destroy(ctx, at) })
 		} else {
-			fmt.Println("the machine or the clouds do not run: the stack is not destroyed step by step, it goes with them")
+			say("the machine or the clouds do not run: the stack is not destroyed step by step, it goes with them")
 		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if destroyed != nil {
-		fmt.Println("destroying the stack failed; the machine and the emulated clouds are removed with all that is in them")
+		say("destroying the stack failed; the machine and the emulated clouds are removed with all that is in them")
 	}
-	remove := func(ctx context.Context) error {
-		runner := s.runner()
-		m := &machine.Machine{Dir: s.path("machine"), Runner: runner}
-		errs := []error{m.Remove(ctx)}
-		for _, name := range slices.Backward(programs) {
-			errs = append(errs, runner.Stop(ctx, name))
-		}
-		return errors.Join(append(errs, machine.RemoveNetwork(ctx))...)
-	}
-	if err := report.Step(ctx, "machine, services, network", remove); err != nil {
+	err = report.Step(ctx, "machine, services, network", func(ctx context.Context) error { return remove(ctx, at) })
+	if err != nil {
 		return errors.Join(destroyed, err)
 	}
-	return errors.Join(destroyed, os.RemoveAll(s.dir), os.Remove(filepath.Join(hostDir, "owner")))
+	return errors.Join(destroyed, os.RemoveAll(at.State), taken.Forget())
+}
+
+// destroyable tells whether everything runs that the stack's resources are in.
+func destroyable(at layout.Layout) bool {
+	runner := process.New(at)
+	needed := []string{layout.HeadscaleProcess, layout.CloudsProcess, layout.Operator}
+	for _, m := range layout.Machines {
+		needed = append(needed, m.Process())
+	}
+	return !slices.ContainsFunc(needed, func(name string) bool { return !runner.Running(name) })
 }
 
 // destroy runs `pulumi destroy` and looks whether the clouds are empty after it.
-func (s *state) destroy(ctx context.Context) error {
-	k := &stack{name: "lab", dir: s.path("pulumi"), checkout: s.checkout, out: os.Stdout}
-	k.pulumi = k.path("bin", "pulumi")
-	if err := k.program(ctx, "destroy", "--skip-preview", "--yes"); err != nil {
+func destroy(ctx context.Context, at layout.Layout) error {
+	if err := stackOf(at).Destroy(ctx); err != nil {
 		return err
 	}
-	return s.cloudsEmpty(ctx)
+	return clouds.Empty(ctx)
 }
 
-// clean removes the lab and its cache.
-func (s *state) clean(ctx context.Context) error {
-	if err := s.down(ctx); err != nil {
-		return err
+// remove removes what runs, all of it even if some cannot be.
+func remove(ctx context.Context, at layout.Layout) error {
+	var errs []error
+	for _, m := range layout.Machines {
+		errs = append(errs, machine.New(at, m).Remove(ctx))
 	}
-	cache, err := cacheDir()
-	if err != nil {
-		return err
+	errs = append(errs, devices(at, "", nil).Remove(ctx), headscale.New(at, "").Stop(ctx, process.New(at)))
+	for _, name := range slices.Backward(layout.Processes()) {
+		errs = append(errs, process.New(at).Stop(ctx, name))
 	}
-	return errors.Join(os.RemoveAll(cache), os.RemoveAll(filepath.Join(s.checkout, ".bin")))
+	return errors.Join(append(errs, machine.RemoveNetwork(ctx))...)
 }

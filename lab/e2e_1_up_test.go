@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// TestUpLeaksNothing brings the lab up from nothing while it watches every process' arguments, and then looks for each secret, in every
-// encoding, in what was printed, logged and stored.
+// TestUpLeaksNothing brings the lab up from nothing while it watches every process' arguments, and then looks for each
+// secret, in every encoding, in what was printed, logged and stored.
 func TestUpLeaksNothing(t *testing.T) {
 	succeed(t, "down")
 	cmd := command(t, "up")
@@ -45,13 +45,16 @@ func TestUpLeaksNothing(t *testing.T) {
 	if len(arguments) < 50 {
 		t.Fatalf("only %d command lines were seen: the watch is broken", len(arguments))
 	}
-	l := open(t)
+	l := running(t)
 	sources := map[string][]byte{"what up prints": printed.Bytes()}
 	for line := range arguments {
 		sources[fmt.Sprintf("the process list, %d: %.40s", len(sources), line)] = []byte(line)
 	}
-	for _, pattern := range []string{"logs/*", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*", "pulumi/backend/.pulumi/history/*/*/*", "pulumi/home/logs/*"} {
-		files, err := filepath.Glob(l.path(pattern))
+	for _, pattern := range []string{
+		"logs/*", "pulumi/*.log", "pulumi/events.json", "pulumi/backend/.pulumi/stacks/*/*",
+		"pulumi/backend/.pulumi/history/*/*/*", "pulumi/home/logs/*",
+	} {
+		files, err := filepath.Glob(l.Path(pattern))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files %s: %v", pattern, err)
 		}
@@ -61,7 +64,7 @@ func TestUpLeaksNothing(t *testing.T) {
 			}
 		}
 	}
-	for name, secret := range l.everySecret(t) {
+	for name, secret := range everySecret(t, l) {
 		for encoding, form := range encodings(secret) {
 			for where, text := range sources {
 				if bytes.Contains(text, []byte(form)) {
@@ -83,19 +86,20 @@ func unzipped(text []byte) []byte {
 }
 
 // everySecret are the lab's own secrets and those that the stack made.
-func (l *lab) everySecret(t *testing.T) map[string]string {
+func everySecret(t *testing.T, l *lab) map[string]string {
 	t.Helper()
 	found := map[string]string{
 		"the Cloudflare token": l.secrets.CloudflareToken, "the Tailscale client secret": l.secrets.TailscaleClientSecret,
-		"the S3 secret key": l.secrets.S3SecretKey, "the git token": l.secrets.GitToken, "the passphrase": l.secrets.Passphrase,
-		"the SSH key": middle(l.secrets.MachineKey),
+		"the S3 secret key": l.secrets.S3SecretKey, "the git token": l.secrets.GitToken,
+		"the passphrase": l.secrets.Passphrase,
+		"the SSH key":    middle(l.secrets.MachineKey),
 	}
-	sealing, err := os.ReadFile(l.path("sealing.pem"))
+	sealing, err := os.ReadFile(l.SealingKey())
 	if err != nil {
 		t.Fatal(err)
 	}
 	found["the sealing key"] = middle(string(sealing))
-	outputs, err := l.stack.outputs(t.Context())
+	outputs, err := l.stack.Outputs(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +138,11 @@ func middle(pem string) string {
 func encodings(secret string) map[string]string {
 	quoted, _ := json.Marshal(secret)
 	// Base64 of a longer text that contains the secret differs at its ends, by where it begins.
-	forms := map[string]string{"raw": secret, "URL-escaped": url.QueryEscape(secret), "JSON-escaped": strings.Trim(string(quoted), `"`)}
+	forms := map[string]string{
+		"raw":          secret,
+		"URL-escaped":  url.QueryEscape(secret),
+		"JSON-escaped": strings.Trim(string(quoted), `"`),
+	}
 	for shift := range 3 {
 		text := base64.StdEncoding.EncodeToString(append(make([]byte, shift), secret...))
 		forms["base64 at "+strconv.Itoa(shift)] = text[4 : len(text)-4]
@@ -155,16 +163,16 @@ func TestSecondUpChangesNothing(t *testing.T) {
 	started := time.Now()
 	succeed(t, "up")
 	t.Logf("second up: %s", time.Since(started).Round(100*time.Millisecond))
-	if changed := open(t).changes(t); len(changed) > 0 {
+	if changed := changes(t); len(changed) > 0 {
 		t.Errorf("a second up changed %v", changed)
 	}
 }
 
 func TestRefreshFindsNoDrift(t *testing.T) {
-	l := open(t)
+	l := running(t)
 	var out strings.Builder
-	l.stack.out = &out
-	if err := l.stack.program(t.Context(), "refresh", "--yes", "--skip-preview", "--expect-no-changes"); err != nil {
+	l.stack.Out = &out
+	if err := l.stack.RefreshUnchanged(t.Context()); err != nil {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"encoding/base64"
 	"os"
 	"os/exec"
@@ -13,63 +12,70 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tinyrack-net/infrastructure/lab/machine"
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
 func TestClusterRunsWhatItShould(t *testing.T) {
-	l := open(t)
-	kubectl := func(args ...string) string {
-		out, err := l.kubectl(t.Context(), args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	if got := kubectl("get", "nodes", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`); got != "True" {
+	l := running(t)
+	ask := func(args ...string) string { return kube(t, l, args...) }
+	const ready = `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`
+	if got := ask("get", "nodes", "-o", ready); got != "True" {
 		t.Errorf("nodes ready: %q", got)
 	}
-	pods := kubectl("get", "pods", "-A", "-o", `jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.status.phase}{"\n"}{end}`)
+	pods := ask(
+		"get",
+		"pods",
+		"-A",
+		"-o",
+		`jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.status.phase}{"\n"}{end}`,
+	)
 	for _, want := range []string{
-		"flux-system/flux-operator-", "flux-system/source-controller-", "flux-system/kustomize-controller-", "flux-system/helm-controller-",
-		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-", "kube-system/coredns-",
+		"flux-system/flux-operator-", "flux-system/source-controller-", "flux-system/kustomize-controller-",
+		"flux-system/helm-controller-",
+		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-",
+		"kube-system/coredns-",
 	} {
-		if !slices.ContainsFunc(strings.Split(pods, "\n"), func(l string) bool { return strings.HasPrefix(l, want) && strings.HasSuffix(l, " Running") }) {
+		if !slices.ContainsFunc(
+			strings.Split(pods, "\n"),
+			func(l string) bool { return strings.HasPrefix(l, want) && strings.HasSuffix(l, " Running") },
+		) {
 			t.Errorf("no pod %s… is Running:\n%s", want, pods)
 		}
 	}
-	canary, err := base64.StdEncoding.DecodeString(kubectl("-n", "sealed-secrets", "get", "secret", "canary", "-o", "jsonpath={.data.message}"))
+	canary, err := base64.StdEncoding.DecodeString(
+		ask("-n", "sealed-secrets", "get", "secret", "canary", "-o", "jsonpath={.data.message}"),
+	)
 	if err != nil || string(canary) != "sealed for lab" {
 		t.Errorf("the canary reads %q (%v): it was not opened with the restored key", canary, err)
 	}
-	if server := kubectl("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"); server != "https://100.64.0.10:6443" {
-		t.Errorf("the kubeconfig points at %s, not at the management address", server)
-	}
-}
-
-// TestPublicSideIsShut dials the machine's public address from outside: only the bootstrap SSH source is let in, and that is this host.
-func TestPublicSideIsShut(t *testing.T) {
-	for _, port := range []string{"6443", "10250", "2379", "111", "30000"} {
-		cmd := exec.Command("bash", "-c", "exec 3<>/dev/tcp/"+machine.Address+"/"+port)
-		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-		err := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...).Run()
-		cancel()
-		if err == nil {
-			t.Errorf("%s:%s answers on the public side", machine.Address, port)
-		}
+	server := ask("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
+	if server != "https://"+theMachine.FQDN()+":6443" {
+		t.Errorf("the kubeconfig points at %s, not at the name in the tailnet", server)
 	}
 }
 
 func TestPushedCommitIsApplied(t *testing.T) {
-	l := open(t)
+	l := running(t)
 	replicas := func() string {
-		out, err := l.kubectl(t.Context(), "-n", "memos-system", "get", "deployment", "memos", "-o", "jsonpath={.spec.replicas}/{.status.readyReplicas}")
+		out, err := kubectl.Run(
+			t.Context(),
+			l.Layout,
+			"-n",
+			"memos-system",
+			"get",
+			"deployment",
+			"memos",
+			"-o",
+			"jsonpath={.spec.replicas}/{.status.readyReplicas}",
+		)
 		if err != nil {
 			t.Log(err)
 		}
 		return out
 	}
 	for _, count := range []string{"2", "1"} {
-		l.commit(t, func(text string) string { return setCount(text, count) })
+		commit(t, l, func(text string) string { return setCount(text, count) })
 		started := time.Now()
 		for replicas() != count+"/"+count {
 			if time.Since(started) > 4*time.Minute {
@@ -87,19 +93,31 @@ func setCount(text, count string) string {
 	return head + "count: " + count + "\n" + rest
 }
 
-// commit changes the lab overlay of the applications in a clone of its own and pushes it, as any person with access would.
-func (l *lab) commit(t *testing.T, edit func(string) string) {
+// commit changes the lab overlay of the applications in a clone of its own and pushes it, as any person with access
+// would.
+func commit(t *testing.T, l *lab, edit func(string) string) {
 	t.Helper()
 	clone := filepath.Join(t.TempDir(), "clone")
 	git := func(args ...string) {
 		t.Helper()
-		cmd := exec.Command("git", append([]string{"-c", "user.name=e2e", "-c", "user.email=e2e@" + zone, "-c", "credential.helper=store --file=" + l.path("git-credentials")}, args...)...)
-		cmd.Env = append(os.Environ(), "GIT_SSL_CAINFO="+l.path("tls", "ca.crt"), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
+		cmd := exec.Command(
+			"git",
+			append(
+				[]string{
+					"-c",
+					"user.name=e2e",
+					"-c",
+					"user.email=e2e@" + layout.Zone,
+					"-c",
+					"credential.helper=store --file=" + l.GitCredentials(),
+				},
+				args...)...)
+		cmd.Env = append(os.Environ(), "GIT_SSL_CAINFO="+l.CA(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %s: %v\n%s", args[0], err, out)
 		}
 	}
-	git("clone", "--quiet", gitURL, clone)
+	git("clone", "--quiet", layout.GitURL, clone)
 	path := filepath.Join(clone, "apps", "lab", "kustomization.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -113,34 +131,17 @@ func (l *lab) commit(t *testing.T, edit func(string) string) {
 		t.Fatal(err)
 	}
 	git("-C", clone, "commit", "--quiet", "--all", "--message", "memos: another number of replicas")
-	git("-C", clone, "push", "--quiet", gitURL, "HEAD:main")
+	git("-C", clone, "push", "--quiet", layout.GitURL, "HEAD:main")
 }
 
 func TestSnapshotArrivesInTheBucket(t *testing.T) {
-	l := open(t)
-	out, err := l.ssh(t.Context(), "k3s etcd-snapshot save --name e2e")
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	found, err := filepath.Glob(l.path("s3", bucket, "*", "e2e*"))
+	l := running(t)
+	out := onMachine(t, l, "k3s etcd-snapshot save --name e2e")
+	found, err := filepath.Glob(filepath.Join(l.Buckets(), layout.Bucket, "*", "e2e*"))
 	if err != nil || len(found) == 0 {
 		t.Fatalf("no snapshot in the bucket: %v\n%s", err, out)
 	}
 	if info, err := os.Stat(found[0]); err != nil || info.Size() < 1<<20 {
 		t.Errorf("%s is no snapshot: %v", found[0], err)
 	}
-}
-
-func (l *lab) ssh(ctx context.Context, command string) (string, error) {
-	host, err := publicKey(l.secrets.HostKey)
-	if err != nil {
-		return "", err
-	}
-	known := l.path("known_hosts")
-	if err := writeFile(known, []byte(machine.Address+" "+host+"\n"), 0o600); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, "ssh", "-q", "-i", l.path("machine.key"), "-o", "UserKnownHostsFile="+known, "-o", "StrictHostKeyChecking=yes", "root@"+machine.Address, command)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }

@@ -12,28 +12,39 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// TestCloudHoldsTheIngressList compares the emulated account with the stack's list, then adds a hostname and removes it again.
+// TestCloudHoldsTheIngressList compares the emulated account with the stack's list, then adds a hostname and removes it
+// again.
 func TestCloudHoldsTheIngressList(t *testing.T) {
-	l := open(t)
+	l := running(t)
 	hostnames := []string{"forum.lab.test", "lab.test", "notes.lab.test"}
-	if got := l.cloudRecords(t); !slices.Equal(got, hostnames) {
+	if got := cloudRecords(t); !slices.Equal(got, hostnames) {
 		t.Errorf("records %v, want %v", got, hostnames)
 	}
-	if got := l.cloudRules(t); !slices.Equal(got, append(slices.Clone(hostnames), "")) {
+	if got := cloudRules(t); !slices.Equal(got, append(slices.Clone(hostnames), "")) {
 		t.Errorf("rules %v, want those of %v and a last one for everything else", got, hostnames)
 	}
-	config, err := os.ReadFile(l.stack.config())
+	config, err := os.ReadFile(l.stack.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := os.WriteFile(l.stack.config(), config, 0o600); err != nil {
+		if err := os.WriteFile(l.stack.Config(), config, 0o600); err != nil {
 			t.Error(err)
 		}
 	}()
-	added := bytes.Replace(config, []byte("    ingress:\n"), []byte("    ingress:\n    - access: public\n      hostname: status.lab.test\n      service: http://status.status-system.svc.cluster.local:80\n"), 1)
+	added := bytes.Replace(
+		config,
+		[]byte("    ingress:\n"),
+		[]byte(
+			"    ingress:\n    - access: public\n      hostname: status.lab.test\n"+
+				"      service: http://status.status-system.svc.cluster.local:80\n",
+		),
+		1,
+	)
 	if bytes.Equal(added, config) {
 		t.Fatalf("the configuration has no ingress list:\n%s", config)
 	}
@@ -42,20 +53,23 @@ func TestCloudHoldsTheIngressList(t *testing.T) {
 		records []string
 		want    map[string]int
 	}{
-		{added, append(slices.Clone(hostnames), "status.lab.test"), map[string]int{"PUT configurations": 1, "POST dns_records": 1}},
+		{
+			added, append(slices.Clone(hostnames), "status.lab.test"),
+			map[string]int{"PUT configurations": 1, "POST dns_records": 1},
+		},
 		{config, hostnames, map[string]int{"PUT configurations": 1, "DELETE {record}": 1}},
 	} {
-		if err := os.WriteFile(l.stack.config(), step.config, 0o600); err != nil {
+		if err := os.WriteFile(l.stack.Config(), step.config, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		resetRequests(t)
-		if err := l.stack.program(t.Context(), "up", "--skip-preview", "--yes"); err != nil {
+		if err := l.stack.Up(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := writes(t); fmt.Sprint(got) != fmt.Sprint(step.want) {
 			t.Errorf("the cloud was asked for %v, want %v", got, step.want)
 		}
-		if got := l.cloudRecords(t); !slices.Equal(got, step.records) {
+		if got := cloudRecords(t); !slices.Equal(got, step.records) {
 			t.Errorf("records %v, want %v", got, step.records)
 		}
 	}
@@ -80,12 +94,12 @@ func fetch(t *testing.T, method, url string, into any) {
 	}
 }
 
-func (l *lab) cloudRecords(t *testing.T) []string {
+func cloudRecords(t *testing.T) []string {
 	t.Helper()
 	var all struct {
 		Objects struct{ DNSRecords []struct{ Name, Type string } }
 	}
-	fetch(t, http.MethodGet, "http://"+cloudflareAddr+"/lab/state", &all)
+	fetch(t, http.MethodGet, "http://"+layout.CloudflareAddr+"/lab/state", &all)
 	var names []string
 	for _, r := range all.Objects.DNSRecords {
 		if r.Type == "CNAME" {
@@ -97,10 +111,10 @@ func (l *lab) cloudRecords(t *testing.T) []string {
 }
 
 // cloudRules are the hostnames of the tunnel's rules in their order; the last rule has none.
-func (l *lab) cloudRules(t *testing.T) []string {
+func cloudRules(t *testing.T) []string {
 	t.Helper()
 	var all struct{ Objects map[string]json.RawMessage }
-	fetch(t, http.MethodGet, "http://"+cloudflareAddr+"/lab/state", &all)
+	fetch(t, http.MethodGet, "http://"+layout.CloudflareAddr+"/lab/state", &all)
 	var names []string
 	decoder := json.NewDecoder(bytes.NewReader(all.Objects["tunnels"]))
 	var walk func(v any)
@@ -134,7 +148,7 @@ func (l *lab) cloudRules(t *testing.T) []string {
 
 func resetRequests(t *testing.T) {
 	t.Helper()
-	fetch(t, http.MethodDelete, "http://"+cloudflareAddr+"/lab/requests", nil)
+	fetch(t, http.MethodDelete, "http://"+layout.CloudflareAddr+"/lab/requests", nil)
 }
 
 // writes are the changing requests that the emulated Cloudflare served, by method and last part of the path.
@@ -143,7 +157,7 @@ func writes(t *testing.T) map[string]int {
 	var all struct {
 		Requests map[string]struct{ Total, OK int }
 	}
-	fetch(t, http.MethodGet, "http://"+cloudflareAddr+"/lab/requests", &all)
+	fetch(t, http.MethodGet, "http://"+layout.CloudflareAddr+"/lab/requests", &all)
 	found := map[string]int{}
 	for route, count := range all.Requests {
 		method, path, _ := strings.Cut(route, " ")
@@ -154,14 +168,20 @@ func writes(t *testing.T) map[string]int {
 	return found
 }
 
-// TestTailnetPolicyPassesItsTests asks the emulated tailnet to validate the policy that it holds, which runs the tests inside it.
+// TestTailnetPolicyPassesItsTests asks the emulated tailnet to validate the policy that it holds, which runs the tests
+// inside it.
 func TestTailnetPolicyPassesItsTests(t *testing.T) {
-	l := open(t)
+	l := running(t)
 	var access struct {
 		AccessToken string `json:"access_token"`
 	}
 	call := func(method, path, contentType, bearer, body string) (string, int) {
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+tailscaleAddr+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(
+			t.Context(),
+			method,
+			"http://"+layout.TailscaleAddr+path,
+			strings.NewReader(body),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,24 +203,38 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		}
 		return string(text), resp.StatusCode
 	}
-	text, _ := call(http.MethodPost, "/api/v2/oauth/token", "application/x-www-form-urlencoded", "", "grant_type=client_credentials")
+	text, _ := call(
+		http.MethodPost,
+		"/api/v2/oauth/token",
+		"application/x-www-form-urlencoded",
+		"",
+		"grant_type=client_credentials",
+	)
 	if err := json.Unmarshal([]byte(text), &access); err != nil || access.AccessToken == "" {
 		t.Fatalf("no access token: %v", err)
 	}
-	policy, status := call(http.MethodGet, "/api/v2/tailnet/"+tailnet+"/acl", "", access.AccessToken, "")
-	if status != http.StatusOK || !strings.Contains(policy, "tag:k3s") || !strings.Contains(policy, `"tests"`) {
+	policy, status := call(http.MethodGet, "/api/v2/tailnet/"+layout.Tailnet+"/acl", "", access.AccessToken, "")
+	if status != http.StatusOK || !strings.Contains(policy, "tag:tinyrack-server") || !strings.Contains(policy, `"tests"`) {
 		t.Fatalf("the tailnet holds another policy (%d):\n%s", status, policy)
 	}
-	answer, status := call(http.MethodPost, "/api/v2/tailnet/"+tailnet+"/acl/validate", "application/hujson", access.AccessToken, policy)
+	answer, status := call(
+		http.MethodPost,
+		"/api/v2/tailnet/"+layout.Tailnet+"/acl/validate",
+		"application/hujson",
+		access.AccessToken,
+		policy,
+	)
 	if status != http.StatusOK || strings.Contains(answer, "message") {
 		t.Errorf("the policy does not pass its own tests (%d): %s", status, answer)
 	}
-	opened := strings.Replace(policy, ":22", ":*", 1)
+	opened := strings.Replace(policy, `"tcp:22"`, `"tcp:*"`, 1)
 	if opened == policy {
-		t.Fatal("the policy names no port 22")
+		t.Fatalf("the policy grants no port 22:\n%s", policy)
 	}
 	// The tests inside must be able to fail.
-	if answer, status := call(http.MethodPost, "/api/v2/tailnet/"+tailnet+"/acl/validate", "application/hujson", access.AccessToken, opened); status == http.StatusOK && !strings.Contains(answer, "message") {
+	answer, status = call(http.MethodPost, "/api/v2/tailnet/"+layout.Tailnet+"/acl/validate", "application/hujson",
+		access.AccessToken, opened)
+	if status == http.StatusOK && !strings.Contains(answer, "message") {
 		t.Errorf("a policy that opens every port of the machine passes its tests: %s", answer)
 	}
 }

@@ -16,13 +16,74 @@ import (
 	"time"
 
 	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
+	"github.com/tinyrack-net/infrastructure/lab/clouds"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
 )
 
-// TestKilledUpConverges kills `up` without warning at random moments, each time from nothing, and then runs it again. TINYRACK_E2E_KILLS is how often
-// (2 where it is not set: each costs two minutes).
+// TestDestroyGivesEverythingBack destroys the stack on a machine that stays, and brings it up there once more.
+func TestDestroyGivesEverythingBack(t *testing.T) {
+	l := running(t)
+	before := tailnetNow(t).Objects.DNS
+	config, err := os.ReadFile(l.stack.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if states := stateFile(t, l); !strings.Contains(states, `"protect": true`) {
+		t.Error("nothing is protected")
+	}
+	// As a person does it: the configuration, then an up.
+	open := append(bytes.TrimSpace(config), []byte("\n  tinyrack:protect: false\n")...)
+	if err := os.WriteFile(l.stack.Config(), open, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := output(l)
+	if err := l.stack.Up(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if states := stateFile(t, l); strings.Contains(states, `"protect": true`) {
+		t.Error("an up with protect: false leaves something protected")
+	}
+	started := time.Now()
+	if err := l.stack.Destroy(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("destroy: %s", time.Since(started).Round(100*time.Millisecond))
+	if err := clouds.Empty(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := tailnetNow(t).Objects; after.DNS != before || len(after.Devices) != 1 {
+		t.Errorf("the tailnet is %+v, its DNS was %+v", after, before)
+	}
+	// From a stranger's side: the firewall is gone, too.
+	left, err := sshTo(t.Context(), l, nil, theMachine.IPv4, "ls -d /etc/tinyrack /var/lib/tinyrack /etc/rancher "+
+		"/var/lib/rancher/k3s/server /usr/local/bin/k3s-uninstall.sh 2>/dev/null; nft list tables | grep tinyrack; "+
+		"systemctl is-active k3s tinyrack-firewall-watch | grep -w active; "+
+		"tailscale status --json --peers=false | grep '\"BackendState\": \"Running\"'; true")
+	if err != nil || strings.TrimSpace(left) != "" {
+		t.Errorf("left on the machine (%v):\n%s", err, left)
+	}
+	succeed(t, "up")
+	upChanges(t)
+}
+
+func stateFile(t *testing.T, l *lab) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(l.stack.Backend(), ".pulumi", "stacks", "*", "lab.json"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("state: %v, %v", found, err)
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestKilledUpConverges kills `up` without warning at random moments, each time from nothing, and then runs it again.
+// TINYRACK_E2E_KILLS is how often (1 where it is not set: each costs some minutes).
 func TestKilledUpConverges(t *testing.T) {
-	kills := 2
+	kills := 1
 	if text := os.Getenv("TINYRACK_E2E_KILLS"); text != "" {
 		var err error
 		if kills, err = strconv.Atoi(text); err != nil {
@@ -50,18 +111,18 @@ func TestKilledUpConverges(t *testing.T) {
 		succeed(t, "up")
 		t.Logf("kill %d after %s: up again took %s", i+1, moment.Round(time.Second), time.Since(started).Round(time.Second))
 		succeed(t, "up")
-		l := open(t)
-		if changed := l.changes(t); len(changed) > 0 {
+		if changed := changes(t); len(changed) > 0 {
 			t.Errorf("kill %d after %s: the up after the one that converged changed %v", i+1, moment, changed)
 		}
-		if got := l.cloudRecords(t); len(got) != 3 {
+		if got := cloudRecords(t); len(got) != 3 {
 			t.Errorf("kill %d after %s: records %v", i+1, moment, got)
 		}
 	}
 }
 
-// TestUnrecordedCreationsAreTakenUp loses the answer to each creation in the clouds, as a kill or a dead network does between the request and
-// the note in the state, and runs `up` until it converges: nothing is there twice, and no hand was needed.
+// TestUnrecordedCreationsAreTakenUp loses the answer to each creation in the clouds, as a kill or a dead network does
+// between the request and the note in the state, and runs `up` until it converges: nothing is there twice, and no hand
+// was needed.
 func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
 	succeed(t, "down")
 	failures := 0
@@ -74,13 +135,12 @@ func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		if failures == 0 { // before the program comes to the clouds
-			l := open(t)
 			for _, path := range []string{"/cfd_tunnel", "/access/policies", "/access/apps"} {
-				l.arm(t, cloudflareAddr, cloudflare.Prefix+"/accounts/"+cloudflare.DefaultAccountID+path)
+				arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/accounts/"+cloudflare.DefaultAccountID+path)
 			}
-			l.arm(t, cloudflareAddr, cloudflare.Prefix+"/zones/"+cloudflare.DefaultZoneID+"/dns_records")
-			l.arm(t, tailscaleAddr, "/api/v2/tailnet/"+tailnet+"/acl")
-			l.arm(t, tailscaleAddr, "/api/v2/tailnet/"+tailnet+"/keys")
+			arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/zones/"+cloudflare.DefaultZoneID+"/dns_records")
+			arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/acl")
+			arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/keys")
 		}
 		if err := cmd.Wait(); err == nil {
 			break
@@ -89,7 +149,7 @@ func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
 			t.Fatalf("up does not converge:\n%s", printed.String())
 		}
 	}
-	for _, addr := range []string{cloudflareAddr, tailscaleAddr} {
+	for _, addr := range []string{layout.CloudflareAddr, layout.TailscaleAddr} {
 		var left struct {
 			Faults []any `json:"faults"`
 		}
@@ -100,21 +160,21 @@ func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
 	}
 	t.Logf("%d runs failed before the one that converged", failures)
 	for addr, want := range map[string]string{
-		cloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":3,"r2Buckets":0,"tunnelConfigs":1,"tunnels":1}`,
-		tailscaleAddr:  `{"devices":1,"keys":1,"policies":1,"validKeys":0}`,
+		layout.CloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":3,"tunnelConfigs":1,"tunnels":1}`,
+		layout.TailscaleAddr:  `{"devices":2,"keys":1,"policies":1,"validKeys":0}`,
 	} {
-		if got, err := cloudState(t.Context(), addr); err != nil || string(got) != want {
+		if got, err := clouds.State(t.Context(), addr); err != nil || string(got) != want {
 			t.Errorf("%s holds %s (%v), want %s", addr, got, err, want)
 		}
 	}
 	succeed(t, "up")
-	if changed := open(t).changes(t); len(changed) > 0 {
+	if changed := changes(t); len(changed) > 0 {
 		t.Errorf("the up after the one that converged changed %v", changed)
 	}
 }
 
 // arm makes an emulated cloud lose its answer to the next creation at the path. It waits until the cloud is up.
-func (l *lab) arm(t *testing.T, addr, path string) {
+func arm(t *testing.T, addr, path string) {
 	t.Helper()
 	body := `{"kind":"lost-answer","method":"POST","path":"` + path + `"}`
 	for started := time.Now(); ; time.Sleep(20 * time.Millisecond) {
@@ -133,14 +193,17 @@ func (l *lab) arm(t *testing.T, addr, path string) {
 }
 
 func TestDownLeavesNothing(t *testing.T) {
-	l := open(t)
+	l := running(t)
 	succeed(t, "down")
-	for _, path := range []string{l.dir, "/run/netns/" + machine.Name, "/sys/class/net/" + machine.Bridge, "/sys/class/net/trlab-ts0"} {
+	for _, path := range []string{
+		l.State, "/run/netns/" + theMachine.Namespace, "/run/netns/" + layout.Operator, "/etc/netns/" + layout.Operator,
+		"/sys/class/net/" + machine.Bridge,
+	} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}
 	}
-	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + machine.Name); len(groups) > 0 {
+	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + theMachine.Namespace); len(groups) > 0 {
 		t.Errorf("control groups are left: %v", groups)
 	}
 	for _, file := range []string{"/proc/self/mounts"} {
@@ -151,7 +214,7 @@ func TestDownLeavesNothing(t *testing.T) {
 	seen := map[string]bool{}
 	sampleArguments(seen)
 	for line := range seen {
-		if strings.Contains(line, l.dir+"/") || strings.Contains(line, "k3s server") {
+		if strings.Contains(line, l.State+"/") || strings.Contains(line, "k3s server") {
 			t.Errorf("a process is left: %s", line)
 		}
 	}

@@ -1,16 +1,23 @@
 //go:build e2e
 
-// The tests behind this tag drive a real lab through the commands a person uses, in the order of their files. Each leaves the lab up and as it was,
-// but the last, which takes it down.
+// The tests behind this tag drive a real lab through the commands a person uses, in the order of their files. Each
+// leaves the lab up and as it was, but the last, which takes it down.
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/tinyrack-net/infrastructure/lab/file"
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
+	"github.com/tinyrack-net/infrastructure/lab/secret"
 )
 
 // command is `lab NAME` as a process of its own, in a session of its own.
@@ -30,33 +37,113 @@ func succeed(t *testing.T, name string) {
 	}
 }
 
-func open(t *testing.T) *lab {
+// running is the lab that the commands made.
+func running(t *testing.T) *lab {
 	t.Helper()
-	dir, err := checkout()
+	at, err := layout.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{state: newState(dir)}
-	if l.secrets, err = l.state.secrets(); err != nil {
+	l, err := open(at)
+	if err != nil {
 		t.Fatal(err)
 	}
-	l.runner = l.state.runner()
-	l.stack = &stack{name: "lab", dir: l.path("pulumi"), checkout: dir, out: io.Discard}
-	l.stack.pulumi = l.stack.path("bin", "pulumi")
+	l.stack.Out = io.Discard
 	return l
 }
 
-// changes are the operations of the last run, by kind, without what stayed the same.
-func (l *lab) changes(t *testing.T) map[string]int {
+// upChanges runs `lab up` and fails the test unless it changed these alone.
+func upChanges(t *testing.T, want ...string) {
 	t.Helper()
-	spans, err := l.stack.spans()
+	succeed(t, "up")
+	changed := changes(t)
+	for _, name := range want {
+		delete(changed, name)
+	}
+	if len(changed) > 0 {
+		t.Errorf("up changed %v", changed)
+	}
+}
+
+// output takes what the stack prints.
+func output(l *lab) *strings.Builder {
+	var out strings.Builder
+	l.stack.Out = &out
+	return &out
+}
+
+// ssh runs a command on the machine, over the tailnet as the program does.
+func ssh(ctx context.Context, l *lab, command string) (string, error) {
+	return sshTo(ctx, l, layout.OnOperator(), theMachine.FQDN(), command)
+}
+
+// sshTo is ssh to one of the machine's names, in the network that the line enters.
+func sshTo(ctx context.Context, l *lab, network []string, name, command string) (string, error) {
+	host, err := secret.PublicKey(l.secrets.HostKey)
+	if err != nil {
+		return "", err
+	}
+	known := l.Path("known_hosts")
+	if err := file.Write(known, []byte(name+" "+host+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	line := append(network, "ssh", "-q", "-i", l.MachineKey(), "-o", "UserKnownHostsFile="+known,
+		"-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10", "root@"+name, command)
+	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
+	return string(out), err
+}
+
+// onMachine is ssh that must succeed.
+func onMachine(t *testing.T, l *lab, command string) string {
+	t.Helper()
+	out, err := ssh(t.Context(), l, command)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// kube is kubectl that must succeed.
+func kube(t *testing.T, l *lab, args ...string) string {
+	t.Helper()
+	out, err := kubectl.Run(t.Context(), l.Layout, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// eventually asks until the answer is no error.
+func eventually(t *testing.T, within time.Duration, what string, ask func() error) {
+	t.Helper()
+	started := time.Now()
+	for {
+		err := ask()
+		if err == nil {
+			t.Logf("%s after %s", what, time.Since(started).Round(100*time.Millisecond))
+			return
+		}
+		if time.Since(started) > within {
+			t.Fatalf("%s: not within %s: %v", what, within, err)
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// theMachine is the lab's first.
+var theMachine = layout.Machines[0]
+
+// changes are the operations of the last run, by kind, without what stayed the same.
+func changes(t *testing.T) map[string]int {
+	t.Helper()
+	spans, err := running(t).stack.Spans()
 	if err != nil || len(spans) == 0 {
 		t.Fatalf("no events of the last run: %v", err)
 	}
 	found := map[string]int{}
 	for _, s := range spans {
-		if s.op != "same" && !strings.Contains(s.urn, "pulumi:pulumi:Stack") {
-			found[s.op+" "+s.urn[strings.LastIndex(s.urn, "::")+2:]]++
+		if s.Op != "same" && !strings.Contains(s.URN, "pulumi:pulumi:Stack") {
+			found[s.Op+" "+s.Name()]++
 		}
 	}
 	return found

@@ -2,250 +2,166 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
+	"github.com/tinyrack-net/infrastructure/lab/authority"
+	"github.com/tinyrack-net/infrastructure/lab/clouds"
+	"github.com/tinyrack-net/infrastructure/lab/file"
+	"github.com/tinyrack-net/infrastructure/lab/gitserver"
+	"github.com/tinyrack-net/infrastructure/lab/host"
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
+	"github.com/tinyrack-net/infrastructure/lab/preview"
 	"github.com/tinyrack-net/infrastructure/lab/process"
+	"github.com/tinyrack-net/infrastructure/lab/programs"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
+	"github.com/tinyrack-net/infrastructure/lab/pulumi"
+	"github.com/tinyrack-net/infrastructure/lab/s3"
+	"github.com/tinyrack-net/infrastructure/lab/settings"
+	"github.com/tinyrack-net/infrastructure/lab/site"
+	"github.com/tinyrack-net/infrastructure/lab/summary"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/headscale"
 )
 
 // up takes this host from nothing to a running site. Every step looks first at what is there, so that a run after an
 // interruption, or after none, does only what is missing.
-func (s *state) up(ctx context.Context) error {
-	report := newReport()
-	cacheAt, err := cacheDir()
+func up(ctx context.Context, at layout.Layout) error {
+	report := progress.New(os.Stdout)
+	if err := host.Look(!artifacts.Complete(at.Cache), at.Cache, at.State).Check(); err != nil {
+		return err
+	}
+	release, err := host.New(layout.HostDir).Take(at, say)
 	if err != nil {
 		return err
 	}
-	if err := checkHost(!artifacts.Complete(cacheAt), cacheAt, s.dir); err != nil {
-		return err
-	}
-	unlock, err := s.lock(func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	defer release()
+	plugins, err := pulumi.FindPlugins(at.Checkout, filepath.Join(programs.Dir(at), "plugins"))
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	fmt.Printf("plugins: %s (a double speaks the official plugin's protocol; see docs/lab.md)\n", pluginKinds())
+	say("plugins: %s (a double speaks the official plugin's protocol; see docs/lab.md)", plugins)
+	l, err := open(at)
+	if err != nil {
+		return err
+	}
+	if err := report.Run(ctx, preparation(l)); err != nil {
+		return err
+	}
+	cache, err := artifacts.Open(at.Cache)
+	if err != nil {
+		return err
+	}
+	if l.set, err = cache.Build(ctx, report, l.own); err != nil {
+		return err
+	}
+	if err := report.Run(ctx, provisioning(l, plugins)); err != nil {
+		return err
+	}
+	return summary.Print(os.Stdout, at, l.stack, report)
+}
 
-	var run lab
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"host tools", installTools},
-		{"lab programs", func(ctx context.Context) error { return run.open(ctx, s) }},
-	}
-	for _, step := range steps {
-		if err := report.Step(ctx, step.name, step.do); err != nil {
+// preparation is what has to be there before anything can be built.
+func preparation(l *lab) []progress.Task {
+	return []progress.Task{
+		{Name: "host tools", Do: host.InstallTools},
+		{Name: "lab programs", Do: func(ctx context.Context) (err error) {
+			progress.Waiting(ctx, "go build of the lab's plugins and tools")
+			l.own, err = programs.Build(ctx, l.Layout)
 			return err
-		}
+		}},
 	}
-	if run.set, err = run.cache.Build(ctx, report, run.own); err != nil {
-		return err
-	}
-	steps = []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"network", machine.MakeNetwork},
-		{"clouds and artifact server", run.serve},
-		{"object storage", run.storage},
-		{"git server", run.gitServer},
-		{"machine", run.machine},
-		{"site repository", func(ctx context.Context) error { return s.seed(ctx, run.set, run.secrets) }},
-		{"pulumi up", func(ctx context.Context) error { return run.provision(ctx) }},
-		{"kubeconfig", run.kubeconfig},
-	}
-	for _, step := range steps {
-		if err := report.Step(ctx, step.name, step.do); err != nil {
-			return err
-		}
-	}
-	return run.summary(os.Stdout, report)
 }
 
-// lab is one run: the state, and what it was found or made to be.
-type lab struct {
-	*state
-	own     string
-	cache   *artifacts.Cache
-	set     *artifacts.Set
-	secrets *secrets
-	runner  process.Runner
-	stack   *stack
+// provisioning is everything from the network to the cluster.
+func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
+	return []progress.Task{
+		{Name: "network", Do: machine.MakeNetwork},
+		{Name: "tailnet control server", Do: func(ctx context.Context) error {
+			if err := authority.Make(l.TLS(), layout.HostIP); err != nil {
+				return err
+			}
+			return headscale.New(l.Layout, l.set.Headscale).Start(ctx, l.runner)
+		}},
+		{Name: "clouds and artifact server", Do: func(ctx context.Context) error {
+			if err := clouds.Publish(l.Layout, l.set); err != nil {
+				return err
+			}
+			return clouds.Start(ctx, l.Layout, l.runner, filepath.Join(l.own, "lab"))
+		}},
+		{Name: "operator's device", Do: func(ctx context.Context) error {
+			control, err := headscale.New(l.Layout, "").Client()
+			if err != nil {
+				return err
+			}
+			return devices(l.Layout, l.set.Tailscale, control).Start(ctx, machine.Operator)
+		}},
+		{Name: "object storage", Do: func(ctx context.Context) error {
+			return s3.Start(ctx, l.runner, l.set.S3Gateway, l.Buckets(), l.secrets)
+		}},
+		{Name: "git server", Do: func(ctx context.Context) error {
+			return gitserver.New(l.Layout).Start(ctx, l.runner, l.set.Gitea, l.set.GiteaStatic, l.secrets)
+		}},
+		{Name: "machine", Do: func(ctx context.Context) error {
+			if err := file.Write(l.MachineKey(), []byte(l.secrets.MachineKey), 0o600); err != nil {
+				return err
+			}
+			for _, image := range l.set.Images {
+				if err := file.Mirror(image, filepath.Join(l.Images(), filepath.Base(image)+".tar")); err != nil {
+					return err
+				}
+			}
+			for _, m := range layout.Machines {
+				if err := machine.New(l.Layout, m).Start(ctx, l.set, l.secrets); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{Name: "site repository", Do: func(ctx context.Context) error { return siteOf(l).Seed(ctx) }},
+		{Name: "program", Do: func(ctx context.Context) error {
+			progress.Waiting(ctx, "go build of the Pulumi program")
+			return preview.BuildProgram(ctx, l.Checkout)
+		}},
+		{Name: "pulumi up", Do: func(ctx context.Context) error {
+			filled, err := settings.Lab(l.Layout, l.secrets, l.set, siteOf(l).Certificate())
+			if err != nil {
+				return err
+			}
+			if err := l.stack.Install(l.set.Pulumi, plugins); err != nil {
+				return err
+			}
+			if err := errors.Join(l.stack.Configure(l.secrets.Passphrase, filled), l.stack.Init(ctx)); err != nil {
+				return err
+			}
+			return l.stack.Up(ctx)
+		}},
+		{Name: "kubeconfig", Do: func(ctx context.Context) error {
+			kubeconfig, err := l.stack.Output(ctx, "kubeconfig")
+			if err != nil {
+				return err
+			}
+			return kubectl.Install(l.Layout, l.set.K3s, kubeconfig)
+		}},
+	}
 }
 
-func (l *lab) open(ctx context.Context, s *state) error {
-	l.state = s
-	cacheAt, err := cacheDir()
-	if err != nil {
-		return err
-	}
-	if l.cache, err = artifacts.Open(cacheAt); err != nil {
-		return err
-	}
-	if l.secrets, err = s.secrets(); err != nil {
-		return err
-	}
-	l.runner = s.runner()
-	l.stack = &stack{name: "lab", dir: s.path("pulumi"), checkout: s.checkout, out: os.Stdout}
-	progress.Waiting(ctx, "go build of the lab's plugins and tools")
-	l.own, err = s.ownPrograms(ctx)
-	return err
+// siteOf is the site once the git server has its token.
+func siteOf(l *lab) *site.Site {
+	return &site.Site{Layout: l.Layout, Token: l.secrets.GitToken, Kubeseal: l.set.Kubeseal}
 }
 
-// programs are the lab's long-lived processes, in the order in which they start.
-var programs = []string{"clouds", "s3", "gitea", "machine"}
-
-func (s *state) runner() process.Runner {
-	return process.Runner{Dir: s.path("run"), Logs: s.path("logs")}
+// devices are those of the tailnet that are no machines. Program and tailnet are needed to start one alone.
+func devices(l layout.Layout, program string, tailnet machine.Tailnet) *machine.Devices {
+	return &machine.Devices{
+		Dir: l.Devices(), Runner: process.New(l), Program: program, LoginServer: headscale.New(l, "").URL(), CA: l.CA(),
+		Domain: layout.TailnetDomain, Tailnet: tailnet,
+	}
 }
 
-// serve starts the emulated clouds and the artifact server.
-func (l *lab) serve(ctx context.Context) error {
-	for at, from := range map[string]string{
-		"debs": filepath.Join(l.set.RootFS, "debs"), "charts": l.set.Charts, "k3s": l.set.K3s, "install.sh": l.set.InstallScript,
-	} {
-		if err := l.publish(at, from); err != nil {
-			return err
-		}
-	}
-	sum, err := artifacts.SHA256(filepath.Join(l.own, "lab"))
-	if err != nil {
-		return err
-	}
-	// Under its digest, so that a rebuilt program takes the place of the one that runs.
-	program := l.path("bin", "lab-"+sum[:12])
-	if err := mirror(filepath.Join(l.own, "lab"), program); err != nil {
-		return err
-	}
-	return l.runner.Start(ctx, process.Spec{
-		Name: "clouds", Args: []string{program, "serve"}, Dir: l.checkout, Env: []string{"TINYRACK_LAB_STATE=" + l.dir},
-		Ready: answers("http://"+cloudflareAddr+"/", "http://"+tailscaleAddr+"/", "http://"+artifactsAddr+"/"),
-	})
-}
-
-// storage starts a real S3 server with the bucket for etcd's snapshots.
-func (l *lab) storage(ctx context.Context) error {
-	if err := os.MkdirAll(l.path("s3", bucket), 0o700); err != nil {
-		return err
-	}
-	return l.runner.Start(ctx, process.Spec{
-		Name: "s3", Args: []string{l.set.S3Gateway, "--port", s3Addr, "posix", "--nometa", l.path("s3")},
-		Env:   []string{"ROOT_ACCESS_KEY=" + l.secrets.S3AccessKey, "ROOT_SECRET_KEY=" + l.secrets.S3SecretKey},
-		Ready: answers("http://" + s3Addr + "/"),
-	})
-}
-
-func (l *lab) gitServer(ctx context.Context) error {
-	if err := l.certificates(); err != nil {
-		return err
-	}
-	return l.state.gitServer(ctx, l.runner, l.set, l.secrets)
-}
-
-// machine boots the bare machine.
-func (l *lab) machine(ctx context.Context) error {
-	for _, image := range l.set.Images {
-		if err := mirror(image, l.path("images", filepath.Base(image)+".tar")); err != nil {
-			return err
-		}
-	}
-	authorized, err := publicKey(l.secrets.MachineKey)
-	if err != nil {
-		return err
-	}
-	m := &machine.Machine{
-		Dir: l.path("machine"), Runner: l.runner, Artifacts: l.set, Images: l.path("images"),
-		HostKey: []byte(l.secrets.HostKey), AuthorizedKey: authorized + "\n", PackageSource: "http://" + artifactsAddr + "/debs",
-	}
-	if err := m.Install(ctx); err != nil {
-		return err
-	}
-	return m.Boot(ctx)
-}
-
-// provision runs `pulumi up` on the lab stack.
-func (l *lab) provision(ctx context.Context) error {
-	if err := l.stack.install(l.set); err != nil {
-		return err
-	}
-	facts, secrets, err := l.labConfig()
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(l.stack.configure(l.secrets.Passphrase, facts, secrets), l.stack.init(ctx)); err != nil {
-		return err
-	}
-	return l.stack.program(ctx, "up", "--skip-preview", "--yes")
-}
-
-// labConfig is what the committed Pulumi.lab.yaml cannot know: what this lab generated.
-func (l *lab) labConfig() (facts map[string]any, secret map[string]string, err error) {
-	hostKey, err := publicKey(l.secrets.HostKey)
-	if err != nil {
-		return nil, nil, err
-	}
-	k3sSum, err := artifacts.SHA256(l.set.K3s)
-	if err != nil {
-		return nil, nil, err
-	}
-	scriptSum, err := artifacts.SHA256(l.set.InstallScript)
-	if err != nil {
-		return nil, nil, err
-	}
-	ca, err := os.ReadFile(l.path("tls", "ca.crt"))
-	if err != nil {
-		return nil, nil, err
-	}
-	sealing, err := os.ReadFile(l.path("sealing.pem"))
-	if err != nil {
-		return nil, nil, err
-	}
-	facts = map[string]any{
-		"machine.hostKey":           hostKey,
-		"k3s.binary.sha256":         k3sSum,
-		"k3s.installScript.sha256":  scriptSum,
-		"sealedSecrets.certificate": l.path("site", "clusters", "lab", "sealing.crt"),
-		"flux.ca":                   string(ca),
-	}
-	secret = map[string]string{
-		"cloudflareApiToken": l.secrets.CloudflareToken, "tailscaleOauthClientId": l.secrets.TailscaleClientID,
-		"tailscaleOauthClientSecret": l.secrets.TailscaleClientSecret, "machinePrivateKey": l.secrets.MachineKey,
-		"sealingKey": string(sealing), "gitToken": l.secrets.GitToken,
-		"s3AccessKey": l.secrets.S3AccessKey, "s3SecretKey": l.secrets.S3SecretKey,
-	}
-	return facts, secret, nil
-}
-
-// kubeconfig writes the cluster's administrator access for the person at this host.
-func (l *lab) kubeconfig(ctx context.Context) error {
-	outputs, err := l.stack.outputs(ctx)
-	if err != nil {
-		return err
-	}
-	text, ok := outputs["kubeconfig"].(string)
-	if !ok {
-		keys, _ := json.Marshal(outputs)
-		return fmt.Errorf("the stack exports no kubeconfig, only %d bytes of other outputs", len(keys))
-	}
-	if err := os.MkdirAll(l.path("bin"), 0o755); err != nil {
-		return err
-	}
-	kubectl := l.path("bin", "kubectl")
-	if now, err := os.Readlink(kubectl); err != nil || now != l.set.K3s {
-		_ = os.Remove(kubectl)
-		if err := os.Symlink(l.set.K3s, kubectl); err != nil {
-			return err
-		}
-	}
-	return writeFile(l.path("kubeconfig"), []byte(strings.TrimSpace(text)+"\n"), 0o600)
-}
-
-const bucket = "etcd-snapshots"
+// say prints a line for the person at this command.
+func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

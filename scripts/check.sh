@@ -2,13 +2,14 @@
 # Formatting, vet, lint, shell scripts and YAML of the whole checkout: everything that can be said of the text without
 # running it. All problems of all tools are shown before it fails.
 #
-# Tools are pinned. The Go linter (go vet, gofumpt and goimports are parts of it) is built once from its module and kept outside the
-# checkout; shellcheck and yamllint are distribution packages.
+# Tools are pinned. The Go linter (go vet, gofumpt and goimports are parts of it) is built once from its module and kept
+# outside the checkout; shellcheck and yamllint are distribution packages.
 set -eu
 
 GOLANGCI_LINT=v2.15.0
 
-tools=${XDG_CACHE_HOME:-${HOME:?neither HOME nor XDG_CACHE_HOME is set: there is no place for the linter: set one}/.cache}/tinyrack-lab/tools
+home=${HOME:-${XDG_CACHE_HOME:?neither HOME nor XDG_CACHE_HOME is set: there is no place for the linter: set one}}
+tools=${XDG_CACHE_HOME:-$home/.cache}/tinyrack-lab/tools
 
 die() {
 	printf 'check: %s\n' "$*" >&2
@@ -25,6 +26,7 @@ main() {
 	step 'YAML' yamllint --strict .
 	step 'Go, the program' golangci
 	step 'Go, the lab' golangci lab
+	step 'Go, the checks of the GitOps tree' golangci gitops
 	[ -z "$failed" ] || die "problems in:$failed"
 	echo 'check: all clean'
 }
@@ -43,12 +45,14 @@ install_packages() {
 		command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 	done
 	[ -n "$missing" ] || return 0
-	command -v apt-get >/dev/null 2>&1 || die "missing:$missing: nothing was checked: install them with your package manager"
+	command -v apt-get >/dev/null 2>&1 ||
+		die "missing:$missing: nothing was checked: install them with your package manager"
 	[ "$(id -u)" = 0 ] || die "missing:$missing: nothing was checked: sudo apt-get install$missing"
 	printf 'check: installing%s\n' "$missing"
 	log=$(mktemp)
+	export DEBIAN_FRONTEND=noninteractive
 	# shellcheck disable=SC2086 # a list of words
-	if ! { DEBIAN_FRONTEND=noninteractive apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+	if ! { apt-get update -q && apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
 		cat "$log" >&2
 		rm -f "$log"
 		die "apt-get could not install$missing: nothing was checked: see its message above"
@@ -56,8 +60,8 @@ install_packages() {
 	rm -f "$log"
 }
 
-# The linter understands code up to the version of Go that built it, so that is part of its name. Its build cache is large
-# and of no use to anything else.
+# The linter understands code up to the version of Go that built it, so that is part of its name. Its build cache is
+# large and of no use to anything else.
 install_linter() {
 	linter=$tools/golangci-lint-$GOLANGCI_LINT-$(go env GOVERSION)
 	[ ! -x "$linter" ] || return 0

@@ -251,7 +251,8 @@ func Load(src Source) (Config, error) {
 		if secret, ok := secrets[name]; ok {
 			secret.SetString(trimSecret(src.Values[key]))
 			if src.SecretKeys != nil && !slices.Contains(src.SecretKeys, key) {
-				report.refuse(key, "stored in clear", "anyone who reads the stack's file has it", "revoke it, then set a new one: "+setSecret(name, src.Stack))
+				report.refuse(key, "stored in clear", "anyone who reads the stack's file has it", "revoke it, then set a new "+
+					"one: "+setSecret(name, src.Stack))
 			}
 			continue
 		}

@@ -185,7 +185,8 @@ func unmarshalEnv(name string, into any) error {
 	}
 	if err := json.Unmarshal([]byte(text), into); err != nil {
 		// The text holds secrets; encoding/json's errors may quote it.
-		return fmt.Errorf("%s: not the JSON that Pulumi writes: the stack's settings cannot be read: run the program through the pulumi command", name)
+		return fmt.Errorf("%s: not the JSON that Pulumi writes: the stack's settings cannot be read: run the program "+
+			"through the pulumi command", name)
 	}
 	return nil
 }

@@ -24,7 +24,9 @@ import (
 type material map[string]string
 
 // secretName reports whether the material of this name must never be seen.
-func (material) secretName(name string) bool { return name != "certificate" && name != "ssh-public-key" }
+func (material) secretName(name string) bool {
+	return name != "certificate" && name != "ssh-public-key"
+}
 
 var newMaterial = sync.OnceValue(func() material {
 	m := material{}

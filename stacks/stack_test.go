@@ -81,7 +81,8 @@ func deploy(t *testing.T, stack string, preview bool) *engine {
 	return e
 }
 
-// committed are the stacks of this repository; stackNames have the valid fixtures too, which differ in everything that can.
+// committed are the stacks of this repository; stackNames have the valid fixtures too, which differ in everything that
+// can.
 var (
 	committed  = []string{"lab", "production"}
 	stackNames = append(slices.Clone(committed), "full", "minimal", "several", "ssh")

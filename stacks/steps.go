@@ -275,8 +275,8 @@ func (s *stack) nodeNames() []string {
 	})...)
 }
 
-// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address the
-// public one is on none of its interfaces.
+// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address
+// the public one is on none of its interfaces.
 func (c Config) nodeAddress(name string) string {
 	if len(c.withRole(roleServer))+len(c.withRole(roleAgent)) <= 1 {
 		return ""

@@ -29,13 +29,13 @@ const (
 	lookupTimeout = 20 * time.Second
 )
 
-// leftover is what to look for before an object is created: where Cloudflare lists such objects, and whether one of them is what an
-// interrupted deployment created, and could not note down, from these very inputs.
+// leftover is what to look for before an object is created: where Cloudflare lists such objects, and whether one of
+// them is what an interrupted deployment created, and could not note down, from these very inputs.
 //
 // Whatever is not proven to be ours stays, and Cloudflare goes on to refuse a second one of its name.
 type leftover struct {
-	// twins tells that Cloudflare takes a second object of the same name, so that a request that the provider repeated, because the
-	// first answer was lost, leaves one too.
+	// twins tells that Cloudflare takes a second object of the same name, so that a request that the provider repeated,
+	// because the first answer was lost, leaves one too.
 	twins bool
 	list  func(inputs map[string]any) (path string, query url.Values)
 	ours  func(ctx context.Context, api API, found, inputs map[string]any) (bool, error)
@@ -89,7 +89,8 @@ var leftovers = map[string]leftover{
 	},
 }
 
-// hooks returns the options that make a resource remove its own leftover before it is created. In a preview nothing is looked for.
+// hooks returns the options that make a resource remove its own leftover before it is created. In a preview nothing is
+// looked for.
 func (a API) hooks(ctx *pulumi.Context, name, kind string) (pulumi.ResourceOption, error) {
 	if a.Token == "" {
 		return pulumi.Composite(), nil

@@ -214,7 +214,8 @@ func TestValidate(t *testing.T) {
 		"a query":      {func(a *Args) { a.Sync.URL = "https://git.example.com/o/r?private_token=" + token }, "url: not the URL"},
 		"credentials":  {func(a *Args) { a.Sync.URL = "https://me:" + token + "@git.example.com/o/r" }, "url: credentials in the URL"},
 		"no token":     {func(a *Args) { a.Git.Token = nil }, "token: an https:// URL needs a token"},
-		"both":         {func(a *Args) { a.Git.SSHKey = pulumi.String("k") }, "token: an https:// URL needs a token and no SSH key"},
+		"both": {func(a *Args) { a.Git.SSHKey = pulumi.String("k") }, "token: an https:// URL needs a token and no " +
+			"SSH key"},
 		"no user name": {func(a *Args) { a.Git.Username = "" }, "username: missing"},
 		"CA":           {func(a *Args) { a.Git.CA = "CA" }, "ca: not PEM certificates"},
 		"CA and more":  {func(a *Args) { a.Git.CA = certificate + "x" }, "ca: not PEM certificates"},
@@ -225,7 +226,8 @@ func TestValidate(t *testing.T) {
 		}, "knownHosts: no key of git.example.com"},
 		"another port": {func(a *Args) {
 			a.Sync.URL, a.Git = "ssh://git@git.example.com:2222/o/r", Credentials{SSHKey: pulumi.String("k"), KnownHosts: knownHosts}
-		}, "knownHosts: no key of [git.example.com]:2222: Flux refuses an SSH host it does not know: add the output of ssh-keyscan -p 2222"},
+		}, "knownHosts: no key of [git.example.com]:2222: Flux refuses an SSH host it does not know: add the output of " +
+			"ssh-keyscan -p 2222"},
 		"not known hosts": {func(a *Args) {
 			a.Sync.URL, a.Git = "ssh://git@git.example.com/o/r", Credentials{SSHKey: pulumi.String("k"), KnownHosts: "nonsense here now"}
 		}, "knownHosts: not known_hosts lines"},

@@ -61,7 +61,8 @@ func (o object) register(ctx *pulumi.Context, component string, opts ...pulumi.R
 // stream's expected SHA-256 in hex.
 func parseManifest(data []byte, sum string) ([]object, error) {
 	if got := sha256.Sum256(data); hex.EncodeToString(got[:]) != sum {
-		return nil, fmt.Errorf("manifest: sha256 %x, wanted %s: it is not the text that was reviewed and is not applied: restore the file, or review it and pin its new sha256", got, sum)
+		return nil, fmt.Errorf("manifest: sha256 %x, wanted %s: it is not the text that was reviewed and is not applied: "+
+			"restore the file, or review it and pin its new sha256", got, sum)
 	}
 	var objects []object
 	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {

@@ -62,10 +62,10 @@ choose_binary() {
 		"add its url and sha256"
 }
 
-# version_of FILE: the release it is, or nothing when it does not run.
+# version_of FILE: the release it is, or nothing when it does not run. k3s calls itself by the name of its file.
 version_of() {
 	if [ -x "$1" ]; then
-		"$1" --version 2>/dev/null </dev/null | awk '$1 == "k3s" && $2 == "version" { print $3; exit }'
+		"$1" --version 2>/dev/null </dev/null | awk 'NR == 1 && $2 == "version" { print $3 }'
 	fi
 }
 

@@ -16,7 +16,7 @@ import (
 func fakeBinary(version string) string {
 	return `#!/bin/sh
 case "$*" in
---version) echo "k3s version ` + version + ` (abcdef)"; echo "go version go1.24.2" ;;
+--version) echo "${0##*/} version ` + version + ` (abcdef)"; echo "go version go1.24.2" ;;
 "etcd-snapshot save --name "*)
 	[ -f "$ROOT/state/active" ] && [ ! -f "$ROOT/state/no-snapshot" ] || { echo "no server" >&2; exit 1; }
 	echo "$4" >>"$ROOT/state/snapshots" ;;

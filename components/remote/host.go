@@ -1,4 +1,5 @@
-// Package remote is the one way to a machine: a Host knows how it is reached and runs scripts there, one after the other.
+// Package remote is the one way to a machine: a Host knows how it is reached and runs scripts there, one after the
+// other.
 //
 // A script is a plain .sh file beside the component that owns it, without any template in it. What varies is put in
 // front of it as a header of validated, quoted KEY='value' lines, followed by the functions every script shares
@@ -114,8 +115,12 @@ func (h *Host) Run(ctx *pulumi.Context, name string, c *Command, opts ...pulumi.
 
 // Hold registers hold-<name>, the last resource of the host and so the first that is deleted. While it is there no
 // delete script undoes anything; deleting it releases the machine.
+//
+// Its replacement deletes first, so that the machine is held again afterwards: the other way round it would stay
+// released, and what is replaced in the same run would be undone.
 func (h *Host) Hold(ctx *pulumi.Context, opts ...pulumi.ResourceOption) error {
-	_, err := h.Run(ctx, "hold-"+h.Name, &Command{Create: Text{Body: holdScript}, Delete: Text{Body: releaseScript}}, opts...)
+	_, err := h.Run(ctx, "hold-"+h.Name, &Command{Create: Text{Body: holdScript}, Delete: Text{Body: releaseScript}},
+		append(opts, pulumi.DeleteBeforeReplace(true))...)
 	return err
 }
 

@@ -57,6 +57,9 @@ func TestCommandsAreChained(t *testing.T) {
 			t.Errorf("%s depends on %s, want %s", name, got, want)
 		}
 	}
+	if !r.Get(t, "hold-box").RPC.GetDeleteBeforeReplace() {
+		t.Error("a replaced hold leaves the machine released")
+	}
 	for name, want := range map[string]string{"two": "192.0.2.10", "three": "box.tail.example.ts.net"} {
 		connection := r.Get(t, name).Plain()["connection"].(map[string]any)
 		if connection["host"] != want || connection["port"] != 2222.0 || connection["user"] != "root" ||
@@ -202,19 +205,20 @@ func TestOwnership(t *testing.T) {
 		code         int
 		after, says  string
 	}{
-		"create takes a free machine":        {create, "", true, 0, ours + "\nheld\n", ""},
-		"create holds what was released":     {create, ours + "\nreleased\n", true, 0, ours + "\nheld\n", ""},
-		"create refuses another's":           {create, other + "\nheld\n", false, 1, other + "\nheld\n", "belongs to " + other},
-		"create refuses another's, released": {create, other + "\nreleased\n", false, 1, other + "\nreleased\n", "belongs to " + other},
-		"look changes nothing":               {look, "", true, 0, "", ""},
-		"delete of what is held":             {remove, ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
-		"delete of what is released":         {remove, ours + "\nreleased\n", true, 0, ours + "\nreleased\n", ""},
-		"delete of another's":                {remove, other + "\nreleased\n", false, 0, other + "\nreleased\n", "belongs to " + other},
-		"delete of nobody's":                 {remove, "", false, 0, "", "belongs to nobody"},
-		"hold":                               {hold, ours + "\nreleased\n", false, 0, ours + "\nheld\n", "held by"},
-		"release":                            {release, ours + "\nheld\n", false, 0, ours + "\nreleased\n", "released"},
-		"release of another's":               {release, other + "\nheld\n", false, 0, other + "\nheld\n", "belongs to " + other},
-		"release of nobody's":                {release, "", false, 0, "", "belongs to nobody"},
+		"create takes a free machine":    {create, "", true, 0, ours + "\nheld\n", ""},
+		"create holds what was released": {create, ours + "\nreleased\n", true, 0, ours + "\nheld\n", ""},
+		"create refuses another's":       {create, other + "\nheld\n", false, 1, other + "\nheld\n", "belongs to " + other},
+		"create refuses another's, " +
+			"released": {create, other + "\nreleased\n", false, 1, other + "\nreleased\n", "belongs to " + other},
+		"look changes nothing":       {look, "", true, 0, "", ""},
+		"delete of what is held":     {remove, ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
+		"delete of what is released": {remove, ours + "\nreleased\n", true, 0, ours + "\nreleased\n", ""},
+		"delete of another's":        {remove, other + "\nreleased\n", false, 0, other + "\nreleased\n", "belongs to " + other},
+		"delete of nobody's":         {remove, "", false, 0, "", "belongs to nobody"},
+		"hold":                       {hold, ours + "\nreleased\n", false, 0, ours + "\nheld\n", "held by"},
+		"release":                    {release, ours + "\nheld\n", false, 0, ours + "\nreleased\n", "released"},
+		"release of another's":       {release, other + "\nheld\n", false, 0, other + "\nheld\n", "belongs to " + other},
+		"release of nobody's":        {release, "", false, 0, "", "belongs to nobody"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := remotetest.New(t)
@@ -243,7 +247,8 @@ func TestOnlyOneScriptAtATime(t *testing.T) {
 	h.Remove("flock")
 	h.Fake("flock", `[ "$1" = -w ]`) // taken by another, then free
 	r := h.Run(text, "")
-	if r.Code != 0 || !strings.Contains(r.Stderr, "waiting for the script of an earlier run") || !r.Called("flock -w 900 9") {
+	if r.Code != 0 || !strings.Contains(r.Stderr, "waiting for the script of an earlier "+
+		"run") || !r.Called("flock -w 900 9") {
 		t.Errorf("got %+v", r)
 	}
 	h.Fake("flock", "exit 1")

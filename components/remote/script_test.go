@@ -124,12 +124,15 @@ func TestClusterNetworksAreKept(t *testing.T) {
 		files map[string]string
 		want  string // "" means accepted
 	}{
-		"same":         {map[string]string{dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: \"10.56.0.0/16\"\n"}, ""},
-		"same as list": {map[string]string{dropIn: "cluster-cidr:\n  - 10.55.0.0/16\nservice-cidr: [\"10.56.0.0/16\"]\n"}, ""},
-		"in arguments": {map[string]string{"/etc/systemd/system/k3s.service": "ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--cluster-cidr=10.55.0.0/16' \\\n\t'--service-cidr' \\\n\t'10.56.0.0/16' \\\n"}, ""},
-		"later wins":   {map[string]string{"/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.1.0.0/16\n", dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n"}, ""},
-		"other pods":   {map[string]string{dropIn: "cluster-cidr: 10.1.0.0/16\nservice-cidr: 10.56.0.0/16\n"}, "runs with cluster-cidr 10.1.0.0/16, the configuration wants 10.55.0.0/16"},
-		"defaults":     {map[string]string{}, "runs with cluster-cidr 10.42.0.0/16"},
+		"same": {map[string]string{dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: \"10.56.0.0/16\"\n"}, ""},
+		"same as list": {map[string]string{dropIn: "cluster-cidr:\n  - 10.55.0.0/16\nservice-cidr: " +
+			"[\"10.56.0.0/16\"]\n"}, ""},
+		"in arguments": {map[string]string{"/etc/systemd/system/k3s.service": "ExecStart=/usr/local/bin/k3s \\\n    server " +
+			"\\\n\t'--cluster-cidr=10.55.0.0/16' \\\n\t'--service-cidr' \\\n\t'10.56.0.0/16' \\\n"}, ""},
+		"later wins": {map[string]string{"/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.1.0.0/16\n", dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n"}, ""},
+		"other pods": {map[string]string{dropIn: "cluster-cidr: 10.1.0.0/16\nservice-cidr: " +
+			"10.56.0.0/16\n"}, "runs with cluster-cidr 10.1.0.0/16, the configuration wants 10.55.0.0/16"},
+		"defaults": {map[string]string{}, "runs with cluster-cidr 10.42.0.0/16"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

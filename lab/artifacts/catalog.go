@@ -1,5 +1,7 @@
 package artifacts
 
+import "strings"
+
 // The versions of everything that the lab builds. They follow what production runs; a pin changes only after a review.
 const (
 	PulumiVersion        = "v3.259.0"
@@ -9,6 +11,8 @@ const (
 	SealedSecretsVersion = "v0.40.0"
 	MemosVersion         = "v0.25.0"
 	GiteaVersion         = "v1.26.4"
+	TailscaleVersion     = "v1.102.5"
+	HeadscaleVersion     = "v0.29.2"
 
 	arch = "amd64"
 )
@@ -22,6 +26,8 @@ var (
 	memosModule         = Module{"github.com/usememos/memos", MemosVersion, "h1:+tarlAB0P5im9n9ZOhoaVw6GtIt1y7fI2AEkXPhv0kc="}
 	fluxOperatorModule  = Module{"github.com/controlplaneio-fluxcd/flux-operator", FluxOperatorVersion, "h1:7fbGeGRzp7sEwfg7jjc3a3bJvMYTAgPv+hl5qf9SBxo="}
 	corednsModule       = Module{"github.com/coredns/coredns", "v1.12.0", "h1:54YoUFOPewOgv4fybLISnbd5aSi7cQH4tFP2X24FVBc="}
+	tailscaleModule     = Module{"tailscale.com", TailscaleVersion, "h1:2jK9VxQU4Vq/tyR7f2U2NqINxU0pV7R14TDBFsfguHE="}
+	headscaleModule     = Module{"github.com/juanfont/headscale", HeadscaleVersion, "h1:eW7zz5yiVlSP1+5zUgPM2YWOoSNkzgX0wBMt5T4zF9g="}
 	localPathModule     = Module{"github.com/rancher/local-path-provisioner", "v0.0.30", "h1:OkiuofkCSscddl7tma/B9Ox1wu+JEVSrP7IcZI65Ggo="}
 )
 
@@ -68,6 +74,28 @@ var (
 	memos         = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
 )
 
+// tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does not use is left out
+// (KB 1207): it takes a third of the size. The stamps are what `tailscale version` shows.
+var tailscale = Binary{
+	Name: "tailscale", Family: tailnet, Module: tailscaleModule, Package: "./cmd/tailscaled",
+	Tags: "ts_include_cli,ts_omit_" + strings.Join([]string{
+		"ace", "acme", "appconnectors", "aws", "bird", "captiveportal", "capture", "clientupdate", "cloud", "colorable", "completion",
+		"completion_scripts", "conn25", "dbus", "debugeventbus", "debugportmapper", "desktop_sessions", "doctor", "drive", "flashappliance",
+		"hujsonconf", "identityfederation", "kube", "linkspeed", "logtail", "netlog", "networkmanager", "oauthkey", "outboundproxy", "portlist",
+		"portmapper", "posture", "qrcodes", "relayserver", "remoteconfig", "resolved", "routecheck", "serve", "ssh", "synology", "syspolicy",
+		"systray", "taildrop", "tailnetlock", "tap", "tpm", "wakeonlan", "webbrowser", "webclient",
+	}, ",ts_omit_"),
+	LDFlags: "-X tailscale.com/version.longStamp=" + tailscaleStamp + " -X tailscale.com/version.shortStamp=" + tailscaleStamp,
+}
+
+var tailscaleStamp = strings.TrimPrefix(TailscaleVersion, "v")
+
+// headscale is the control server. Its database is SQLite without cgo.
+var headscale = Binary{Name: "headscale", Family: tailnet, Module: headscaleModule, Package: "./cmd/headscale"}
+
+// tailnet is the family of headscale and the client, which share most of the client's packages.
+const tailnet = "tailnet"
+
 // tools is the family of the pure Go programs that have little else in common.
 const tools = "tools"
 
@@ -98,5 +126,6 @@ var fluxControllers = []Binary{
 // binaries are all programs in the order in which they are built, two at a time: the longest first, and family after family, so that few
 // scratch caches are there at once.
 func binaries() []Binary {
-	return append(append([]Binary{k3s, pulumi, coredns, memos, versitygw, gitea, fluxOperator}, fluxControllers...), sealedSecrets, localPath, kubeseal)
+	return append(append([]Binary{k3s, pulumi, coredns, memos, versitygw, gitea, headscale, tailscale, fluxOperator}, fluxControllers...),
+		sealedSecrets, localPath, kubeseal)
 }

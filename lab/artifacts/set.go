@@ -28,6 +28,8 @@ var goVersion = runtime.Version()
 // Set is every finished artifact, by path on this machine.
 type Set struct {
 	Pulumi, K3s, Gitea, Kubeseal, S3Gateway string
+	// Tailscale is the daemon and, when it is called tailscale, the command.
+	Tailscale, Headscale string
 
 	GiteaStatic      string // folder: Gitea's templates and options
 	InstallScript    string // k3s' own install.sh
@@ -37,7 +39,7 @@ type Set struct {
 	Images           []string
 
 	// Own programs of the lab.
-	Plugins, Tailscale, Flannel string
+	Plugins, Flannel string
 }
 
 // Build makes what is missing, two programs at a time, and returns the paths of all. own is the folder with the lab's own
@@ -49,7 +51,8 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	}
 	set := &Set{
 		Pulumi: built["pulumi"], K3s: built["k3s"], Gitea: built["gitea"], Kubeseal: built["kubeseal"], S3Gateway: built["versitygw"],
-		Plugins: filepath.Join(own, "plugins"), Tailscale: filepath.Join(own, "tailscale-standin"), Flannel: filepath.Join(own, "flannel"),
+		Tailscale: built["tailscale"], Headscale: built["headscale"],
+		Plugins: filepath.Join(own, "plugins"), Flannel: filepath.Join(own, "flannel"),
 	}
 	distribution, err := HostDistribution()
 	if err != nil {
@@ -85,6 +88,13 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 
 // PulumiCommand returns the path of the Pulumi command line, building it if it is missing.
 func (c *Cache) PulumiCommand(ctx context.Context) (string, error) { return c.Compile(ctx, pulumi) }
+
+// Tailnet returns the paths of the tailnet's client and control server alone, building them if they are missing.
+func (c *Cache) Tailnet(ctx context.Context) (client, control string, err error) {
+	client, clientErr := c.Compile(ctx, tailscale)
+	control, controlErr := c.Compile(ctx, headscale)
+	return client, control, errors.Join(clientErr, controlErr)
+}
 
 // Complete tells whether every program is in the cache in dir. It changes nothing.
 func Complete(dir string) bool {

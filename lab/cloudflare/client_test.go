@@ -7,7 +7,6 @@ import (
 
 	"github.com/cloudflare/cloudflare-go/v6/dns"
 	"github.com/cloudflare/cloudflare-go/v6/option"
-	"github.com/cloudflare/cloudflare-go/v6/r2"
 	"github.com/cloudflare/cloudflare-go/v6/zero_trust"
 
 	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
@@ -127,19 +126,6 @@ func TestOfficialClient(t *testing.T) {
 		t.Errorf("application: %+v", app)
 	}
 
-	buckets := r2.NewBucketService(options...)
-	var newBucket r2.BucketNewParams
-	put(&newBucket.AccountID.Value, &newBucket.AccountID.Present, account)
-	put(&newBucket.Name.Value, &newBucket.Name.Present, "offsite")
-	put(&newBucket.Jurisdiction.Value, &newBucket.Jurisdiction.Present, r2.BucketNewParamsCfR2JurisdictionEu)
-	bucket, err := buckets.New(ctx, newBucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bucket.Name != "offsite" || bucket.Jurisdiction != "eu" || bucket.StorageClass != "Standard" {
-		t.Errorf("bucket: %+v", bucket)
-	}
-
 	var deleteApp zero_trust.AccessApplicationDeleteParams
 	put(&deleteApp.AccountID.Value, &deleteApp.AccountID.Present, account)
 	_, err = apps.Delete(ctx, app.ID, deleteApp)
@@ -155,11 +141,6 @@ func TestOfficialClient(t *testing.T) {
 	var deleteTunnel zero_trust.TunnelCloudflaredDeleteParams
 	put(&deleteTunnel.AccountID.Value, &deleteTunnel.AccountID.Present, account)
 	_, err = tunnels.Delete(ctx, tunnel.ID, deleteTunnel)
-	check(t, err)
-	var deleteBucket r2.BucketDeleteParams
-	put(&deleteBucket.AccountID.Value, &deleteBucket.AccountID.Present, account)
-	put(&deleteBucket.Jurisdiction.Value, &deleteBucket.Jurisdiction.Present, r2.BucketDeleteParamsCfR2JurisdictionEu)
-	_, err = buckets.Delete(ctx, "offsite", deleteBucket)
 	check(t, err)
 	if left := c.total(t); left != 0 {
 		t.Errorf("%v objects left", left)

@@ -24,7 +24,6 @@ func startSite(t *testing.T) *site {
 	s.id(t, zones+"/dns_records", `{"name":"host.lab.test","type":"A","content":"192.0.2.1","ttl":300}`)
 	s.policy = s.id(t, accounts+"/access/policies", `{"name":"team","decision":"allow","include":[{"everyone":{}}]}`)
 	s.app = s.id(t, accounts+"/access/apps", `{"name":"app","type":"self_hosted","domain":"app.lab.test","policies":["`+s.policy+`"]}`)
-	s.api(t, http.MethodPost, accounts+"/r2/buckets", `{"name":"offsite"}`)
 	return s
 }
 
@@ -36,7 +35,7 @@ func TestRefusals(t *testing.T) {
 		elsewhere = "ffffffffffffffffffffffffffffffff"
 	)
 	tunnels, records := accounts+"/cfd_tunnel", zones+"/dns_records"
-	policies, apps, buckets := accounts+"/access/policies", accounts+"/access/apps", accounts+"/r2/buckets"
+	policies, apps := accounts+"/access/policies", accounts+"/access/apps"
 	config := tunnels + "/" + s.tunnel + "/configurations"
 	ingress := func(rules string) string { return `{"config":{"ingress":[` + rules + `]}}` }
 	record := func(fields string) string { return `{"type":"CNAME","content":"x.test","ttl":1,` + fields + `}` }
@@ -119,15 +118,6 @@ func TestRefusals(t *testing.T) {
 		{"application with an unknown policy", "POST", apps, app(`"domain":"b.lab.test","policies":[{"id":"` + missing + `","precedence":1}]`), 400, 12130, "does not exist"},
 		{"application with a policy twice", "POST", apps, app(`"domain":"b.lab.test","policies":["` + s.policy + `","` + s.policy + `"]`), 400, 12130, "listed twice"},
 		{"application type", "POST", apps, `{"name":"a","type":"ssh","domain":"b.lab.test"}`, 501, 10000, "ssh"},
-
-		{"setting unknown", "PATCH", zones + "/settings/nothing", `{"value":"on"}`, 400, 1006, "Undefined zone setting"},
-		{"setting value", "PATCH", zones + "/settings/ssl", `{"value":"on"}`, 400, 1007, "Invalid value"},
-		{"setting value of another type", "PATCH", zones + "/settings/ssl", `{"value":["full"]}`, 400, 1007, "Invalid value"},
-
-		{"bucket name", "POST", buckets, `{"name":"Off Site"}`, 400, 10005, "not valid"},
-		{"bucket exists", "POST", buckets, `{"name":"offsite"}`, 409, 10004, "already exists"},
-		{"bucket class", "POST", buckets, `{"name":"other","storageClass":"Cold"}`, 400, 10000, "storage class"},
-		{"bucket unknown", "DELETE", buckets + "/nothing", "", 404, 10006, "does not exist"},
 
 		{"token of no tunnel", "GET", tunnels + "/" + missing + "/token", "", 404, 1003, "not found"},
 		{"unknown path", "GET", accounts + "/workers/scripts", "", 501, 10000, "not emulated"},

@@ -19,10 +19,6 @@ func (s *Server) routes() {
 		policy   = policies + "/{policy}"
 		apps     = "/accounts/{account}/access/apps"
 		app      = apps + "/{app}"
-		settings = "/zones/{zone}/settings"
-		setting  = settings + "/{setting}"
-		buckets  = "/accounts/{account}/r2/buckets"
-		bucket   = buckets + "/{bucket}"
 	)
 	for pattern, do := range map[string]action{
 		"GET /user/tokens/verify": s.verifyToken,
@@ -60,15 +56,6 @@ func (s *Server) routes() {
 		"GET " + app:    s.getApp,
 		"PUT " + app:    s.putApp,
 		"DELETE " + app: s.deleteApp,
-
-		"GET " + settings:  s.listSettings,
-		"GET " + setting:   s.getSetting,
-		"PATCH " + setting: s.patchSetting,
-
-		"POST " + buckets:  s.createBucket,
-		"GET " + buckets:   s.listBuckets,
-		"GET " + bucket:    s.getBucket,
-		"DELETE " + bucket: s.deleteBucket,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		s.Handle(method+" "+Prefix+path, s.serve(do))

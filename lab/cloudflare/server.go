@@ -1,6 +1,6 @@
 // Package cloudflare emulates the part of the Cloudflare v4 API that the program
-// uses: tunnels and their remote configuration, DNS records, Access, zone settings
-// and R2 buckets of one account with one zone.
+// uses: tunnels and their remote configuration, DNS records and Access of one account
+// with one zone.
 //
 // It refuses what the cloud refuses, with the cloud's codes where they are known
 // from public reports (https://developers.cloudflare.com/api and the issue
@@ -59,13 +59,11 @@ type Server struct {
 // state is all that the emulated account holds.
 type state struct {
 	// Token is a credential made by the emulator; Options.Token is never stored.
-	Token    string                       `json:"token,omitempty"`
-	Tunnels  map[string]*tunnel           `json:"tunnels"`
-	Records  map[string]*record           `json:"records"`
-	Policies map[string]*accessObject     `json:"accessPolicies"`
-	Apps     map[string]*accessObject     `json:"accessApplications"`
-	Settings map[string]*zoneSetting      `json:"zoneSettings"`
-	Buckets  map[string]map[string]bucket `json:"buckets"` // by jurisdiction, by name
+	Token    string                   `json:"token,omitempty"`
+	Tunnels  map[string]*tunnel       `json:"tunnels"`
+	Records  map[string]*record       `json:"records"`
+	Policies map[string]*accessObject `json:"accessPolicies"`
+	Apps     map[string]*accessObject `json:"accessApplications"`
 }
 
 var (
@@ -87,7 +85,6 @@ func New(dir string, options Options) (*Server, error) {
 	store, err := emulator.OpenStore(filepath.Join(dir, "cloudflare.json"), &state{
 		Tunnels: map[string]*tunnel{}, Records: map[string]*record{},
 		Policies: map[string]*accessObject{}, Apps: map[string]*accessObject{},
-		Settings: map[string]*zoneSetting{}, Buckets: map[string]map[string]bucket{},
 	})
 	if err != nil {
 		return nil, err
@@ -137,20 +134,19 @@ func (s *Server) inspect() (any, error) {
 		for _, rec := range sorted(st.Records, func(*record) bool { return true }) {
 			records = append(records, rec.render())
 		}
-		policies, apps, buckets := sortedAccess(st.Policies), sortedAccess(st.Apps), allBuckets(st)
+		policies, apps := sortedAccess(st.Policies), sortedAccess(st.Apps)
 		answer = clone(map[string]any{
 			"account": s.options.AccountID, "zone": s.options.ZoneID, "zoneName": s.options.Zone,
 			"objects": map[string]any{
 				"tunnels": tunnels, "dnsRecords": records, "accessPolicies": policies,
-				"accessApplications": apps, "zoneSettings": changedSettings(st), "r2Buckets": buckets,
+				"accessApplications": apps,
 			},
 			"counts": map[string]int{
 				"tunnels": len(tunnels), "tunnelConfigs": configs, "dnsRecords": len(records),
-				"accessPolicies": len(policies), "accessApplications": len(apps), "r2Buckets": len(buckets),
+				"accessPolicies": len(policies), "accessApplications": len(apps),
 			},
-			// Zone settings cannot be deleted, neither here nor in the cloud; a
-			// tunnel's configuration goes with it.
-			"total": len(tunnels) + len(records) + len(policies) + len(apps) + len(buckets),
+			// A tunnel's configuration goes with it.
+			"total": len(tunnels) + len(records) + len(policies) + len(apps),
 		})
 		return nil
 	})

@@ -134,8 +134,6 @@ func TestTheAccountSurvivesARestart(t *testing.T) {
 	record := first.id(t, zones+"/dns_records", `{"name":"a.lab.test","type":"CNAME","content":"`+tunnel+`.cfargotunnel.com","ttl":1,"proxied":true}`)
 	policy := first.id(t, accounts+"/access/policies", `{"name":"team","decision":"allow","include":[{"email":{"email":"a@lab.test"}}]}`)
 	app := first.id(t, accounts+"/access/apps", `{"name":"a","type":"self_hosted","domain":"a.lab.test","policies":[{"id":"`+policy+`","precedence":1}]}`)
-	first.api(t, http.MethodPatch, zones+"/settings/ssl", `{"value":"strict"}`)
-	first.api(t, http.MethodPost, accounts+"/r2/buckets", `{"name":"offsite"}`)
 
 	second := start(t, dir) // as after kill -9: nothing was closed
 	if second.Token() != first.Token() {
@@ -147,8 +145,6 @@ func TestTheAccountSurvivesARestart(t *testing.T) {
 		zones + "/dns_records/" + record:                       `"name":"a.lab.test"`,
 		accounts + "/access/policies/" + policy:                `"a@lab.test"`,
 		accounts + "/access/apps/" + app:                       `"precedence":1`,
-		zones + "/settings/ssl":                                `"value":"strict"`,
-		accounts + "/r2/buckets/offsite":                       `"jurisdiction":"default"`,
 	} {
 		if got := second.api(t, http.MethodGet, path, ""); !strings.Contains(got.text, want) {
 			t.Errorf("%s lacks %s: %s", path, want, got.text)
@@ -157,7 +153,7 @@ func TestTheAccountSurvivesARestart(t *testing.T) {
 
 	for _, path := range []string{
 		accounts + "/access/apps/" + app, accounts + "/access/policies/" + policy,
-		zones + "/dns_records/" + record, accounts + "/cfd_tunnel/" + tunnel, accounts + "/r2/buckets/offsite",
+		zones + "/dns_records/" + record, accounts + "/cfd_tunnel/" + tunnel,
 	} {
 		second.api(t, http.MethodDelete, path, "")
 	}

@@ -18,7 +18,6 @@ func TestUpdates(t *testing.T) {
 		{"record replaced", "PUT", zones + "/dns_records/" + s.record, `{"name":"app.lab.test","type":"CNAME","content":"x.test","ttl":300}`, []string{s.record, `"comment":null`, `"proxied":false`, `"content":"x.test"`, `"ttl":300`}},
 		{"policy", "PUT", accounts + "/access/policies/" + s.policy, `{"name":"team","decision":"allow","include":[{"email":{"email":"b@lab.test"}}]}`, []string{s.policy, "b@lab.test", `"app_count":1`}},
 		{"application", "PUT", accounts + "/access/apps/" + s.app, `{"name":"app","type":"self_hosted","domain":"app.lab.test","session_duration":"1h"}`, []string{s.app, `"session_duration":"1h"`, `"policies":[]`}},
-		{"setting", "PATCH", zones + "/settings/min_tls_version", `{"value":"1.2"}`, []string{`"id":"min_tls_version"`, `"value":"1.2"`, `"editable":true`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := s.total(t)

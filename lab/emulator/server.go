@@ -169,7 +169,7 @@ func (s *Server) count(route string, status int) {
 }
 
 // control tells the lab's own endpoints, which neither count nor fail, from the
-// emulated ones. The stand-in login counts as emulated.
+// emulated ones.
 func control(route string) bool {
 	_, path, _ := strings.Cut(route, " ")
 	return path == "/lab/state" || path == "/lab/requests" || path == "/lab/faults"

@@ -36,9 +36,9 @@ func hierarchies() []string {
 }
 
 // makeCgroups makes a group of the machine's own in each hierarchy, so that nothing of it lands in the host's groups.
-func makeCgroups() error {
+func makeCgroups(name string) error {
 	for _, h := range hierarchies() {
-		dir := filepath.Join(h, Name)
+		dir := filepath.Join(h, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -50,27 +50,30 @@ func makeCgroups() error {
 				}
 			}
 		}
-		if text, err := os.ReadFile(filepath.Join(h, "cgroup.clone_children")); err == nil && len(text) > 0 { //nolint:gosec // the kernel's files
-			_ = os.WriteFile(filepath.Join(dir, "cgroup.clone_children"), []byte("1"), 0o644) //nolint:gosec // the kernel's files
+		const inherit = "cgroup.clone_children"
+		text, err := os.ReadFile(filepath.Join(h, inherit)) //nolint:gosec // the kernel's files
+		if err == nil && len(text) > 0 {
+			_ = os.WriteFile(filepath.Join(dir, inherit), []byte("1"), 0o644) //nolint:gosec // the kernel's files
 		}
 	}
 	return nil
 }
 
 // enterCgroups is the command prefix that moves a process into the machine's groups before it becomes what follows.
-func enterCgroups() []string {
+func enterCgroups(name string, hierarchies []string) []string {
 	var script strings.Builder
-	for _, h := range hierarchies() {
-		script.WriteString("echo $$ > " + filepath.Join(h, Name, "cgroup.procs") + "\n")
+	for _, h := range hierarchies {
+		script.WriteString("echo $$ > " + filepath.Join(h, name, "cgroup.procs") + "\n")
 	}
 	return []string{"sh", "-euc", script.String() + `exec "$@"`, "sh"}
 }
 
-// removeCgroups removes the machine's groups, deepest first, waiting a moment for the kernel to let go of dead processes.
-func removeCgroups() error {
+// removeCgroups removes the machine's groups, deepest first, waiting a moment for the kernel to let go of dead
+// processes.
+func removeCgroups(name string) error {
 	var errs []error
 	for _, h := range hierarchies() {
-		top := filepath.Join(h, Name)
+		top := filepath.Join(h, name)
 		var err error
 		for range 50 {
 			if err = removeGroup(top); err == nil {

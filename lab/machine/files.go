@@ -3,16 +3,20 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
 // cniPlugins are Debian's, put where k3s looks for them: beside host-local in the path.
 var cniPlugins = []string{"bridge", "host-local", "loopback", "portmap", "bandwidth", "firewall"}
 
-// cgroupsUnit makes the control groups writable, which the machine's supervisor mounts read-only on a host with the first version.
+// cgroupsUnit makes the control groups writable, which the machine's supervisor mounts read-only on a host with the
+// first version.
 const cgroupsUnit = `[Unit]
 Description=Writable control groups
 DefaultDependencies=no
@@ -27,18 +31,10 @@ ExecStart=/bin/sh -c 'for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o rem
 WantedBy=sysinit.target
 `
 
-// tailscaledUnit runs the stand-in of the tailnet client.
-const tailscaledUnit = `[Unit]
-Description=Stand-in for tailscaled
-After=network.target
-
-[Service]
-Type=simple
-ExecStart=/usr/sbin/tailscaled
-Restart=on-failure
-
-[Install]
-WantedBy=multi-user.target
+const sshdConfig = `HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+UseDNS no
 `
 
 type file struct {
@@ -49,17 +45,17 @@ type file struct {
 // personalise writes what makes a freshly unpacked Debian this machine.
 func (m *Machine) personalise() error {
 	files := []file{
-		{"etc/hostname", "tinyrack\n", 0o644},
-		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 tinyrack\n", 0o644},
+		{"etc/hostname", m.Host.Name + "\n", 0o644},
+		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 " + m.Host.Name + "\n", 0o644},
 		// Nothing answers there, and at once: the lab has no name server.
-		{"etc/resolv.conf", "nameserver " + HostIP + "\noptions timeout:1 attempts:1\n", 0o644},
+		{"etc/resolv.conf", "nameserver " + layout.HostIP + "\noptions timeout:1 attempts:1\n", 0o644},
 		{"etc/apt/sources.list", "deb [trusted=yes] " + m.PackageSource + " ./\n", 0o644},
 		{"etc/ssh/ssh_host_ed25519_key", string(m.HostKey), 0o600},
-		{"etc/ssh/sshd_config.d/lab.conf", "HostKey /etc/ssh/ssh_host_ed25519_key\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n", 0o644},
+		{"etc/ssh/sshd_config.d/lab.conf", sshdConfig, 0o644},
 		{"root/.ssh/authorized_keys", m.AuthorizedKey, 0o600},
 		{"etc/systemd/system/lab-cgroups.service", cgroupsUnit, 0o644},
-		{"etc/systemd/system/tailscaled.service", tailscaledUnit, 0o644},
 	}
+	files = append(files, tailscaleFiles(m.CA)...)
 	// The sources that the root filesystem was made from are out of the machine's reach.
 	if err := os.RemoveAll(filepath.Join(m.root(), "etc/apt/sources.list.d")); err != nil {
 		return err
@@ -76,13 +72,13 @@ func (m *Machine) personalise() error {
 	for _, f := range files {
 		path := filepath.Join(m.root(), f.path)
 		_ = os.Remove(path)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode)); err != nil {
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f.text), f.mode))
+		if err != nil {
 			return err
 		}
 	}
 	links := map[string]string{
-		"etc/systemd/system/sysinit.target.wants/lab-cgroups.service":   "/etc/systemd/system/lab-cgroups.service",
-		"etc/systemd/system/multi-user.target.wants/tailscaled.service": "/etc/systemd/system/tailscaled.service",
+		"etc/systemd/system/sysinit.target.wants/lab-cgroups.service": "/etc/systemd/system/lab-cgroups.service",
 		// Only the shim of Debian's containerd is wanted; k3s starts its own.
 		"etc/systemd/system/containerd.service":     "/dev/null",
 		"etc/systemd/system/systemd-logind.service": "/dev/null",
@@ -91,10 +87,10 @@ func (m *Machine) personalise() error {
 		"etc/systemd/system/systemd-networkd.socket":              "/dev/null",
 		"etc/systemd/system/systemd-networkd-wait-online.service": "/dev/null",
 		"usr/local/bin/containerd":                                "k3s",
-		"usr/sbin/tailscaled":                                     "../bin/tailscale",
 		// A link, since uninstalling k3s removes its whole folder.
 		"var/lib/rancher/k3s/agent/images": "/opt/images",
 	}
+	maps.Copy(links, tailscaleLinks)
 	for _, p := range cniPlugins {
 		links["usr/local/bin/"+p] = "/usr/lib/cni/" + p
 	}
@@ -105,7 +101,7 @@ func (m *Machine) personalise() error {
 			return err
 		}
 	}
-	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, "usr/bin/tailscale": m.Artifacts.Tailscale}
+	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, tailscaleProgram: m.Artifacts.Tailscale}
 	if !capable(unix.CAP_SYS_RESOURCE) {
 		copies["var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"] = m.Artifacts.ContainerdConfig
 	}
@@ -115,7 +111,8 @@ func (m *Machine) personalise() error {
 			return err
 		}
 		path := filepath.Join(m.root(), at)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)); err != nil { //nolint:gosec // programs
+		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)) //nolint:gosec // programs
+		if err != nil {
 			return err
 		}
 	}

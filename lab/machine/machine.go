@@ -15,11 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/process"
+	"github.com/tinyrack-net/infrastructure/lab/secret"
 )
 
-// Machine is the lab's host. Its disk lies in Dir and is gone with Remove.
+// Machine is one of the lab's hosts. Its packages and programs are bare: what the program is to install is not there,
+// but for tailscale, which the lab has no package of.
 type Machine struct {
+	// Host is its name, its addresses and its network namespace, which MakeNetwork makes.
+	Host layout.Machine
+	// Dir is the folder of its disk, which is gone with Remove.
 	Dir       string
 	Runner    process.Runner
 	Artifacts *artifacts.Set
@@ -28,20 +34,43 @@ type Machine struct {
 	// HostKey is the private SSH host key, AuthorizedKey the public key that may log in as root.
 	HostKey       []byte
 	AuthorizedKey string
+	// CA is the lab's certificate authority, PEM, which the machine's tailscaled trusts.
+	CA     string
+	caFile string
 	// PackageSource is the address of the apt repository.
 	PackageSource string
 }
 
-// unit is the name of the machine's process for the runner.
-const unit = "machine"
+// New returns a machine of the lab. What is started needs more: see Start.
+func New(l layout.Layout, m layout.Machine) *Machine {
+	return &Machine{
+		Host: m, Dir: l.Machine(m), Runner: process.New(l), Images: l.Images(), caFile: l.CA(),
+		PackageSource: "http://" + layout.ArtifactsAddr + "/debs",
+	}
+}
+
+// Start installs the machine from the artifacts, once, and boots it.
+func (m *Machine) Start(ctx context.Context, set *artifacts.Set, secrets *secret.Secrets) error {
+	authorized, err := secret.PublicKey(secrets.MachineKey)
+	if err != nil {
+		return err
+	}
+	m.Artifacts, m.HostKey, m.AuthorizedKey = set, []byte(secrets.HostKey), authorized+"\n"
+	ca, err := os.ReadFile(m.caFile)
+	if err != nil {
+		return err
+	}
+	m.CA = string(ca)
+	if err := m.Install(ctx); err != nil {
+		return err
+	}
+	return m.Boot(ctx)
+}
 
 func (m *Machine) root() string { return filepath.Join(m.Dir, "root") }
 
-// Running tells whether the machine is switched on.
-func (m *Machine) Running() bool { return m.Runner.Running(unit) }
-
-// Install unpacks the root filesystem and what makes this machine itself: keys, name, package source. A machine that was
-// installed completely is left as it is.
+// Install unpacks the root filesystem and what makes this machine itself: keys, name, package source. A machine that
+// was installed completely is left as it is.
 func (m *Machine) Install(ctx context.Context) error {
 	complete := filepath.Join(m.Dir, "installed")
 	if _, err := os.Stat(complete); err == nil {
@@ -53,8 +82,7 @@ func (m *Machine) Install(ctx context.Context) error {
 	if err := os.MkdirAll(m.root(), 0o755); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, "tar", "-xf", filepath.Join(m.Artifacts.RootFS, "rootfs.tar"), "-C", m.root(), "--numeric-owner", "--exclude=./dev/*").CombinedOutput() //nolint:gosec // our own artifact
-	if err != nil {
+	if out, err := m.unpack(ctx).CombinedOutput(); err != nil {
 		return fmt.Errorf("unpack the root filesystem: %w: %s", err, out)
 	}
 	if err := m.personalise(); err != nil {
@@ -63,27 +91,40 @@ func (m *Machine) Install(ctx context.Context) error {
 	return os.WriteFile(complete, nil, 0o600)
 }
 
+// unpack is the command that unpacks the root filesystem.
+func (m *Machine) unpack(ctx context.Context) *exec.Cmd {
+	archive := filepath.Join(m.Artifacts.RootFS, "rootfs.tar")
+	args := []string{"-xf", archive, "-C", m.root(), "--numeric-owner", "--exclude=./dev/*"}
+	return exec.CommandContext(ctx, "tar", args...) //nolint:gosec // our own artifact
+}
+
 // Boot switches the machine on and waits for its SSH server.
 func (m *Machine) Boot(ctx context.Context) error {
 	modules()
-	if err := makeCgroups(); err != nil {
+	if err := makeCgroups(m.Host.Namespace); err != nil {
 		return err
 	}
-	args := []string{
-		"systemd-nspawn", "--quiet", "--directory=" + m.root(), "--machine=" + Name, "--boot", "--keep-unit", "--register=no", "--console=pipe",
-		"--network-namespace-path=/run/netns/" + Name, "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-		"--capability=all", "--system-call-filter=@keyring bpf @mount @pkey perf_event_open",
-		"--bind=/dev/kmsg", "--bind=/dev/net/tun", "--bind-ro=" + m.Images + ":/opt/images",
-	}
-	env := []string{"SYSTEMD_NSPAWN_API_VFS_WRITABLE=1"}
-	if !unified() {
-		env = append(env, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0")
-	}
-	if !capable(unix.CAP_SYS_RESOURCE) {
+	return m.Runner.Start(ctx, m.spec(hierarchies(), unified(), capable(unix.CAP_SYS_RESOURCE)))
+}
+
+// spec is the machine's supervisor. It enters the machine's control groups below the hierarchies; unified says whether
+// the host has only the second version of them, and resources whether it may raise limits.
+func (m *Machine) spec(hierarchies []string, unified, resources bool) process.Spec {
+	args := append(enterCgroups(m.Host.Namespace, hierarchies),
+		"systemd-nspawn", "--quiet", "--directory="+m.root(), "--machine="+m.Host.Namespace, "--boot", "--keep-unit",
+		"--register=no", "--console=pipe", "--network-namespace-path=/run/netns/"+m.Host.Namespace, "--resolv-conf=off",
+		"--timezone=off",
+		"--link-journal=no", "--capability=all", "--system-call-filter=@keyring bpf @mount @pkey perf_event_open",
+		"--bind=/dev/kmsg", "--bind=/dev/net/tun", "--bind-ro="+m.Images+":/opt/images",
+	)
+	if !resources {
 		args = append(args, "--drop-capability=CAP_SYS_RESOURCE")
 	}
-	args = append(enterCgroups(), args...)
-	return m.Runner.Start(ctx, process.Spec{Name: unit, Args: args, Env: env, Ready: sshReady})
+	env := []string{"SYSTEMD_NSPAWN_API_VFS_WRITABLE=1"}
+	if !unified {
+		env = append(env, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0")
+	}
+	return process.Spec{Name: m.Host.Process(), Args: args, Env: env, Ready: m.sshReady}
 }
 
 // Remove switches the machine off and deletes its disk.
@@ -94,36 +135,41 @@ func (m *Machine) Remove(ctx context.Context) error {
 	if err := unmountBelow(m.Dir); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(m.Dir), removeCgroups())
+	return errors.Join(os.RemoveAll(m.Dir), removeCgroups(m.Host.Namespace))
 }
 
 // Halt cuts the machine's power: its disk is thrown away, so nothing is worth an orderly shutdown.
 func (m *Machine) Halt(ctx context.Context) error {
-	if pid := m.Runner.PID(unit); pid != 0 {
+	if pid := m.Runner.PID(m.Host.Process()); pid != 0 {
 		killTree(pid)
 	}
-	return m.Runner.Stop(ctx, unit)
+	return m.Runner.Stop(ctx, m.Host.Process())
 }
 
-func sshReady(ctx context.Context) error {
-	dialer := net.Dialer{Timeout: time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(Address, "22"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
-	banner := make([]byte, 4)
-	if _, err := conn.Read(banner); err != nil || string(banner) != "SSH-" {
-		return errors.New("no SSH server answers yet")
-	}
-	return nil
+// sshReady asks from inside the machine's network: from outside its firewall may refuse everybody.
+func (m *Machine) sshReady(ctx context.Context) error {
+	return Inside(m.Host.Namespace, func() error {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", "127.0.0.1:22")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		banner := make([]byte, 4)
+		if _, err := conn.Read(banner); err != nil || string(banner) != "SSH-" {
+			return errors.New("no SSH server answers yet")
+		}
+		return nil
+	})
 }
 
 // modules loads, where the host has them apart, the kernel modules that a machine of its own would load by itself.
 func modules() {
-	for _, m := range []string{"overlay", "br_netfilter", "vxlan", "nf_tables", "ip_tables", "iptable_nat", "iptable_filter", "xt_comment", "ip_set"} {
-		_ = exec.Command("modprobe", "--quiet", m).Run() //nolint:gosec,noctx // a fixed list; a built-in module is no error to care for
+	for _, m := range []string{
+		"overlay", "br_netfilter", "vxlan", "nf_tables", "ip_tables", "iptable_nat", "iptable_filter", "xt_comment", "ip_set",
+	} {
+		// A module that is built in is no error to care for.
+		_ = exec.Command("modprobe", "--quiet", m).Run() //nolint:gosec,noctx // a fixed list
 	}
 }
 

@@ -1,5 +1,6 @@
-// Package machine is the lab's bare Linux host: a Debian that boots its own systemd in a network namespace of its own, with a
-// public leg and a tailnet leg, and nothing on it of what the program is to install.
+// Package machine is the lab's bare Linux host: a Debian that boots its own systemd in a network namespace of its own,
+// with one public leg, and nothing on it of what the program is to install. Beside it are the other devices of the
+// tailnet: a person's computer is one.
 package machine
 
 import (
@@ -9,44 +10,56 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// The lab's addresses. The public side is 10.77.0.0/24; the tailnet side takes a piece of Tailscale's own range.
-const (
-	Name      = "tinyrack-lab" // also the network namespace
-	Bridge    = "trlab0"
-	HostIP    = "10.77.0.1"  // the host's end of the public side: the "internet" that the machine sees
-	Address   = "10.77.0.10" // the machine's public address
-	tailnetIP = "100.64.0.1" // the operator's own device in the tailnet
+// Bridge is the public side: 10.77.0.0/24. The addresses of the tailnet are tailscaled's, inside the namespaces.
+const Bridge = "trlab0"
 
-	publicLeg  = "trlab-eth0"
-	tailnetLeg = "trlab-ts0"
-)
-
-// network is what has to exist, in order; every line is skipped when its probe succeeds, so that an interrupted run goes on.
-var network = []struct{ probe, make string }{
-	{"link show " + Bridge, "link add " + Bridge + " type bridge"},
-	{"", "addr replace " + HostIP + "/24 dev " + Bridge},
-	{"", "link set " + Bridge + " up"},
-	{"netns exec " + Name + " true", "netns add " + Name},
-	{"link show " + publicLeg, "link add " + publicLeg + " type veth peer name eth0 netns " + Name},
-	{"", "link set " + publicLeg + " master " + Bridge + " up"},
-	{"", "-n " + Name + " addr replace " + Address + "/24 dev eth0"},
-	{"", "-n " + Name + " link set lo up"},
-	{"", "-n " + Name + " link set eth0 up"},
-	{"", "-n " + Name + " route replace default via " + HostIP},
-	{"link show " + tailnetLeg, "link add " + tailnetLeg + " type veth peer name tailscale0 netns " + Name},
-	{"", "addr replace " + tailnetIP + "/24 dev " + tailnetLeg},
-	{"", "link set " + tailnetLeg + " up"},
+// machineLink is the host's end of the interface of the machine with the public address.
+func machineLink(address string) string {
+	return "trlab-m" + address[strings.LastIndex(address, ".")+1:]
 }
 
-// MakeNetwork makes the namespace, the bridge and the two legs, or completes what an interrupted run left.
+// step makes one thing of a network; it is skipped when its probe succeeds, so that an interrupted run goes on.
+type step struct{ probe, make string }
+
+// bridge is the public side, leg a namespace with its one interface, eth0, on it.
+var bridge = []step{
+	{"link show " + Bridge, "link add " + Bridge + " type bridge"},
+	{"", "addr replace " + layout.HostIP + "/24 dev " + Bridge},
+	{"", "link set " + Bridge + " up"},
+}
+
+func leg(namespace, link, address string) []step {
+	return []step{
+		{"netns exec " + namespace + " true", "netns add " + namespace},
+		{"link show " + link, "link add " + link + " type veth peer name eth0 netns " + namespace},
+		{"", "link set " + link + " master " + Bridge + " up"},
+		{"", "-n " + namespace + " addr replace " + address + "/24 dev eth0"},
+		{"", "-n " + namespace + " link set lo up"},
+		{"", "-n " + namespace + " link set eth0 up"},
+		{"", "-n " + namespace + " route replace default via " + layout.HostIP},
+	}
+}
+
+// MakeNetwork makes the bridge, and the namespaces of the machines, or completes what an interrupted run left.
 func MakeNetwork(ctx context.Context) error {
 	if err := foreignNetwork(); err != nil {
 		return err
 	}
-	for _, step := range network {
+	steps := slices.Clone(bridge)
+	for _, m := range layout.Machines {
+		steps = append(steps, leg(m.Namespace, machineLink(m.IPv4), m.IPv4)...)
+	}
+	return makeSteps(ctx, steps)
+}
+
+func makeSteps(ctx context.Context, steps []step) error {
+	for _, step := range steps {
 		if step.probe != "" && ip(ctx, step.probe) == nil {
 			continue
 		}
@@ -57,18 +70,43 @@ func MakeNetwork(ctx context.Context) error {
 	return nil
 }
 
-// RemoveNetwork removes all that MakeNetwork made. The peers of the legs go with them.
+// RemoveNetwork removes all that MakeNetwork made.
 func RemoveNetwork(ctx context.Context) error {
 	var errs []error
-	for _, link := range []string{publicLeg, tailnetLeg, Bridge} {
-		if ip(ctx, "link show "+link) == nil {
-			errs = append(errs, ip(ctx, "link delete "+link))
-		}
+	for _, m := range layout.Machines {
+		errs = append(errs, removeLeg(ctx, m.Namespace, machineLink(m.IPv4)))
 	}
-	if _, err := os.Stat("/run/netns/" + Name); err == nil {
-		errs = append(errs, ip(ctx, "netns delete "+Name))
+	return errors.Join(append(errs, removeLink(ctx, Bridge))...)
+}
+
+// removeLeg removes a namespace and its interface, with both ends.
+func removeLeg(ctx context.Context, namespace, link string) error {
+	err := removeLink(ctx, link)
+	if _, statErr := os.Stat("/run/netns/" + namespace); statErr == nil {
+		err = errors.Join(err, ip(ctx, "netns delete "+namespace))
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24.
+func AddStranger(ctx context.Context, namespace, address string) error {
+	return makeSteps(ctx, leg(namespace, strangerLink(address), address))
+}
+
+// RemoveStranger removes what AddStranger made.
+func RemoveStranger(ctx context.Context, namespace, address string) error {
+	return removeLeg(ctx, namespace, strangerLink(address))
+}
+
+func strangerLink(address string) string {
+	return "trlab-s" + address[strings.LastIndex(address, ".")+1:]
+}
+
+func removeLink(ctx context.Context, link string) error {
+	if ip(ctx, "link show "+link) != nil {
+		return nil
+	}
+	return ip(ctx, "link delete "+link)
 }
 
 // foreignNetwork refuses to shadow a network that this host already talks to.
@@ -78,7 +116,7 @@ func foreignNetwork() error {
 		return err
 	}
 	for _, i := range addrs {
-		if i.Name == Bridge || i.Name == tailnetLeg {
+		if i.Name == Bridge {
 			continue
 		}
 		list, err := i.Addrs()
@@ -86,8 +124,8 @@ func foreignNetwork() error {
 			continue
 		}
 		for _, a := range list {
-			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && (n.Contains(net.ParseIP(HostIP)) || n.Contains(net.ParseIP(tailnetIP))) {
-				return fmt.Errorf("interface %s has %s, which overlaps the lab's networks 10.77.0.0/24 and 100.64.0.0/24: "+
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.Contains(net.ParseIP(layout.HostIP)) {
+				return fmt.Errorf("interface %s has %s, which overlaps the lab's network 10.77.0.0/24: "+
 					"the lab would cut off what is there: take that interface down while the lab runs", i.Name, n)
 			}
 		}
@@ -96,7 +134,8 @@ func foreignNetwork() error {
 }
 
 func ip(ctx context.Context, args string) error {
-	out, err := exec.CommandContext(ctx, "ip", strings.Fields(args)...).CombinedOutput() //nolint:gosec // fixed commands
+	out, err := exec.CommandContext(ctx, "ip",
+		strings.Fields(args)...).CombinedOutput() //nolint:gosec // fixed commands
 	if err != nil {
 		return fmt.Errorf("ip %s: %w: %s", args, err, strings.TrimSpace(string(out)))
 	}

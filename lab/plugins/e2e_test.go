@@ -15,12 +15,8 @@ import (
 	"time"
 
 	"github.com/tinyrack-net/infrastructure/lab/plugins/sshtest"
+	lab "github.com/tinyrack-net/infrastructure/lab/pulumi"
 )
-
-// installed are the plugins under the names and versions the engine looks for.
-var installed = map[string]string{
-	"cloudflare": "6.17.0", "command": "1.2.1", "kubernetes": "4.32.0", "random": "4.21.0", "tailscale": "0.29.0",
-}
 
 // secretText is what the command reads on stdin; it must show up nowhere.
 const secretText = "planted-canary-5f2c"
@@ -117,8 +113,10 @@ func newSite(t *testing.T) *site {
 		t.Fatalf("build the doubles: %v\n%s", err, out)
 	}
 	must(t, os.Symlink(doubles, filepath.Join(root, "bin", "pulumi-language-go")))
-	for name, version := range installed {
-		dir := filepath.Join(home, "plugins", "resource-"+name+"-v"+version)
+	versions, err := lab.Versions(filepath.Join("..", "..", "go.mod"))
+	must(t, err)
+	for name, version := range versions {
+		dir := filepath.Join(home, "plugins", "resource-"+name+"-"+version)
 		must(t, os.MkdirAll(dir, 0o700))
 		must(t, os.Symlink(doubles, filepath.Join(dir, "pulumi-resource-"+name)))
 	}
@@ -127,7 +125,10 @@ func newSite(t *testing.T) *site {
 	for _, name := range []string{"go.mod", "go.sum"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", name))
 		must(t, err)
-		s.write(name, strings.Replace(string(text), "module github.com/tinyrack-net/infrastructure\n", "module example.org/e2e\n", 1))
+		s.write(
+			name,
+			strings.Replace(string(text), "module github.com/tinyrack-net/infrastructure\n", "module example.org/e2e\n", 1),
+		)
 	}
 	s.write("main.go", program)
 	s.write("Pulumi.yaml", "name: e2e\nruntime:\n  name: go\n  options:\n    buildTarget: bin/e2e\n")
@@ -198,7 +199,8 @@ func TestWithTheRealCLI(t *testing.T) {
 	if before["said"] != "made" || len(before["password"]) != 24 {
 		t.Errorf("outputs: said %q, password of %d characters", before["said"], len(before["password"]))
 	}
-	if state := s.pulumi("stack", "export"); strings.Contains(state, before["password"]) || strings.Contains(state, "OPENSSH PRIVATE KEY") {
+	if state := s.pulumi("stack", "export"); strings.Contains(state, before["password"]) ||
+		strings.Contains(state, "OPENSSH PRIVATE KEY") {
 		t.Error("the state holds a secret in clear")
 	}
 
@@ -210,7 +212,8 @@ func TestWithTheRealCLI(t *testing.T) {
 	}
 
 	s.write("main.go", strings.Replace(program, "echo made", "echo again", 1))
-	if out := s.pulumi("up", "--yes", "--skip-preview"); !strings.Contains(out, "1 updated") || s.outputs()["said"] != "again" {
+	if out := s.pulumi("up", "--yes", "--skip-preview"); !strings.Contains(out, "1 updated") ||
+		s.outputs()["said"] != "again" {
 		t.Errorf("a changed command was not run again:\n%s", out)
 	}
 

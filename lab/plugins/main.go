@@ -1,23 +1,23 @@
-// Command plugins is one multi-call binary with the lab's doubles of the
-// official Pulumi plugins and of the Go language host.
+// Command plugins is one multi-call binary with the lab's doubles of the official Pulumi plugins and of the Go language
+// host.
 //
-// The name it is called by decides what it is: pulumi-resource-random,
-// pulumi-resource-command, pulumi-resource-cloudflare,
-// pulumi-resource-tailscale, pulumi-resource-kubernetes or pulumi-language-go.
-// The engine starts plugins by those names, so an installation is a set of
-// symbolic links to this binary.
+// The path by which it is called decides what it is: …/resource-random-v4.21.0/pulumi-resource-random is the double of
+// that plugin in that version, …/pulumi-language-go the language host. The engine starts plugins by such paths, so an
+// installation is a set of symbolic links to this binary, and a version stands in the program's go.mod alone.
 //
-// A double speaks the plugin protocol with the tokens, property names and
-// secrets of the official plugin at the version it reports, for the resources
-// this project uses, and does their real work. Everything else it refuses.
+// A double speaks the plugin protocol with the tokens, property names and secrets of the official plugin, for the
+// resources this project uses, and does their real work. Everything else it refuses.
 package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/blang/semver"
 
 	"github.com/tinyrack-net/infrastructure/lab/plugins/cloudflare"
 	"github.com/tinyrack-net/infrastructure/lab/plugins/command"
@@ -28,31 +28,50 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/tailscale"
 )
 
-// services maps each name this binary answers to, to the service behind it.
-var services = map[string]func(*engine.Client) engine.Service{
-	"pulumi-language-go":         language.New,
-	"pulumi-resource-cloudflare": cloudflare.New,
-	"pulumi-resource-command":    command.New,
-	"pulumi-resource-kubernetes": kubernetes.New,
-	"pulumi-resource-random":     random.New,
-	"pulumi-resource-tailscale":  tailscale.New,
+const (
+	languageHost   = "pulumi-language-go"
+	resourcePrefix = "pulumi-resource-"
+)
+
+// doubles are the services behind the plugins' names.
+var doubles = map[string]func(client *engine.Client, version string) engine.Service{
+	"cloudflare": cloudflare.New,
+	"command":    command.New,
+	"kubernetes": kubernetes.New,
+	"random":     random.New,
+	"tailscale":  tailscale.New,
 }
 
 func main() {
-	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
-	service, ok := services[name]
-	if !ok {
-		names := make([]string, 0, len(services))
-		for known := range services {
-			names = append(names, known)
-		}
-		slices.Sort(names)
-		fmt.Fprintf(os.Stderr, "%s: this binary holds the lab's plugin doubles and does nothing under this name; "+
-			"link it as one of:\n  %s\n", name, strings.Join(names, "\n  "))
+	service, err := find(os.Args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
 	if err := engine.Serve(os.Args[1:], os.Stdout, service); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 		os.Exit(1)
 	}
+}
+
+// find returns the service of this binary when it is called by the path.
+func find(path string) (func(*engine.Client) engine.Service, error) {
+	base := filepath.Base(path)
+	if base == languageHost {
+		return language.New, nil
+	}
+	name, isResource := strings.CutPrefix(base, resourcePrefix)
+	double, known := doubles[name]
+	if !isResource || !known {
+		return nil, fmt.Errorf("%s: this binary holds the lab's plugin doubles and does nothing under this name; "+
+			"link it as %s or as %sNAME with one of: %s", base, languageHost, resourcePrefix,
+			strings.Join(slices.Sorted(maps.Keys(doubles)), ", "))
+	}
+	folder := filepath.Base(filepath.Dir(path))
+	version, versioned := strings.CutPrefix(folder, "resource-"+name+"-v")
+	if _, err := semver.Parse(version); !versioned || err != nil {
+		return nil, fmt.Errorf("%s: it is in the folder %q, which names no version that it could stand for: "+
+			"put it into resource-%s-vVERSION", base, folder, name)
+	}
+	return func(client *engine.Client) engine.Service { return double(client, version) }, nil
 }

@@ -1,5 +1,5 @@
-// Package process runs the lab's long-lived programs apart from the command that started them, and finds them again: each leaves a
-// small file with its process id and start time, so that a reused id is never taken for it.
+// Package process runs the lab's long-lived programs apart from the command that started them, and finds them again:
+// each leaves a small file with its process id and start time, so that a reused id is never taken for it.
 package process
 
 import (
@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
 // Spec is a program to keep running.
@@ -30,6 +33,9 @@ type Spec struct {
 type Runner struct {
 	Dir, Logs string
 }
+
+// New returns the runner of a lab's programs.
+func New(l layout.Layout) Runner { return Runner{Dir: l.Run(), Logs: l.Logs()} }
 
 type record struct {
 	PID     int      `json:"pid"`
@@ -96,6 +102,20 @@ func (r Runner) PID(name string) int {
 		return 0
 	}
 	return rec.PID
+}
+
+// Show prints of each program whether it runs. The error names those that do not.
+func (r Runner) Show(out io.Writer, names []string) error {
+	var errs []error
+	for _, name := range names {
+		mark := "✓ runs"
+		if !r.Running(name) {
+			mark = "✗ does not run: `make up`"
+			errs = append(errs, errors.New(name+" does not run"))
+		}
+		fmt.Fprintf(out, "  %-16s %s\n", name, mark)
+	}
+	return errors.Join(errs...)
 }
 
 // LogPath is the file with the program's output.

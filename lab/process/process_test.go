@@ -58,7 +58,14 @@ func TestAReusedProcessIDIsNotOurs(t *testing.T) {
 
 func TestAProgramThatEndsIsReportedWithItsLog(t *testing.T) {
 	r := runner(t)
-	err := r.Start(t.Context(), Spec{Name: "p", Args: []string{"sh", "-c", "echo reason; exit 3"}, Ready: func(context.Context) error { return errors.New("not yet") }})
+	err := r.Start(
+		t.Context(),
+		Spec{
+			Name:  "p",
+			Args:  []string{"sh", "-c", "echo reason; exit 3"},
+			Ready: func(context.Context) error { return errors.New("not yet") },
+		},
+	)
 	if err == nil || !strings.Contains(err.Error(), r.LogPath("p")) {
 		t.Fatalf("got %v", err)
 	}
@@ -70,7 +77,15 @@ func TestAProgramThatEndsIsReportedWithItsLog(t *testing.T) {
 func TestNothingOfTheEnvironmentIsPassedOn(t *testing.T) {
 	t.Setenv("TINYRACK_CANARY", "secret")
 	r := runner(t)
-	_ = r.Start(t.Context(), Spec{Name: "p", Args: []string{"env"}, Env: []string{"OWN=1"}, Ready: func(context.Context) error { return errors.New("not yet") }})
+	_ = r.Start(
+		t.Context(),
+		Spec{
+			Name:  "p",
+			Args:  []string{"env"},
+			Env:   []string{"OWN=1"},
+			Ready: func(context.Context) error { return errors.New("not yet") },
+		},
+	)
 	text, err := os.ReadFile(r.LogPath("p"))
 	if err != nil || !strings.Contains(string(text), "OWN=1") || strings.Contains(string(text), "TINYRACK_CANARY") {
 		t.Errorf("the program saw %q, %v", text, err)

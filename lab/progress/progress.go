@@ -71,6 +71,22 @@ func (r *Report) Step(ctx context.Context, name string, run func(ctx context.Con
 	return err
 }
 
+// Task is a step with its name.
+type Task struct {
+	Name string
+	Do   func(ctx context.Context) error
+}
+
+// Run runs the tasks as steps, one after the other, and stops at the first that fails.
+func (r *Report) Run(ctx context.Context, tasks []Task) error {
+	for _, task := range tasks {
+		if err := r.Step(ctx, task.Name, task.Do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Waiting records what the current step waits for; the step's next sign of life shows it.
 func Waiting(ctx context.Context, format string, args ...any) {
 	if s, ok := ctx.Value(stepKey{}).(*step); ok {
@@ -113,7 +129,8 @@ func Waterfall(spans []Span, width int, least time.Duration) string {
 		}
 		from, to := column(s.Start), column(s.End)
 		to = max(to, from+1)
-		fmt.Fprintf(&b, "  %-34s %7s  %s%s\n", s.Name, round(s.End-s.Start), strings.Repeat("·", from), strings.Repeat("█", to-from))
+		bar := strings.Repeat("·", from) + strings.Repeat("█", to-from)
+		fmt.Fprintf(&b, "  %-34s %7s  %s\n", s.Name, round(s.End-s.Start), bar)
 	}
 	return b.String()
 }

@@ -19,7 +19,8 @@ func TestStepTellsStartEndAndFailure(t *testing.T) {
 		t.Fatalf("the step's error became %v", err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 4 || !strings.Contains(lines[1], "works") || !strings.Contains(lines[1], "✓") || !strings.Contains(lines[3], "✗") {
+	if len(lines) != 4 || !strings.Contains(lines[1], "works") || !strings.Contains(lines[1], "✓") ||
+		!strings.Contains(lines[3], "✗") {
 		t.Errorf("printed\n%s", out.String())
 	}
 	spans := r.Spans()
@@ -53,5 +54,21 @@ func TestWaterfallIsOneAxis(t *testing.T) {
 	}
 	if Waterfall(nil, 10, 0) != "" {
 		t.Error("nothing ran, and something was drawn")
+	}
+}
+
+func TestRunStopsAtTheFirstFailure(t *testing.T) {
+	var out strings.Builder
+	var ran []string
+	task := func(name string, err error) Task {
+		return Task{Name: name, Do: func(context.Context) error {
+			ran = append(ran, name)
+			return err
+		}}
+	}
+	failure := errors.New("failure")
+	err := New(&out).Run(t.Context(), []Task{task("one", nil), task("two", failure), task("three", nil)})
+	if !errors.Is(err, failure) || strings.Join(ran, " ") != "one two" {
+		t.Errorf("ran %v, %v", ran, err)
 	}
 }

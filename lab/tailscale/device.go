@@ -1,140 +1,176 @@
 package tailscale
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 )
 
-// device is a joined machine; of its node key only the hash is kept.
-type device struct {
-	ID                string    `json:"id"`
-	NodeID            string    `json:"nodeId"`
-	Serial            int       `json:"serial"`
-	Hostname          string    `json:"hostname"`
-	Address           string    `json:"address"`
-	Tags              []string  `json:"tags"`
-	NodeKeyHash       string    `json:"nodeKeyHash"`
-	KeyID             string    `json:"keyId"`
-	Authorized        bool      `json:"authorized"`
-	Ephemeral         bool      `json:"ephemeral"`
-	KeyExpiryDisabled bool      `json:"keyExpiryDisabled"`
-	Created           time.Time `json:"created"`
-	LastSeen          time.Time `json:"lastSeen"`
-}
+func nodeID(n Node) string { return "n" + n.ID + "CNTRL" }
 
-func (d *device) order() int { return d.Serial }
+func (s *Server) dnsName(n Node) string { return n.Name + "." + s.options.Domain }
 
-func (s *Server) dnsName(d *device) string { return d.Hostname + "." + s.options.Tailnet }
-
-func (s *Server) renderDevice(d *device) map[string]any {
-	return map[string]any{
-		"addresses": []string{d.Address}, "id": d.ID, "nodeId": d.NodeID, "name": s.dnsName(d), "hostname": d.Hostname,
-		"authorized": d.Authorized, "tags": d.Tags, "user": "tagged-devices", "isEphemeral": d.Ephemeral,
-		"keyExpiryDisabled": d.KeyExpiryDisabled, "created": d.Created, "lastSeen": d.LastSeen,
-		"expires": d.Created.Add(180 * 24 * time.Hour), "os": "linux", "clientVersion": "lab stand-in",
-		"connectedToControl": true, "isExternal": false, "blocksIncomingConnections": false, "updateAvailable": false,
-		"machineKey": "", "nodeKey": "", "tailnetLockKey": "", "tailnetLockError": "",
+func (s *Server) renderDevice(n Node) map[string]any {
+	user := "tagged-devices"
+	if len(n.Tags) == 0 {
+		user = n.User
+	}
+	answer := map[string]any{
+		"addresses": n.Addresses, "id": n.ID, "nodeId": nodeID(n), "name": s.dnsName(n), "hostname": n.Hostname,
+		"authorized": true, "tags": n.Tags, "user": user, "isEphemeral": n.Ephemeral,
+		"keyExpiryDisabled": n.Expires.IsZero(), "created": n.Created, "expires": n.Expires, "os": "linux",
+		"connectedToControl": n.Connected, "isExternal": false, "blocksIncomingConnections": false,
+		"updateAvailable": false,
+		"machineKey":      n.MachineKey, "nodeKey": n.NodeKey, "tailnetLockKey": "", "tailnetLockError": "",
 		"advertisedRoutes": []string{}, "enabledRoutes": []string{},
 	}
+	if len(n.Tags) == 0 {
+		delete(answer, "tags") // as the service does
+	}
+	if !n.Connected {
+		answer["lastSeen"] = n.LastSeen
+	}
+	return answer
 }
 
-func (s *Server) listDevices(st *state, r *http.Request) (any, error) {
+func (s *Server) listDevices(_ *state, r *http.Request) (any, error) {
 	for name := range r.URL.Query() {
 		if name != "fields" {
-			return nil, refuse(http.StatusNotImplemented, "the device filter %q is not emulated by the lab: add it to the emulator", name)
+			return nil, refuse(http.StatusNotImplemented,
+				"the device filter %q is not emulated by the lab: add it to the emulator", name)
 		}
 	}
+	list, err := s.devices(r.Context())
+	return map[string]any{"devices": list}, err
+}
+
+func (s *Server) devices(ctx context.Context) ([]map[string]any, error) {
+	nodes, err := s.options.Control.Nodes(ctx)
 	list := []map[string]any{}
-	for _, d := range sorted(st.Devices) {
-		list = append(list, s.renderDevice(d))
+	for _, n := range nodes {
+		list = append(list, s.renderDevice(n))
 	}
-	return map[string]any{"devices": list}, nil
+	return list, err
 }
 
 // findDevice takes the node id or the legacy id.
-func findDevice(st *state, r *http.Request) (*device, error) {
+func (s *Server) findDevice(r *http.Request) (Node, error) {
 	wanted := r.PathValue("device")
-	for _, d := range st.Devices {
-		if d.NodeID == wanted || d.ID == wanted {
-			return d, nil
+	nodes, err := s.options.Control.Nodes(r.Context())
+	if err != nil {
+		return Node{}, err
+	}
+	for _, n := range nodes {
+		if nodeID(n) == wanted || n.ID == wanted {
+			return n, nil
 		}
 	}
-	return nil, refuse(http.StatusNotFound, "device not found")
+	return Node{}, refuse(http.StatusNotFound, "device not found")
 }
 
-func (s *Server) getDevice(st *state, r *http.Request) (any, error) {
-	d, err := findDevice(st, r)
+func (s *Server) getDevice(_ *state, r *http.Request) (any, error) {
+	n, err := s.findDevice(r)
 	if err != nil {
 		return nil, err
 	}
-	return s.renderDevice(d), nil
+	return s.renderDevice(n), nil
 }
 
-func (s *Server) deleteDevice(st *state, r *http.Request) (any, error) {
-	d, err := findDevice(st, r)
+// onDevice finds the device of the request, reads the request's body into request unless that is nil, and does what is
+// asked.
+func (s *Server) onDevice(r *http.Request, request any, do func(n Node) error) (any, error) {
+	n, err := s.findDevice(r)
 	if err != nil {
 		return nil, err
 	}
-	delete(st.Devices, d.NodeID)
-	return nil, nil
+	if request != nil {
+		if err := decode(r, request); err != nil {
+			return nil, err
+		}
+	}
+	err = do(n)
+	if refused := (*Refused)(nil); errors.As(err, &refused) {
+		return nil, refuse(http.StatusBadRequest, "%s", refused.Message)
+	}
+	return nil, err
 }
 
-func (s *Server) authorizeDevice(st *state, r *http.Request) (any, error) {
-	d, err := findDevice(st, r)
-	if err != nil {
-		return nil, err
+func (s *Server) deleteDevice(_ *state, r *http.Request) (any, error) {
+	return s.onDevice(r, nil, func(n Node) error { return s.options.Control.DeleteNode(r.Context(), n.ID) })
+}
+
+// renameDevice gives the device another label: a name without or with the tailnet's domain. An empty one is the host's
+// own name again.
+func (s *Server) renameDevice(_ *state, r *http.Request) (any, error) {
+	var request struct {
+		Name string `json:"name"`
 	}
+	return s.onDevice(r, &request, func(n Node) error {
+		label := strings.TrimSuffix(request.Name, "."+s.options.Domain)
+		if label == "" {
+			label = n.Hostname
+		}
+		if !labelPattern.MatchString(label) {
+			return refuse(http.StatusBadRequest, "name %q is not a DNS label", request.Name)
+		}
+		return s.options.Control.RenameNode(r.Context(), n.ID, label)
+	})
+}
+
+func (s *Server) authorizeDevice(_ *state, r *http.Request) (any, error) {
 	var request struct {
 		Authorized bool `json:"authorized"`
 	}
-	if err := decode(r, &request); err != nil {
-		return nil, err
-	}
-	d.Authorized = request.Authorized
-	return nil, nil
+	return s.onDevice(r, &request, func(Node) error {
+		if !request.Authorized {
+			return approvalNotEmulated()
+		}
+		return nil // every device is
+	})
+}
+
+// approvalNotEmulated refuses what would need it: headscale lets every device in that has a key.
+func approvalNotEmulated() error {
+	return refuse(http.StatusNotImplemented,
+		"a device that waits for approval is not emulated by the lab: use a pre-authorized key")
 }
 
 func (s *Server) tagDevice(st *state, r *http.Request) (any, error) {
-	d, err := findDevice(st, r)
-	if err != nil {
-		return nil, err
-	}
 	var request struct {
 		Tags []string `json:"tags"`
 	}
-	if err := decode(r, &request); err != nil {
-		return nil, err
-	}
-	if err := st.checkTags(request.Tags); err != nil {
-		return nil, err
-	}
-	d.Tags = slices.Clone(request.Tags)
-	return nil, nil
+	return s.onDevice(r, &request, func(n Node) error {
+		if err := st.checkTags(request.Tags); err != nil {
+			return err
+		}
+		if len(request.Tags) == 0 {
+			return refuse(http.StatusNotImplemented,
+				"a device without tags again is not emulated by the lab: join it anew")
+		}
+		return s.options.Control.TagNode(r.Context(), n.ID, slices.Clone(request.Tags))
+	})
 }
 
 func (s *Server) setDeviceKey(st *state, r *http.Request) (any, error) {
-	d, err := findDevice(st, r)
-	if err != nil {
-		return nil, err
-	}
 	var request struct {
 		KeyExpiryDisabled bool `json:"keyExpiryDisabled"`
 	}
-	if err := decode(r, &request); err != nil {
-		return nil, err
-	}
-	d.KeyExpiryDisabled = request.KeyExpiryDisabled
-	return nil, nil
+	return s.onDevice(r, &request, func(n Node) error {
+		var at time.Time
+		if !request.KeyExpiryDisabled {
+			at = n.Created.AddDate(0, 0, st.Settings.DevicesKeyDurationDays)
+		}
+		return s.options.Control.ExpireNode(r.Context(), n.ID, at)
+	})
 }
 
-// newDevice makes the identity of a device that joins.
-func (s *Server) newDevice(st *state, hostname string) *device {
-	st.Serial++
-	id := strconv.Itoa(1_000_000 + st.Serial)
-	return &device{
-		ID: id, NodeID: "n" + id + "CNTRL", Serial: st.Serial, Hostname: hostname,
-		Created: s.options.Now().UTC().Truncate(time.Second),
-	}
+// expireDevice logs the device out: it stays listed and cannot be reached.
+func (s *Server) expireDevice(_ *state, r *http.Request) (any, error) {
+	return s.onDevice(r, nil, func(n Node) error {
+		return s.options.Control.ExpireNode(r.Context(), n.ID,
+			s.options.Now())
+	})
 }

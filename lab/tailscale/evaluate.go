@@ -10,9 +10,9 @@ import (
 
 // ruleset decides who may open a connection to what.
 type ruleset struct {
-	policy  *policy
-	rules   []rule
-	devices map[string]*device
+	policy *policy
+	rules  []rule
+	nodes  []Node
 }
 
 // rule admits connections from any source to any destination at any port.
@@ -40,8 +40,8 @@ type principal struct {
 	address netip.Addr
 }
 
-func (p *policy) compile(devices map[string]*device) (*ruleset, error) {
-	set := &ruleset{policy: p, devices: devices}
+func (p *policy) compile(nodes []Node) (*ruleset, error) {
+	set := &ruleset{policy: p, nodes: nodes}
 	for i, acl := range p.ACLs {
 		compiled := rule{src: acl.Src}
 		for _, dst := range acl.Dst {
@@ -93,6 +93,9 @@ func splitPorts(text string) (string, []portRange, error) {
 	}
 	return text[:colon], ports, nil
 }
+
+// cgnat is the range that tailnet addresses come from.
+var cgnat = netip.MustParsePrefix("100.64.0.0/10")
 
 // parsePorts reads "*", "22", "80-90" or a comma-separated list of these.
 func parsePorts(text string) ([]portRange, error) {
@@ -168,7 +171,8 @@ func (set *ruleset) matches(selector string, who, peer principal) bool {
 	}
 	switch set.policy.kind(selector) {
 	case "user":
-		return who.user != "" && (who.user == selector || strings.HasSuffix(selector, "@") && strings.HasPrefix(who.user, selector))
+		return who.user != "" && (who.user == selector || strings.HasSuffix(selector, "@") &&
+			strings.HasPrefix(who.user, selector))
 	case "group":
 		return who.user != "" && slices.Contains(set.policy.Groups[selector], who.user)
 	case "tag":
@@ -210,9 +214,9 @@ func (set *ruleset) principals(name string) ([]principal, error) {
 		return nil, badPolicy("tests: %q is not an address", name)
 	}
 	found := principal{address: prefix.Addr()}
-	for _, d := range set.devices {
-		if d.Address == found.address.String() {
-			found.tags = d.Tags
+	for _, n := range set.nodes {
+		if slices.Contains(n.Addresses, found.address.String()) {
+			found.tags, found.user = n.Tags, n.User
 		}
 	}
 	return []principal{found}, nil

@@ -1,9 +1,9 @@
 package tailscale
 
 import (
+	"context"
 	"net/http"
 	"regexp"
-	"slices"
 	"time"
 )
 
@@ -21,37 +21,35 @@ type capabilities struct {
 	} `json:"devices"`
 }
 
-// key is an auth key; of the secret only the hash is kept.
+// key is an auth key: what the control server does not keep of it. It is known there by ControlID.
 type key struct {
 	ID            string       `json:"id"`
 	Serial        int          `json:"serial"`
-	SecretHash    string       `json:"secretHash"`
+	ControlID     string       `json:"controlId"`
 	Description   string       `json:"description"`
 	Capabilities  capabilities `json:"capabilities"`
 	ExpirySeconds int64        `json:"expirySeconds"`
 	Created       time.Time    `json:"created"`
 	Expires       time.Time    `json:"expires"`
-	Used          bool         `json:"used"`
 }
 
 func (k *key) order() int { return k.Serial }
 
-// keyProblem says why a device cannot join with the key, or nothing.
-func (s *Server) keyProblem(k *key) string {
-	switch {
-	case !s.options.Now().Before(k.Expires):
-		return "expired"
-	case k.Used && !k.Capabilities.Devices.Create.Reusable:
-		return "already used"
+// validKeys tells with which of the control server's keys, by their id there, a node can still join.
+func (s *Server) validKeys(ctx context.Context) (map[string]bool, error) {
+	keys, err := s.options.Control.Keys(ctx)
+	valid := map[string]bool{}
+	for _, k := range keys {
+		valid[k.ID] = s.options.Now().Before(k.Expires) && (k.Reusable || !k.Used)
 	}
-	return ""
+	return valid, err
 }
 
-func (s *Server) renderKey(k *key) map[string]any {
+func renderKey(k *key, valid bool) map[string]any {
 	return map[string]any{
 		"id": k.ID, "keyType": "auth", "description": k.Description, "capabilities": k.Capabilities,
 		"expirySeconds": k.ExpirySeconds, "created": k.Created, "expires": k.Expires,
-		"tags": k.Capabilities.Devices.Create.Tags, "userId": "uLabCNTRL", "invalid": s.keyProblem(k) != "",
+		"tags": k.Capabilities.Devices.Create.Tags, "userId": "uLabCNTRL", "invalid": !valid,
 	}
 }
 
@@ -70,13 +68,16 @@ func (s *Server) createKey(st *state, r *http.Request) (any, error) {
 	life := time.Duration(request.ExpirySeconds) * time.Second
 	switch {
 	case request.KeyType != "" && request.KeyType != "auth":
-		return nil, refuse(http.StatusNotImplemented, "keys of type %q are not emulated by the lab: add them to the emulator", request.KeyType)
+		return nil, refuse(http.StatusNotImplemented,
+			"keys of type %q are not emulated by the lab: add them to the emulator", request.KeyType)
 	case request.Capabilities == nil:
 		return nil, refuse(http.StatusBadRequest, "capabilities are required")
 	case request.ExpirySeconds < 0 || request.ExpirySeconds > int64(maxKeyLife/time.Second):
-		return nil, refuse(http.StatusBadRequest, "expirySeconds must be between 1 and %d, not %d", int64(maxKeyLife/time.Second), request.ExpirySeconds)
+		return nil, refuse(http.StatusBadRequest, "expirySeconds must be between 1 and %d, not %d",
+			int64(maxKeyLife/time.Second), request.ExpirySeconds)
 	case !descriptionPattern.MatchString(request.Description):
-		return nil, refuse(http.StatusBadRequest, "description must have at most 50 letters, digits, hyphens and spaces")
+		return nil, refuse(http.StatusBadRequest,
+			"description must have at most 50 letters, digits, hyphens and spaces")
 	}
 	if life == 0 {
 		life = maxKeyLife
@@ -88,18 +89,26 @@ func (s *Server) createKey(st *state, r *http.Request) (any, error) {
 	if err := st.checkTags(tags); err != nil {
 		return nil, err
 	}
-	st.Serial++
-	id := "k" + newID(8) + "CNTRL"
-	secret := "tskey-auth-" + id + "-" + newID(16)
-	created := s.options.Now().UTC().Truncate(time.Second)
-	k := &key{
-		ID: id, Serial: st.Serial, SecretHash: hash(secret), Description: request.Description,
-		Capabilities: *request.Capabilities, ExpirySeconds: int64(life / time.Second),
-		Created: created, Expires: created.Add(life),
+	create := request.Capabilities.Devices.Create
+	if st.Settings.DevicesApprovalOn && !create.Preauthorized {
+		return nil, approvalNotEmulated()
 	}
-	st.Keys[id] = k
-	answer := s.renderKey(k)
-	answer["key"] = secret // only here, never again
+	created := s.options.Now().UTC().Truncate(time.Second)
+	made, err := s.options.Control.CreateKey(r.Context(), JoinKey{
+		Tags: tags, Reusable: create.Reusable, Ephemeral: create.Ephemeral, Expires: created.Add(life),
+	})
+	if err != nil {
+		return nil, err
+	}
+	st.Serial++
+	k := &key{
+		ID: "k" + newID(8) + "CNTRL", Serial: st.Serial, ControlID: made.ID, Description: request.Description,
+		Capabilities: *request.Capabilities, ExpirySeconds: int64(life / time.Second), Created: created,
+		Expires: created.Add(life),
+	}
+	st.Keys[k.ID] = k
+	answer := renderKey(k, true)
+	answer["key"] = made.Secret // only here, never again
 	return answer, nil
 }
 
@@ -121,42 +130,30 @@ func (st *state) checkTags(tags []string) error {
 	return nil
 }
 
-// findKey returns the key with this secret.
-func (st *state) findKey(secret string) *key {
-	wanted := hash(secret)
-	for _, k := range st.Keys {
-		if k.SecretHash == wanted {
-			return k
-		}
-	}
-	return nil
-}
-
 func (s *Server) listKeys(st *state, _ *http.Request) (any, error) {
 	list := []map[string]any{}
 	for _, k := range sorted(st.Keys) {
-		list = append(list, map[string]any{"id": k.ID, "keyType": "auth", "description": k.Description, "created": k.Created, "expires": k.Expires})
+		list = append(list, map[string]any{"id": k.ID, "keyType": "auth", "description": k.Description,
+			"created": k.Created, "expires": k.Expires})
 	}
 	return map[string]any{"keys": list}, nil
 }
 
 func (s *Server) getKey(st *state, r *http.Request) (any, error) {
-	if k := st.Keys[r.PathValue("key")]; k != nil {
-		return s.renderKey(k), nil
-	}
-	return nil, refuse(http.StatusNotFound, "key not found")
-}
-
-func (s *Server) deleteKey(st *state, r *http.Request) (any, error) {
-	id := r.PathValue("key")
-	if st.Keys[id] == nil {
+	k := st.Keys[r.PathValue("key")]
+	if k == nil {
 		return nil, refuse(http.StatusNotFound, "key not found")
 	}
-	delete(st.Keys, id)
-	return nil, nil
+	valid, err := s.validKeys(r.Context())
+	return renderKey(k, valid[k.ControlID]), err
 }
 
-// allOf is true when every wanted tag is among the granted ones.
-func allOf(wanted, granted []string) bool {
-	return !slices.ContainsFunc(wanted, func(tag string) bool { return !slices.Contains(granted, tag) })
+// deleteKey revokes a key. The devices that joined with it stay.
+func (s *Server) deleteKey(st *state, r *http.Request) (any, error) {
+	k := st.Keys[r.PathValue("key")]
+	if k == nil {
+		return nil, refuse(http.StatusNotFound, "key not found")
+	}
+	delete(st.Keys, k.ID)
+	return nil, s.options.Control.DeleteKey(r.Context(), k.ControlID)
 }

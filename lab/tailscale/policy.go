@@ -2,6 +2,7 @@ package tailscale
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -141,7 +142,8 @@ func (st *state) matches(header string) bool {
 
 func (s *Server) getPolicy(w http.ResponseWriter, r *http.Request) {
 	if r.URL.RawQuery != "" {
-		writeError(w, refuse(http.StatusNotImplemented, "the query %q of the policy is not emulated by the lab: add it to the emulator", r.URL.RawQuery))
+		writeError(w, refuse(http.StatusNotImplemented,
+			"the query %q of the policy is not emulated by the lab: add it to the emulator", r.URL.RawQuery))
 		return
 	}
 	var text, etag string
@@ -187,7 +189,10 @@ func (s *Server) postPolicy(w http.ResponseWriter, r *http.Request) {
 			next = ""
 		}
 		st.Policy = next
-		if err := st.checkPolicy(st.policyText()); err != nil {
+		if err := s.checkPolicy(r.Context(), st.policyText()); err != nil {
+			return err
+		}
+		if err := s.enforce(r.Context(), st); err != nil {
 			return err
 		}
 		text, etag = st.policyText(), st.etag()
@@ -200,8 +205,25 @@ func (s *Server) postPolicy(w http.ResponseWriter, r *http.Request) {
 	writePolicy(w, r, text, etag)
 }
 
+// enforce hands the policy to the control server.
+func (s *Server) enforce(ctx context.Context, st *state) error {
+	parsed, err := parsePolicy(st.policyText())
+	if err != nil {
+		return err
+	}
+	known, err := parsed.forControl()
+	if err != nil {
+		return err
+	}
+	err = s.options.Control.SetPolicy(ctx, known)
+	if refused := (*Refused)(nil); errors.As(err, &refused) {
+		return notEmulated("what the control server refuses (" + refused.Message + ")")
+	}
+	return err
+}
+
 // checkPolicy refuses a policy that is wrong or whose own tests fail.
-func (st *state) checkPolicy(text string) error {
+func (s *Server) checkPolicy(ctx context.Context, text string) error {
 	parsed, err := parsePolicy(text)
 	if err != nil {
 		return err
@@ -209,7 +231,11 @@ func (st *state) checkPolicy(text string) error {
 	if err := parsed.validate(); err != nil {
 		return err
 	}
-	rules, err := parsed.compile(st.Devices)
+	nodes, err := s.options.Control.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	rules, err := parsed.compile(nodes)
 	if err != nil {
 		return err
 	}
@@ -225,7 +251,8 @@ func (s *Server) validatePolicy(st *state, r *http.Request) (any, error) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "policy: %v", err)
 	}
 	text := string(body)
-	if standard, err := hujson.Standardize(body); err == nil && bytes.HasPrefix(bytes.TrimSpace(standard), []byte("[")) {
+	if standard, err := hujson.Standardize(body); err == nil && bytes.HasPrefix(bytes.TrimSpace(standard),
+		[]byte("[")) {
 		current := map[string]json.RawMessage{}
 		present, _ := hujson.Standardize([]byte(st.policyText())) // it was accepted before
 		if err := json.Unmarshal(present, &current); err != nil {
@@ -238,7 +265,7 @@ func (s *Server) validatePolicy(st *state, r *http.Request) (any, error) {
 		}
 		text = string(merged)
 	}
-	err = st.checkPolicy(text)
+	err = s.checkPolicy(r.Context(), text)
 	var refusal *apiError
 	switch {
 	case err == nil:

@@ -61,7 +61,8 @@ func (set *ruleset) runTest(test aclTest) ([]string, error) {
 				return err
 			}
 			if set.differs(sources, targets, proto, ports[0].first, want) {
-				problems = append(problems, fmt.Sprintf("address %q: want: %s, got: %s", address, verdict(want), verdict(!want)))
+				problems = append(problems, fmt.Sprintf("address %q: want: %s, got: %s", address, verdict(want),
+					verdict(!want)))
 			}
 		}
 		return nil
@@ -107,7 +108,8 @@ func (set *ruleset) runSSHTest(test sshTest) ([]string, error) {
 				for _, src := range sources {
 					for _, to := range targets {
 						if got := set.ssh(src, to, user); got != want {
-							problems = append(problems, fmt.Sprintf("ssh %s@%s: want: %s, got: %s", user, dst, want, got))
+							problems = append(problems, fmt.Sprintf("ssh %s@%s: want: %s, got: %s", user, dst, want,
+								got))
 						}
 					}
 				}
@@ -126,7 +128,8 @@ func (set *ruleset) ssh(src, dst principal, user string) string {
 			if rule.Action == action &&
 				slices.ContainsFunc(rule.Src, func(selector string) bool { return set.matches(selector, src, src) }) &&
 				slices.ContainsFunc(rule.Dst, func(selector string) bool { return set.matches(selector, dst, src) }) &&
-				(slices.Contains(rule.Users, user) || user != "root" && slices.Contains(rule.Users, "autogroup:nonroot")) {
+				(slices.Contains(rule.Users, user) || user != "root" &&
+					slices.Contains(rule.Users, "autogroup:nonroot")) {
 				return action
 			}
 		}

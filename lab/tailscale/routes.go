@@ -34,6 +34,8 @@ func (s *Server) routes() {
 		"GET /device/{device}":                    s.getDevice,
 		"DELETE /device/{device}":                 s.deleteDevice,
 		"POST /device/{device}/authorized":        s.authorizeDevice,
+		"POST /device/{device}/name":              s.renameDevice,
+		"POST /device/{device}/expire":            s.expireDevice,
 		"POST /device/{device}/tags":              s.tagDevice,
 		"POST /device/{device}/key":               s.setDeviceKey,
 		"POST /tailnet/{tailnet}/acl/validate":    s.validatePolicy,
@@ -45,9 +47,6 @@ func (s *Server) routes() {
 	s.Handle("GET /api/v2/tailnet/{tailnet}/acl", s.authenticated(s.getPolicy))
 	s.Handle("POST /api/v2/tailnet/{tailnet}/acl", s.authenticated(s.postPolicy))
 	s.Handle("POST /api/v2/oauth/token", s.issueToken)
-	// The stand-in client proves itself by an auth key or its node key.
-	s.Handle("POST /lab/login", s.serve(s.login))
-	s.Handle("POST /lab/logout", s.serve(s.logout))
 }
 
 // authenticated checks the access token and the tailnet.

@@ -1,15 +1,14 @@
-// Package tailscale emulates the part of the Tailscale v2 API that the program
-// uses: OAuth clients, the policy file, tailnet settings, DNS, auth keys and
-// devices of one tailnet. It also is the login server of the stand-in tailscale
-// command, which joins the lab's machine without a real tailnet.
+// Package tailscale emulates the part of the Tailscale v2 API that the program uses: OAuth clients, the policy file,
+// tailnet settings, DNS, auth keys and devices of one tailnet. What the API says holds: a control server (see Control)
+// lets in whom its keys admit, and enforces its policy between real nodes.
 //
-// It refuses what the service refuses (https://tailscale.com/api); parts of the
-// policy language that it cannot evaluate are answered with 501 instead of being
-// accepted unseen.
+// It refuses what the service refuses (https://tailscale.com/api); parts of the policy language that neither it nor the
+// control server can evaluate are answered with 501 instead of being accepted unseen.
 package tailscale
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,7 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -27,19 +25,19 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultTailnet      = "lab.test"
-	DefaultFirstAddress = "100.64.0.10"
+	DefaultTailnet = "lab.test"
+	DefaultDomain  = "tail.lab.test"
 )
 
-// Options describe the emulated tailnet. The zero value is ready to use.
+// Options describe the emulated tailnet.
 type Options struct {
-	// Tailnet is the tailnet's name, the suffix of its devices' DNS names.
-	Tailnet string
+	// Control is the tailnet's control server.
+	Control Control
+	// Tailnet is the name that the API takes, Domain the suffix of the devices' DNS names.
+	Tailnet, Domain string
 	// ClientID and ClientSecret are the only OAuth client. Empty: they are made
 	// at the first start and kept in the state.
 	ClientID, ClientSecret string
-	// FirstAddress is the address of the first device; the next ones follow.
-	FirstAddress string
 	// Log takes faults and unknown requests; slog.Default() when nil.
 	Log *slog.Logger
 	// Now is the clock, for tests of expiry; time.Now when nil.
@@ -53,7 +51,7 @@ type Server struct {
 	store   *emulator.Store[state]
 }
 
-// state is all that the emulated tailnet holds. Secrets are stored as hashes, but
+// state is what the emulated tailnet holds beside what the control server does. Secrets are stored as hashes, but
 // for the OAuth client that the emulator itself has made.
 type state struct {
 	ClientID     string `json:"clientId,omitempty"`
@@ -61,36 +59,37 @@ type state struct {
 	// Tokens maps the hash of an access token to its expiry.
 	Tokens map[string]time.Time `json:"tokens"`
 	// Policy is the policy file as it was written, empty for the default one.
-	Policy      string             `json:"policy,omitempty"`
-	Settings    settings           `json:"settings"`
-	MagicDNS    bool               `json:"magicDns"`
-	Nameservers []string           `json:"nameservers"`
-	SearchPaths []string           `json:"searchPaths"`
-	Keys        map[string]*key    `json:"keys"`
-	Devices     map[string]*device `json:"devices"`
-	// Addresses keeps the address of a host name after its device is gone.
-	Addresses map[string]string `json:"addresses"`
-	Serial    int               `json:"serial"`
+	Policy      string          `json:"policy,omitempty"`
+	Settings    settings        `json:"settings"`
+	MagicDNS    bool            `json:"magicDns"`
+	Nameservers []string        `json:"nameservers"`
+	SearchPaths []string        `json:"searchPaths"`
+	Keys        map[string]*key `json:"keys"`
+	Serial      int             `json:"serial"`
 }
 
 var tailnetPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
-// New opens the emulated tailnet kept in dir/tailscale.json.
+// New opens the emulated tailnet kept in dir/tailscale.json, and hands its policy to the control server, which must
+// answer.
 func New(dir string, options Options) (*Server, error) {
 	options.Tailnet = cmp.Or(options.Tailnet, DefaultTailnet)
-	options.FirstAddress = cmp.Or(options.FirstAddress, DefaultFirstAddress)
+	options.Domain = cmp.Or(options.Domain, DefaultDomain)
 	if options.Now == nil {
 		options.Now = time.Now
 	}
 	var problems []error
-	if !tailnetPattern.MatchString(options.Tailnet) {
-		problems = append(problems, fmt.Errorf("tailscale emulator: tailnet %q is not a domain name", options.Tailnet))
+	for what, name := range map[string]string{"tailnet": options.Tailnet, "domain": options.Domain} {
+		if !tailnetPattern.MatchString(name) {
+			problems = append(problems, fmt.Errorf("tailscale emulator: %s %q is not a domain name", what, name))
+		}
 	}
-	if address, err := netip.ParseAddr(options.FirstAddress); err != nil || !cgnat.Contains(address) {
-		problems = append(problems, fmt.Errorf("tailscale emulator: first address %q is not in %s, where tailnet addresses lie", options.FirstAddress, cgnat))
+	if options.Control == nil {
+		problems = append(problems, errors.New("tailscale emulator: no control server: nothing would let devices in"))
 	}
 	if (options.ClientID == "") != (options.ClientSecret == "") {
-		problems = append(problems, errors.New("tailscale emulator: an OAuth client needs both id and secret, or neither to have them made"))
+		problems = append(problems, errors.New("tailscale emulator: an OAuth client needs both "+
+			"id and secret, or neither to have them made"))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
@@ -98,7 +97,7 @@ func New(dir string, options Options) (*Server, error) {
 	store, err := emulator.OpenStore(filepath.Join(dir, "tailscale.json"), &state{
 		Tokens: map[string]time.Time{}, Settings: defaultSettings,
 		Nameservers: []string{}, SearchPaths: []string{},
-		Keys: map[string]*key{}, Devices: map[string]*device{}, Addresses: map[string]string{},
+		Keys: map[string]*key{},
 	})
 	if err != nil {
 		return nil, err
@@ -107,11 +106,14 @@ func New(dir string, options Options) (*Server, error) {
 	if err := s.ensureClient(); err != nil {
 		return nil, err
 	}
-	s.Server = emulator.NewServer("Tailscale API", options.Log, s.inspect, func(w http.ResponseWriter, status int, message string) {
-		writeError(w, refuse(status, "%s", message))
-	})
+	s.Server = emulator.NewServer("Tailscale API", options.Log, s.inspect,
+		func(w http.ResponseWriter, status int, message string) {
+			writeError(w, refuse(status, "%s", message))
+		})
 	s.routes()
-	return s, nil
+	// What was answered before a crash is what is enforced after it.
+	err = s.store.View(func(st *state) error { return s.enforce(context.Background(), st) })
+	return s, err
 }
 
 // Client returns the OAuth client id and its secret.
@@ -133,35 +135,38 @@ func (s *Server) ensureClient() error {
 
 // inspect lists every object for people and tests, without secrets.
 func (s *Server) inspect() (any, error) {
+	valid, keysErr := s.validKeys(context.Background())
+	devices, devicesErr := s.devices(context.Background())
+	if err := errors.Join(keysErr, devicesErr); err != nil {
+		return nil, err
+	}
 	var answer any
 	err := s.store.View(func(st *state) error {
 		keys := []map[string]any{}
-		valid := 0
+		usable := 0
 		for _, k := range sorted(st.Keys) {
-			keys = append(keys, s.renderKey(k))
-			if s.keyProblem(k) == "" {
-				valid++
+			keys = append(keys, renderKey(k, valid[k.ControlID]))
+			if valid[k.ControlID] {
+				usable++
 			}
-		}
-		devices := []map[string]any{}
-		for _, d := range sorted(st.Devices) {
-			devices = append(devices, s.renderDevice(d))
 		}
 		policies := 0
 		if st.Policy != "" {
 			policies = 1
 		}
 		answer = clone(map[string]any{
-			"tailnet": s.options.Tailnet,
+			"tailnet": s.options.Tailnet, "domain": s.options.Domain,
 			"objects": map[string]any{
-				"policy":   map[string]any{"default": st.Policy == "", "text": st.policyText(), "etag": st.etag()},
-				"keys":     keys,
-				"devices":  devices,
-				"dns":      map[string]any{"magicDNS": st.MagicDNS, "nameservers": st.Nameservers, "searchPaths": st.SearchPaths},
+				"policy":  map[string]any{"default": st.Policy == "", "text": st.policyText(), "etag": st.etag()},
+				"keys":    keys,
+				"devices": devices,
+				"dns": map[string]any{"magicDNS": st.MagicDNS, "nameservers": st.Nameservers,
+					"searchPaths": st.SearchPaths},
 				"settings": st.Settings,
 			},
-			"counts": map[string]int{"policies": policies, "keys": len(keys), "validKeys": valid, "devices": len(devices)},
-			"total":  policies + len(keys) + len(devices),
+			"counts": map[string]int{"policies": policies, "keys": len(keys), "validKeys": usable,
+				"devices": len(devices)},
+			"total": policies + len(keys) + len(devices),
 		})
 		return nil
 	})

@@ -37,7 +37,8 @@ func (s *Server) patchSettings(st *state, r *http.Request) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "devicesKeyDurationDays must be between 1 and 180, not %d", days)
 	}
 	if role := st.Settings.ExternalTailnetsRole; !slices.Contains([]string{"none", "admin", "member"}, role) {
-		return nil, refuse(http.StatusBadRequest, "usersRoleAllowedToJoinExternalTailnets must be none, admin or member, not %q", role)
+		return nil, refuse(http.StatusBadRequest,
+			"usersRoleAllowedToJoinExternalTailnets must be none, admin or member, not %q", role)
 	}
 	return st.Settings, nil
 }

@@ -1,5 +1,5 @@
-// Package remotetest runs a component's real script text below a temporary root directory, with fake commands in front of
-// the system's.
+// Package remotetest runs a component's real script text below a temporary root directory, with fake commands in front
+// of the system's.
 package remotetest
 
 import (

@@ -1,6 +1,5 @@
 // Package cloudflare is the lab's double of the cloudflare plugin: tunnel,
-// tunnel configuration, DNS record, Access policy and application, and zone
-// setting, by the same requests as the official plugin's.
+// tunnel configuration, DNS record, Access policy and application, by the same requests as the official plugin's.
 package cloudflare
 
 import (
@@ -16,18 +15,16 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
-// Version is the official plugin's version that the double stands for.
-const Version = "6.17.0"
-
 // tokenForm is what the official plugin demands of an API token.
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9_-]{40}$`)
 
-// New returns the service of pulumi-resource-cloudflare.
-func New(events *engine.Client) engine.Service {
+// New returns the service of pulumi-resource-cloudflare. version is that of the official plugin
+// that the double stands for.
+func New(events *engine.Client, version string) engine.Service {
 	c := &client{}
 	return engine.Provider(&schema.Provider{
 		Name:    "cloudflare",
-		Version: Version,
+		Version: version,
 		Engine:  events,
 		Config: schema.Properties{
 			"apiToken": {Type: schema.String, Secret: true},
@@ -40,7 +37,6 @@ func New(events *engine.Client) engine.Service {
 			token("dnsRecord"):                        c.record(),
 			token("zeroTrustAccessPolicy"):            c.policy(),
 			token("zeroTrustAccessApplication"):       c.application(),
-			token("zoneSetting"):                      c.zoneSetting(),
 		},
 	})
 }

@@ -83,7 +83,6 @@ func TestAgainstTheEmulator(t *testing.T) {
 		"accountId": account, "name": "notes", "domain": "notes.lab.test", "type": "self_hosted",
 		"policies": []any{map[string]any{"id": policy.id, "precedence": 1.0}},
 	})
-	create("ZoneSetting", map[string]any{"zoneId": zone, "settingId": "ssl", "value": "strict"})
 	quiet()
 
 	change(tunnel, "name", "renamed")

@@ -1,7 +1,6 @@
 package cloudflare
 
 import (
-	"context"
 	"errors"
 	"maps"
 
@@ -49,41 +48,4 @@ func (c *client) record() schema.Resource {
 			return nil
 		},
 	})
-}
-
-func (c *client) zoneSetting() schema.Resource {
-	at := func(v schema.Values) string {
-		return path("zones", v.String("zoneId"), "settings", v.String("settingId"))
-	}
-	properties := func(o object) schema.Values {
-		return o.fields("value", "value", "editable", "editable", "modifiedOn", "modified_on", "timeRemaining", "time_remaining")
-	}
-	set := func(ctx context.Context, in schema.Values) (schema.Values, error) {
-		made, err := c.put(ctx, "PATCH", at(in), object{"value": in["value"]})
-		if err != nil {
-			return nil, err
-		}
-		return properties(made), nil
-	}
-	return schema.Resource{
-		Inputs: schema.Properties{
-			"zoneId":    {Type: schema.String, Required: true, Replace: true},
-			"settingId": {Type: schema.String, Required: true, Replace: true},
-			"value":     {Type: schema.Any, Required: true},
-		},
-		Outputs: volatile("editable", "modifiedOn", "timeRemaining"),
-		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
-			out, err := set(ctx, call.Inputs)
-			return call.Inputs.String("settingId"), out, err
-		},
-		Read: func(ctx context.Context, call schema.Call) (schema.Values, error) {
-			found, err := c.get(ctx, at(call.State))
-			if err != nil {
-				return nil, err
-			}
-			return properties(found), nil
-		},
-		Update: func(ctx context.Context, call schema.Call) (schema.Values, error) { return set(ctx, call.Inputs) },
-		// No Delete: a zone always has all its settings; this one just stays.
-	}
 }

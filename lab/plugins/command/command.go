@@ -1,5 +1,5 @@
-// Package command is the lab's double of the command plugin: remote.Command
-// over SSH, with a host key that must be given.
+// Package command is the lab's double of the command plugin: remote.Command over SSH, with a host key that must be
+// given, and local.Command.
 package command
 
 import (
@@ -8,12 +8,11 @@ import (
 	"encoding/hex"
 	"errors"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
 	"github.com/tinyrack-net/infrastructure/lab/plugins/engine"
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
-
-// Version is the official plugin's version that the double stands for.
-const Version = "1.2.1"
 
 // Values of the logging property; both streams when it is absent.
 const (
@@ -23,29 +22,53 @@ const (
 	logNone   = "none"
 )
 
-// New returns the service of pulumi-resource-command.
-func New(client *engine.Client) engine.Service {
+// New returns the service of pulumi-resource-command. version is that of the official plugin
+// that the double stands for.
+func New(client *engine.Client, version string) engine.Service {
 	return engine.Provider(&schema.Provider{
-		Name:      "command",
-		Version:   Version,
-		Engine:    client,
-		Resources: map[string]schema.Resource{"command:remote:Command": remoteCommand(client)},
+		Name:    "command",
+		Version: version,
+		Engine:  client,
+		Resources: map[string]schema.Resource{
+			"command:remote:Command": remoteCommand(client), "command:local:Command": localCommand(client),
+		},
 	})
 }
 
+// runner runs text, with the inputs in and what the last run printed.
+type runner func(
+	ctx context.Context, client *engine.Client, urn resource.URN, in, previous schema.Values, text string,
+) (schema.Values, error)
+
 func remoteCommand(client *engine.Client) schema.Resource {
+	r := command(client, run)
+	r.Inputs["connection"] = schema.Property{Type: schema.Object(schema.Properties{
+		"host":               {Type: schema.String, Required: true},
+		"port":               {Type: schema.Number, Default: 22.0},
+		"user":               {Type: schema.String, Default: "root"},
+		"privateKey":         {Type: schema.String},
+		"privateKeyPassword": {Type: schema.String},
+		"hostKey":            {Type: schema.String},
+		"dialErrorLimit":     {Type: schema.Integer, Default: 10.0},
+		"perDialTimeout":     {Type: schema.Integer, Default: 15.0},
+	}), Required: true, Secret: true}
+	// The connection is always secret but does not flow into the output.
+	r.Apart = []string{"connection"}
+	r.Validate = validate
+	return r
+}
+
+func localCommand(client *engine.Client) schema.Resource {
+	r := command(client, runHere)
+	r.Inputs["dir"] = schema.Property{Type: schema.String}
+	r.Inputs["interpreter"] = schema.Property{Type: schema.List(schema.String)}
+	return r
+}
+
+// command is what both kinds of a command have.
+func command(client *engine.Client, run runner) schema.Resource {
 	return schema.Resource{
 		Inputs: schema.Properties{
-			"connection": {Type: schema.Object(schema.Properties{
-				"host":               {Type: schema.String, Required: true},
-				"port":               {Type: schema.Number, Default: 22.0},
-				"user":               {Type: schema.String, Default: "root"},
-				"privateKey":         {Type: schema.String},
-				"privateKeyPassword": {Type: schema.String},
-				"hostKey":            {Type: schema.String},
-				"dialErrorLimit":     {Type: schema.Integer, Default: 10.0},
-				"perDialTimeout":     {Type: schema.Integer, Default: 15.0},
-			}), Required: true, Secret: true},
 			"create":      {Type: schema.String},
 			"update":      {Type: schema.String},
 			"delete":      {Type: schema.String},
@@ -60,9 +83,6 @@ func remoteCommand(client *engine.Client) schema.Resource {
 			"stdout": {Volatile: true, Tainted: true},
 			"stderr": {Volatile: true, Tainted: true},
 		},
-		// The connection is always secret but does not flow into the output.
-		Apart:    []string{"connection"},
-		Validate: validate,
 		Create: func(ctx context.Context, call schema.Call) (string, schema.Values, error) {
 			id, err := newID(call.Name)
 			if err != nil {

@@ -244,7 +244,8 @@ func TestRefusedInputs(t *testing.T) {
 			t.Errorf("%s: %v %q, want %q", name, err, failures, c.want)
 		}
 	}
-	if _, _, err := p.TryCheck("command:local:Command", nil); err == nil || !strings.Contains(err.Error(), "does not support the resource type command:local:Command") {
+	if _, _, err := p.TryCheck("command:local:run", nil); err == nil ||
+		!strings.Contains(err.Error(), "does not support the resource type command:local:run") {
 		t.Errorf("another type: %v", err)
 	}
 	unknown := inputs(s, map[string]any{"create": "true"})

@@ -8,7 +8,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
@@ -72,39 +71,9 @@ func run(ctx context.Context, client *engine.Client, urn resource.URN, in, previ
 		session.Stdin = strings.NewReader(stdin)
 	}
 
-	var lines sync.Mutex // one line at a time, whichever stream it is on
-	say := func(line string) {
-		lines.Lock()
-		defer lines.Unlock()
-		client.Info(ctx, urn, "%s", line)
-	}
-	var stdout, stderr bytes.Buffer
-	both := &locked{}
-	out := &tee{keep: &stdout, both: both}
-	errs := &tee{keep: &stderr, both: both}
-	if logs(in, logStdout) {
-		out.say = say
-	}
-	if logs(in, logStderr) {
-		errs.say = say
-	}
-	session.Stdout, session.Stderr = out, errs
-
-	err = session.Run(text)
-	out.flush()
-	errs.flush()
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("cancelled: %w", ctx.Err())
-	}
-	if err != nil {
-		// Like the official plugin's error, whatever logging says: the command
-		// with all its output. Commands must not print secrets.
-		return nil, fmt.Errorf("%w: running %q:\n%s", err, text, both.String())
-	}
-	return schema.Values{
-		"stdout": strings.TrimSuffix(stdout.String(), "\n"),
-		"stderr": strings.TrimSuffix(stderr.String(), "\n"),
-	}, nil
+	output := newOutput(ctx, client, urn, in)
+	session.Stdout, session.Stderr = output.out, output.errs
+	return output.end(ctx, session.Run(text), text)
 }
 
 // dial connects, trying again like the official plugin: also when the host
@@ -239,54 +208,4 @@ func watch(ctx context.Context, conn *ssh.Client) {
 		_ = conn.Close()
 		return
 	}
-}
-
-// locked is a buffer for two writers.
-type locked struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *locked) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// tee keeps a stream, adds it to the common one, and says its whole lines.
-type tee struct {
-	keep *bytes.Buffer
-	both *locked
-	say  func(line string)
-	part []byte
-}
-
-func (t *tee) Write(p []byte) (int, error) {
-	t.keep.Write(p)
-	_, _ = t.both.Write(p)
-	if t.say == nil {
-		return len(p), nil
-	}
-	t.part = append(t.part, p...)
-	for {
-		i := bytes.IndexByte(t.part, '\n')
-		if i < 0 {
-			return len(p), nil
-		}
-		t.say(string(t.part[:i]))
-		t.part = t.part[i+1:]
-	}
-}
-
-func (t *tee) flush() {
-	if t.say != nil && len(t.part) > 0 {
-		t.say(string(t.part))
-	}
-	t.part = nil
 }

@@ -96,7 +96,7 @@ func TestReplacements(t *testing.T) {
 			map[string]any{"metadata": meta("a", "n"), "immutable": true, "data": map[string]any{"a.b": "2"}},
 		}, true, true},
 	}
-	p := newProvider(nil)
+	p := newProvider(nil, "1.2.3")
 	p.settings.mutableSecrets, p.settings.mutableConfigMaps = true, true
 	for name, c := range cases {
 		diff, deleteFirst := p.compare(c.kind, property.NewPropertyMapFromMap(c.change.olds), property.NewPropertyMapFromMap(c.change.news))

@@ -25,9 +25,6 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
-// Version is the official plugin's version that the double stands for.
-const Version = "4.32.0"
-
 // Provider is the double. What is not about objects is schema.Provider's.
 type Provider struct {
 	schema.Provider
@@ -46,12 +43,15 @@ type settings struct {
 	mutableConfigMaps     bool
 }
 
-// New returns the service of pulumi-resource-kubernetes.
-func New(client *engine.Client) engine.Service { return engine.Provider(newProvider(client)) }
+// New returns the service of pulumi-resource-kubernetes. version is that of the official plugin
+// that the double stands for.
+func New(client *engine.Client, version string) engine.Service {
+	return engine.Provider(newProvider(client, version))
+}
 
-func newProvider(client *engine.Client) *Provider {
+func newProvider(client *engine.Client, version string) *Provider {
 	p := &Provider{}
-	p.Name, p.Version, p.Engine = "kubernetes", Version, client
+	p.Name, p.Version, p.Engine = "kubernetes", version, client
 	p.Config = schema.Properties{
 		"kubeconfig":                  {Type: schema.String},
 		"context":                     {Type: schema.String},

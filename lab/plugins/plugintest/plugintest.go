@@ -20,6 +20,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/engine"
 )
 
+// version is what every plugin under test stands for.
+const version = "1.2.3"
+
 // Plugin is a running plugin and the engine it talks to.
 type Plugin struct {
 	t      *testing.T
@@ -28,11 +31,11 @@ type Plugin struct {
 }
 
 // Start serves the plugin and configures it.
-func Start(t *testing.T, start func(*engine.Client) engine.Service, config resource.PropertyMap) *Plugin {
+func Start(t *testing.T, start func(*engine.Client, string) engine.Service, config resource.PropertyMap) *Plugin {
 	t.Helper()
 	events := &log{}
 	address := serve(t, func(s *grpc.Server) { pulumirpc.RegisterEngineServer(s, events) })
-	service := start(engine.NewClient(address))
+	service := start(engine.NewClient(address), version)
 	t.Cleanup(func() { _ = service.Close() })
 	p := &Plugin{t: t, engine: events, rpc: pulumirpc.NewResourceProviderClient(dial(t, serve(t, service.Register)))}
 	if _, err := p.Configure(config); err != nil {
@@ -42,9 +45,9 @@ func Start(t *testing.T, start func(*engine.Client) engine.Service, config resou
 }
 
 // Unconfigured serves the plugin and leaves the configuration to the test.
-func Unconfigured(t *testing.T, start func(*engine.Client) engine.Service) *Plugin {
+func Unconfigured(t *testing.T, start func(*engine.Client, string) engine.Service) *Plugin {
 	t.Helper()
-	service := start(engine.NewClient(""))
+	service := start(engine.NewClient(""), version)
 	t.Cleanup(func() { _ = service.Close() })
 	return &Plugin{t: t, engine: &log{}, rpc: pulumirpc.NewResourceProviderClient(dial(t, serve(t, service.Register)))}
 }

@@ -18,9 +18,6 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
-// Version is the official plugin's version that the double stands for.
-const Version = "4.21.0"
-
 // Characters of a password by class; the official plugin's.
 const (
 	lower   = "abcdefghijklmnopqrstuvwxyz"
@@ -29,11 +26,12 @@ const (
 	special = "!@#$%&*()-_=+[]{}<>:?"
 )
 
-// New returns the service of pulumi-resource-random.
-func New(client *engine.Client) engine.Service {
+// New returns the service of pulumi-resource-random. version is that of the official plugin
+// that the double stands for.
+func New(client *engine.Client, version string) engine.Service {
 	return engine.Provider(&schema.Provider{
 		Name:    "random",
-		Version: Version,
+		Version: version,
 		Engine:  client,
 		Resources: map[string]schema.Resource{
 			"random:index/randomBytes:RandomBytes":       randomBytes(),

@@ -10,11 +10,12 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/plugintest"
 	"github.com/tinyrack-net/infrastructure/lab/plugins/tailscale"
 	emulated "github.com/tinyrack-net/infrastructure/lab/tailscale"
+	"github.com/tinyrack-net/infrastructure/lab/tailscale/controltest"
 )
 
 // The double and the lab's emulated tailnet must agree on every resource.
 func TestAgainstTheEmulator(t *testing.T) {
-	server, err := emulated.New(t.TempDir(), emulated.Options{})
+	server, err := emulated.New(t.TempDir(), emulated.Options{Control: &controltest.Fake{}})
 	if err != nil {
 		t.Fatal(err)
 	}

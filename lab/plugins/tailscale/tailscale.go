@@ -21,9 +21,6 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
-// Version is the official plugin's version that the double stands for.
-const Version = "0.29.0"
-
 // defaultPolicyTag stands in If-Match for the policy of a tailnet that nobody
 // has written yet; the API answers 412 when there is another one.
 const defaultPolicyTag = "ts-default"
@@ -34,12 +31,13 @@ const requestTimeout = time.Minute
 // api is the client; the configuration fills it in.
 type api struct{ *tailscale.Client }
 
-// New returns the service of pulumi-resource-tailscale.
-func New(client *engine.Client) engine.Service {
+// New returns the service of pulumi-resource-tailscale. version is that of the official plugin
+// that the double stands for.
+func New(client *engine.Client, version string) engine.Service {
 	a := &api{}
 	return engine.Provider(&schema.Provider{
 		Name:    "tailscale",
-		Version: Version,
+		Version: version,
 		Engine:  client,
 		Config: schema.Properties{
 			"apiKey":            {Type: schema.String, Secret: true},

@@ -1,0 +1,376 @@
+package gitops
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// edit changes one file of the valid tree: old becomes replacement. Without old the
+// file is written anew.
+type edit struct{ file, old, replacement string }
+
+const (
+	infrastructure = "clusters/lab/infrastructure.yaml"
+	applications   = "clusters/lab/apps.yaml"
+	deployment     = "apps/base/memos/deployment.yaml"
+	labApps        = "apps/lab/kustomization.yaml"
+	release        = "infrastructure/controllers/base/sealed-secrets/release.yaml"
+	repository     = "infrastructure/controllers/base/sealed-secrets/repository.yaml"
+	canary         = "infrastructure/configs/lab/canary.yaml"
+)
+
+// withExtra adds one more file to the apps layer.
+func withExtra(text string) []edit {
+	return []edit{
+		{labApps, "resources:\n", "resources:\n  - extra.yaml\n"},
+		{"apps/lab/extra.yaml", "", text},
+	}
+}
+
+// TestRefusals breaks the valid tree in one way at a time and compares everything that
+// Check then says.
+func TestRefusals(t *testing.T) {
+	tests := map[string]struct {
+		edits []edit
+		want  []string
+	}{
+		"layer outside flux-system": {
+			edits: []edit{{applications, "namespace: flux-system", "namespace: default"}},
+			want: []string{
+				`lab: flux-system: Kustomization default/apps: is not in namespace flux-system: it finds neither its source nor cluster-vars`,
+			},
+		},
+		"sealed secret without values": {
+			edits: []edit{{canary, "encryptedData:\n    \"message\"", "encryptedData: {}\n    # \"message\""}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: seals nothing: seal it again with scripts/seal.sh lab`,
+			},
+		},
+		"variable nobody defines": {
+			edits: []edit{{deployment, "${zone}", "${zon}"}},
+			want: []string{
+				`lab: apps: Deployment memos: ${zon} is not defined: Flux would put nothing in its place: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
+			},
+		},
+		"variable the stack leaves empty": {
+			edits: []edit{{"Pulumi.lab.yaml", "zone: lab.example", "zone: \"\""}},
+			want: []string{
+				`lab: apps: Deployment memos: ${zone} is not defined: Flux would put nothing in its place: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
+			},
+		},
+		"substitution that does not parse": {
+			edits: []edit{{deployment, "${zone}", "${zone"}},
+			want: []string{
+				`lab: apps: Deployment memos: substitution: missing closing brace: Flux would refuse the whole layer`,
+			},
+		},
+		"variable in the root layer": {
+			edits: []edit{{applications, "timeout: 5m", "timeout: ${timeout}"}},
+			want: []string{
+				`lab: flux-system: Kustomization apps: has a ${variable}: nothing substitutes it in ./clusters/lab: write the value, or move it into a layer`,
+			},
+		},
+		"stack missing": {
+			edits: []edit{{"clusters/test/kustomization.yaml", "", "resources: []"}},
+			want: []string{
+				`test: Pulumi.test.yaml cannot be read: the variables that Flux substitutes are unknown: add the stack or remove clusters/test`,
+			},
+		},
+		"path of another environment": {
+			edits: []edit{{applications, "./apps/lab", "./apps/base/memos"}},
+			want: []string{
+				`lab: apps: path is "./apps/base/memos", want "./apps/lab": a layer is found by its name, and only in its own environment`,
+				`apps/lab/kustomization.yaml: is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml or delete it`,
+			},
+		},
+		"path that does not exist": {
+			edits: []edit{{applications, "./apps/lab", "./apps/laboratory"}},
+			want: []string{
+				`lab: apps: path is "./apps/laboratory", want "./apps/lab": a layer is found by its name, and only in its own environment`,
+				`lab: apps: ./apps/laboratory cannot be built: must build at directory: not a valid directory: evalsymlink failure on 'apps/laboratory' : lstat apps/laboratory: no such file or directory`,
+			},
+		},
+		"kustomization with an unknown field": {
+			edits: []edit{{labApps, "replicas:", "replica:"}},
+			want: []string{
+				`lab: apps: ./apps/lab cannot be built: invalid Kustomization: json: unknown field "replica"`,
+			},
+		},
+		"layer without prune and wait": {
+			edits: []edit{{applications, "  prune: true\n  wait: true\n", "  prune: false\n"}},
+			want: []string{
+				`lab: apps: prune is not true: what is deleted in git would stay in the cluster`,
+				`lab: apps: wait is not true: the layer would be Ready before its objects are, and the next one would start too early`,
+			},
+		},
+		"layer without timeout and retry": {
+			edits: []edit{{applications, "  retryInterval: 10s\n  timeout: 5m\n", ""}},
+			want: []string{
+				`lab: apps: retryInterval is not set: it would default to the interval (10m), too long for a failed first start`,
+				`lab: apps: timeout is not set: it would default to the interval (10m), too long for a failed first start`,
+			},
+		},
+		"layer with a misspelt field": {
+			edits: []edit{{applications, "  prune: true\n", "  prune: true\n  retryIntervall: 10s\n"}},
+			want: []string{
+				`lab: flux-system: Kustomization flux-system/apps: does not fit its schema: /spec: additionalProperties 'retryIntervall' not allowed`,
+			},
+		},
+		"layer from another source": {
+			edits: []edit{{applications, "kind: GitRepository\n    name: flux-system", "kind: GitRepository\n    name: other"}},
+			want: []string{
+				`lab: apps: sourceRef is not GitRepository flux-system: the layer would not follow the commits of this repository`,
+			},
+		},
+		"variables optional": {
+			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n        optional: true\n"}},
+			want: []string{
+				`lab: apps: postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it variables would silently be empty`,
+			},
+		},
+		"variables beside cluster-vars": {
+			edits: []edit{{applications, "  postBuild:\n", "  postBuild:\n    substitute:\n      zone: example.org\n"}},
+			want: []string{
+				`lab: apps: postBuild has variables besides ConfigMap cluster-vars: they would hide facts of the program: set them in Pulumi.lab.yaml`,
+			},
+		},
+		"dependency that does not exist": {
+			edits: []edit{{applications, "name: infrastructure-configs", "name: infrastructure"}},
+			want: []string{
+				`lab: apps: depends on infrastructure, which is not a layer of this environment: it would wait for ever`,
+			},
+		},
+		"dependency in a circle": {
+			edits: []edit{{infrastructure, "  interval: 10m\n", "  dependsOn:\n    - name: apps\n  interval: 10m\n"}},
+			want: []string{
+				`lab: flux-system: layers wait for each other: apps, infrastructure-configs, infrastructure-controllers: none of them would ever start`,
+			},
+		},
+		"something else than a layer in clusters": {
+			edits: []edit{
+				{"clusters/lab/kustomization.yaml", "resources:\n", "resources:\n  - extra.yaml\n"},
+				{"clusters/lab/extra.yaml", "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: extra\n"},
+			},
+			want: []string{
+				`lab: flux-system: Namespace extra: only Flux Kustomizations belong in clusters/lab: nothing orders or waits for it there: move it into a layer`,
+			},
+		},
+		"sealed secret without a health check": {
+			edits: []edit{{infrastructure, "c.type == 'Synced' && c.status == 'True'", "c.type == 'Ready'"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret could not be opened`,
+			},
+		},
+		"misspelt field of a Kubernetes kind": {
+			edits: []edit{{deployment, "enableServiceLinks", "enableServiceLink"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: does not fit its schema: unknown field "spec.template.spec.enableServiceLink"`,
+			},
+		},
+		"wrong type in a Kubernetes kind": {
+			edits: []edit{{deployment, "automountServiceAccountToken: false", "automountServiceAccountToken: none"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: does not fit its schema: json: cannot unmarshal string into Go struct field PodSpec.spec.template.spec.automountServiceAccountToken of type bool`,
+			},
+		},
+		"misspelt field of a custom kind": {
+			edits: []edit{{release, "driftDetection:\n    mode: enabled", "driftDetection:\n    mod: on"}},
+			want: []string{
+				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: does not fit its schema: /spec/driftDetection: additionalProperties 'mod' not allowed`,
+			},
+		},
+		"value that a custom kind does not know": {
+			edits: []edit{{release, "mode: enabled", "mode: sometimes"}},
+			want: []string{
+				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: does not fit its schema: /spec/driftDetection/mode: value must be one of "enabled", "warn", "disabled"`,
+			},
+		},
+		"kind nobody knows": {
+			edits: withExtra("apiVersion: apps/v2\nkind: Deployment\nmetadata:\n  name: memos-extra\n  namespace: memos-system\n"),
+			want: []string{
+				`lab: apps: Deployment memos-system/memos-extra: nothing is known of Deployment in apps/v2, so it cannot be checked: is it misspelt? otherwise add its CRD to gitops/schemas`,
+			},
+		},
+		"image without tag": {
+			edits: []edit{{deployment, "memos:0.25.0", "memos"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: image "docker.io/neosmemo/memos" has no tag: it would be latest, something else on every pull: pin a version`,
+			},
+		},
+		"image latest": {
+			edits: []edit{{deployment, "memos:0.25.0", "memos:latest"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: image "docker.io/neosmemo/memos:latest" is not pinned: latest is something else on every pull: pin a version`,
+			},
+		},
+		"image without registry": {
+			edits: []edit{{deployment, "docker.io/neosmemo/memos", "neosmemo/memos"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: image "neosmemo/memos:0.25.0" names no registry: each node would choose one: write it in full, as in docker.io/library/…`,
+			},
+		},
+		"image with a malformed digest": {
+			edits: []edit{{deployment, "memos:0.25.0", "memos:0.25.0@sha1:00"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: image "docker.io/neosmemo/memos:0.25.0@sha1:00" has a malformed digest: no node could pull it`,
+			},
+		},
+		"chart image without tag": {
+			edits: []edit{{release, "      tag: 0.40.0\n", ""}},
+			want: []string{
+				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: image "docker.io/bitnami/sealed-secrets-controller:" has no tag: it would be latest, something else on every pull: pin a version`,
+			},
+		},
+		"chart version a range": {
+			edits: []edit{{release, "version: 2.19.3", "version: 2.x"}},
+			want: []string{
+				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: chart version "2.x" is not one exact version: the same commit could install something else tomorrow`,
+			},
+		},
+		"plain Secret": {
+			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n  namespace: memos-system\nstringData:\n  token: abc\n"),
+			want: []string{
+				`lab: apps: Secret memos-system/memos-token: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh lab, and replace them`,
+			},
+		},
+		"private key": {
+			edits: []edit{{"clusters/lab/private.pem", "", "-----BEGIN RSA PRIVATE KEY-----\n"}},
+			want: []string{
+				`clusters/lab/private.pem: holds a private key: everyone who can read the repository has it: remove it, and replace the key`,
+			},
+		},
+		"namespace of Pulumi": {
+			edits: withExtra("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: sealed-secrets\n"),
+			want: []string{
+				`lab: apps: Namespace sealed-secrets: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from git`,
+			},
+		},
+		"variables of Pulumi": {
+			edits: withExtra("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cluster-vars\n  namespace: flux-system\n"),
+			want: []string{
+				`lab: apps: ConfigMap flux-system/cluster-vars: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from git`,
+			},
+		},
+		"object without namespace": {
+			edits: withExtra("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: memos-extra\n"),
+			want: []string{
+				`lab: apps: ConfigMap memos-extra: has no namespace: it would not be applied: set one`,
+			},
+		},
+		"namespace nobody makes": {
+			edits: withExtra("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: memos-extra\n  namespace: nowhere\n"),
+			want: []string{
+				`lab: apps: ConfigMap nowhere/memos-extra: nothing makes namespace nowhere: it would not be applied: add the Namespace`,
+			},
+		},
+		"object in two layers": {
+			edits: []edit{{"infrastructure/configs/lab/kustomization.yaml", "resources:\n", "resources:\n  - ../../../apps/base/memos\n"}},
+			want: []string{
+				`lab: apps: Namespace memos-system: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
+				`lab: apps: PersistentVolumeClaim memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
+				`lab: apps: Deployment memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
+				`lab: apps: Service memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
+			},
+		},
+		"file nobody reads": {
+			edits: []edit{{"apps/lab/forgotten.yaml", "", "{}"}},
+			want: []string{
+				`apps/lab/forgotten.yaml: is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml or delete it`,
+			},
+		},
+		"folder and namespace differ": {
+			edits: []edit{
+				{"apps/base/memos/kustomization.yaml", "namespace: memos-system", "namespace: notes"},
+			},
+			want: []string{
+				`apps/base/memos: Namespace notes is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: PersistentVolumeClaim memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: Deployment memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: Service memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+			},
+		},
+		"object not named after its folder": {
+			edits: []edit{{"apps/base/memos/service.yaml", "  name: memos\n", "  name: web\n"}},
+			want: []string{
+				`apps/base/memos: Service web is not named after its folder: call it memos or memos-…`,
+			},
+		},
+		"certificate missing": {
+			edits: []edit{{"clusters/lab/sealing.crt", "", "nothing"}},
+			want: []string{
+				`lab: clusters/lab/sealing.crt: is not a PEM certificate: nothing can be sealed for this environment: run scripts/sealing-key.sh lab`,
+			},
+		},
+		"sealed for another name": {
+			edits: []edit{{canary, "  name: \"canary\"\n", "  name: \"bird\"\n"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/bird: was sealed for "sealed-secrets/canary": the cluster cannot open it under another name: seal it again with scripts/seal.sh lab`,
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/bird: its template has name "canary": the Secret would not be the one that is named here: seal it again with scripts/seal.sh lab`,
+			},
+		},
+		"sealed secret moved by kustomize": {
+			edits: []edit{{"infrastructure/configs/lab/kustomization.yaml", "resources:\n", "namespace: default\nresources:\n"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret default/canary: was sealed for "sealed-secrets/canary": the cluster cannot open it under another name: seal it again with scripts/seal.sh lab`,
+				`lab: infrastructure-configs: SealedSecret default/canary: its template has namespace "sealed-secrets": the Secret would not be the one that is named here: seal it again with scripts/seal.sh lab`,
+			},
+		},
+		"sealed with another key": {
+			edits: []edit{{canary, "sealing.tinyrack.net/key: sha256:", "sealing.tinyrack.net/key: sha256:0"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: was sealed with another key than that of clusters/lab/sealing.crt: the cluster cannot open it: seal it again with scripts/seal.sh lab`,
+			},
+		},
+		"sealed for every namespace": {
+			edits: []edit{{canary, "  annotations:\n", "  annotations:\n    sealedsecrets.bitnami.com/cluster-wide: \"true\"\n"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: is annotated sealedsecrets.bitnami.com/cluster-wide: anyone who can create a SealedSecret could copy it and read it: seal it again with scripts/seal.sh lab`,
+			},
+		},
+		"sealed value cut": {
+			edits: []edit{{canary, "\"message\": ", "\"message\": AAAA\n    \"rest\": "}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: message is not a value sealed with this key, or was cut: the cluster cannot open it: seal it again with scripts/seal.sh lab`,
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := copyTree(t)
+			for _, e := range test.edits {
+				e.apply(t, root)
+			}
+			got := ""
+			if err := Check(root); err != nil {
+				got = err.Error()
+			}
+			if want := strings.Join(test.want, "\n"); got != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func (e edit) apply(t *testing.T, root string) {
+	t.Helper()
+	path := filepath.Join(root, e.file)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := e.replacement
+	if e.old != "" {
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(before), e.old) {
+			t.Fatalf("%s has no %q: the edit would change nothing", e.file, e.old)
+		}
+		text = strings.Replace(string(before), e.old, e.replacement, 1)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

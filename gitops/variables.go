@@ -1,0 +1,58 @@
+package gitops
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"sigs.k8s.io/yaml"
+)
+
+// ProgramVariables are the keys of the cluster-vars ConfigMap that the Pulumi program
+// sets itself in every environment. The tree may use these and the stack's own
+// flux.variables, nothing else.
+var ProgramVariables = []string{"environment", "zone", "cluster_cidr", "service_cidr"}
+
+// Variables returns the variables that Flux substitutes in an environment, read from
+// where the program reads them: Pulumi.<environment>.yaml in the checkout at root.
+func Variables(root, environment string) (map[string]string, error) {
+	name := "Pulumi." + environment + ".yaml"
+	text, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // the checkout's own file
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: the variables that Flux substitutes are unknown: add the stack or remove clusters/%s", name, environment)
+	}
+	var stack struct {
+		Config struct {
+			Cloudflare struct {
+				Zone string `json:"zone"`
+			} `json:"tinyrack:cloudflare"`
+			Cluster struct {
+				ClusterCIDR string `json:"clusterCidr"`
+				ServiceCIDR string `json:"serviceCidr"`
+			} `json:"tinyrack:cluster"`
+			Flux struct {
+				Variables map[string]string `json:"variables"`
+			} `json:"tinyrack:flux"`
+		} `json:"config"`
+	}
+	if err := yaml.Unmarshal(text, &stack); err != nil {
+		return nil, fmt.Errorf("%s: %w: the variables that Flux substitutes are unknown", name, err)
+	}
+	variables := map[string]string{}
+	for key, value := range stack.Config.Flux.Variables {
+		variables[key] = value
+	}
+	// As in the program, its own facts win over the stack's variables.
+	for key, value := range map[string]string{
+		"environment":  environment,
+		"zone":         stack.Config.Cloudflare.Zone,
+		"cluster_cidr": stack.Config.Cluster.ClusterCIDR,
+		"service_cidr": stack.Config.Cluster.ServiceCIDR,
+	} {
+		// An empty one stays undefined, so that its use is reported.
+		if value != "" {
+			variables[key] = value
+		}
+	}
+	return variables, nil
+}

@@ -1,0 +1,55 @@
+package gitserver
+
+import (
+	"fmt"
+
+	"github.com/tinyrack-net/infrastructure/lab/layout"
+)
+
+const template = `APP_NAME = tinyrack lab
+RUN_MODE = prod
+WORK_PATH = %[1]s
+
+[server]
+PROTOCOL = https
+HTTP_ADDR = %[3]s
+HTTP_PORT = 3000
+ROOT_URL = https://%[3]s:3000/
+CERT_FILE = %[1]s/server.crt
+KEY_FILE = %[1]s/server.key
+STATIC_ROOT_PATH = %[2]s
+DISABLE_SSH = true
+OFFLINE_MODE = true
+
+[database]
+DB_TYPE = sqlite3
+PATH = %[1]s/gitea.db
+
+[repository]
+ROOT = %[1]s/repositories
+DEFAULT_BRANCH = main
+
+[security]
+INSTALL_LOCK = true
+SECRET_KEY = %[4]s
+INTERNAL_TOKEN = %[5]s
+
+[oauth2]
+ENABLED = false
+
+[service]
+DISABLE_REGISTRATION = true
+REQUIRE_SIGNIN_VIEW = true
+
+[log]
+MODE = console
+LEVEL = warn
+
+[cron]
+ENABLED = false
+`
+
+// config is Gitea's configuration. Both keys are secret.
+func config(home, static, secretKey, internalToken string) string {
+	return fmt.Sprintf(template, home, static, layout.HostIP, secretKey, internalToken)
+}

@@ -1,0 +1,198 @@
+// Package layout is where everything of the lab is: its paths, its addresses, its names and its machines. It knows no
+// other package of the lab and changes nothing.
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Names. The emulated accounts are those of Pulumi.lab.yaml.
+const (
+	Project = "tinyrack" // the Pulumi project, and the program's name
+	Stack   = "lab"
+	Zone    = "lab.test"
+	Tailnet = "lab.test"
+	// TailnetDomain is the suffix of the devices' names in the tailnet.
+	TailnetDomain = "tail.lab.test"
+
+	GitUser = "tinyrack"
+	GitRepo = "infrastructure"
+
+	// Bucket holds etcd's snapshots.
+	Bucket = "etcd-snapshots"
+)
+
+// The addresses at which the lab's services listen, all of them at the host's end of the public side.
+const (
+	HostIP = "10.77.0.1"
+
+	CloudflareAddr = HostIP + ":7701"
+	TailscaleAddr  = HostIP + ":7702"
+	ArtifactsAddr  = HostIP + ":7703"
+	GitAddr        = HostIP + ":3000"
+	S3Addr         = HostIP + ":9000"
+
+	GitURL = "https://" + GitAddr + "/" + GitUser + "/" + GitRepo + ".git"
+)
+
+// HostDir is where a lab marks this host as taken. It is not below the state, which a person may move: the names of the
+// bridge and the namespaces are the host's.
+const HostDir = "/run/tinyrack-lab"
+
+// Names of the long-lived processes, for the runner. A machine's own is its Process.
+const (
+	HeadscaleProcess = "headscale"
+	CloudsProcess    = "clouds"
+	S3Process        = "s3"
+	GitProcess       = "gitea"
+)
+
+// Operator is the network namespace, and the process for the runner, of the device on which a person works who runs the
+// program. Machine and cluster are reached from there alone.
+const Operator = "tinyrack-operator"
+
+// OperatorIP is the operator's address on the public side, the one that the bootstrap rules admit.
+const OperatorIP = "10.77.0.2"
+
+// OnOperator is the command line with which args run on the operator's device: in its network, with its name resolution.
+func OnOperator(args ...string) []string {
+	return append([]string{"ip", "netns", "exec", Operator}, args...)
+}
+
+// Machine is one of the lab's bare hosts.
+type Machine struct {
+	// Name is the host name; the stack's settings know the machine by it.
+	Name string
+	// Namespace is the network namespace in which the machine boots, and its name for its supervisor and its control
+	// groups.
+	Namespace string
+	// IPv4 and IPv6 are its public addresses. IPv6 is empty where it has none.
+	IPv4, IPv6 string
+	// Roles are server, agent and storage, as in the stack's settings.
+	Roles []string
+}
+
+// Process is the name of the machine's process for the runner.
+func (m Machine) Process() string { return "machine-" + m.Name }
+
+// FQDN is the machine's name in the tailnet.
+func (m Machine) FQDN() string { return m.Name + "." + TailnetDomain }
+
+// Machines are all of the lab's. One more is one more line.
+var Machines = []Machine{
+	{Name: "tinyrack", Namespace: "tinyrack-lab", IPv4: "10.77.0.10", Roles: []string{"server"}},
+}
+
+// Processes are the lab's long-lived processes, in the order in which they start.
+func Processes() []string {
+	names := []string{HeadscaleProcess, CloudsProcess, Operator, S3Process, GitProcess}
+	for _, m := range Machines {
+		names = append(names, m.Process())
+	}
+	return names
+}
+
+// Layout is where a lab's files are.
+type Layout struct {
+	// Checkout is the project's folder.
+	Checkout string
+	// State is where the running lab keeps what it made. It goes with `down`.
+	State string
+	// Cache is where finished artifacts are kept, outside any checkout. It goes with `clean`.
+	Cache string
+}
+
+// Find returns the layout of the checkout in or above the working directory. XDG_CACHE_HOME and TINYRACK_LAB_STATE move
+// cache and state.
+func Find() (Layout, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return Layout{}, err
+	}
+	checkout, err := checkoutAbove(dir)
+	if err != nil {
+		return Layout{}, err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return Layout{}, fmt.Errorf("no place for the lab's cache: %w: set HOME or XDG_CACHE_HOME", err)
+	}
+	state := os.Getenv("TINYRACK_LAB_STATE")
+	if state == "" {
+		state = "/var/lib/tinyrack-lab"
+	}
+	return Layout{Checkout: checkout, State: state, Cache: filepath.Join(cache, "tinyrack-lab")}, nil
+}
+
+// checkoutAbove is the folder of the project: the first from dir upwards with a Pulumi.yaml.
+func checkoutAbove(dir string) (string, error) {
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "Pulumi.yaml")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("not inside the project: no Pulumi.yaml in this folder or above it: " +
+				"run it by `make` in the checkout")
+		}
+	}
+}
+
+// Path is a path below the state.
+func (l Layout) Path(elem ...string) string {
+	return filepath.Join(append([]string{l.State}, elem...)...)
+}
+
+// Secrets is the file with the lab's secrets.
+func (l Layout) Secrets() string { return l.Path("secrets.json") }
+
+// Run holds a file per long-lived process, Logs their output.
+func (l Layout) Run() string { return l.Path("run") }
+
+// Logs holds the output of the long-lived processes.
+func (l Layout) Logs() string { return l.Path("logs") }
+
+// TLS holds the lab's certificate authority and the certificate of its servers.
+func (l Layout) TLS() string { return l.Path("tls") }
+
+// CA is the certificate of the lab's authority.
+func (l Layout) CA() string { return l.Path("tls", "ca.crt") }
+
+// Served is what the artifact server shows.
+func (l Layout) Served() string { return l.Path("served") }
+
+// Images holds the tarballs that the machines' k3s imports.
+func (l Layout) Images() string { return l.Path("images") }
+
+// Buckets is the folder of the object storage.
+func (l Layout) Buckets() string { return l.Path("s3") }
+
+// Site is the lab's clone of what its git server holds.
+func (l Layout) Site() string { return l.Path("site") }
+
+// SealingKey is the private sealing key of the lab's site.
+func (l Layout) SealingKey() string { return l.Path("sealing.pem") }
+
+// GitCredentials is the credential store for the lab's git server.
+func (l Layout) GitCredentials() string { return l.Path("git-credentials") }
+
+// Headscale is the folder of the tailnet's control server, Devices those of the devices that are not machines.
+func (l Layout) Headscale() string { return l.Path("headscale") }
+func (l Layout) Devices() string   { return l.Path("devices") }
+
+// Pulumi holds the stack: backend, plugins, configuration.
+func (l Layout) Pulumi() string { return l.Path("pulumi") }
+
+// Machine is the folder of a machine's disk.
+func (l Layout) Machine(m Machine) string { return l.Path("machines", m.Name) }
+
+// MachineKey is the private key that logs in to the machines.
+func (l Layout) MachineKey() string { return l.Path("machine.key") }
+
+// Kubectl is the kubectl of the cluster's version.
+func (l Layout) Kubectl() string { return l.Path("bin", "kubectl") }
+
+// Kubeconfig is the cluster's administrator access.
+func (l Layout) Kubeconfig() string { return l.Path("kubeconfig") }

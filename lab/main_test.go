@@ -1,0 +1,22 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestUsageNamesEveryVerb(t *testing.T) {
+	for name := range verbs {
+		if named := strings.Contains(usage, "\n  "+name+" "); named == (name == "serve") {
+			t.Errorf("%s: in the usage: %v", name, named)
+		}
+	}
+}
+
+func TestUnknownCallsAreRefused(t *testing.T) {
+	for _, args := range [][]string{nil, {"up", "down"}, {"upp"}} {
+		if err := run(t.Context(), args); err == nil || !strings.Contains(err.Error(), "usage: go -C lab run . COMMAND") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package settings
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tinyrack-net/infrastructure/lab/artifacts"
+	"github.com/tinyrack-net/infrastructure/lab/file"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
+	"github.com/tinyrack-net/infrastructure/lab/pulumi"
+	"github.com/tinyrack-net/infrastructure/lab/secret"
+)
+
+// names are the secrets of every stack.
+var names = []string{
+	"cloudflareApiToken", "gitToken", "machinePrivateKey", "s3AccessKey", "s3SecretKey", "sealingKey",
+	"tailscaleOauthClientId",
+	"tailscaleOauthClientSecret",
+}
+
+func TestLab(t *testing.T) {
+	l := layout.Layout{State: t.TempDir()}
+	secrets, err := secret.Open(l.Secrets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets.GitToken = "git"
+	set := &artifacts.Set{K3s: l.Path("k3s"), InstallScript: l.Path("install.sh")}
+	if _, err := Lab(l, secrets, set, "/sealing.crt"); err == nil {
+		t.Error("a lab without its artifacts has settings")
+	}
+	for path, text := range map[string]string{
+		set.K3s: "k3s", set.InstallScript: "script", l.CA(): "authority", l.SealingKey(): "sealing",
+	} {
+		if err := file.Write(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Lab(l, secrets, set, "/sealing.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := secret.PublicKey(secrets.HostKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := generated{hostKey: public, sealing: "/sealing.crt", certificateOfGit: "authority"}
+	if want.k3s, err = artifacts.SHA256(set.K3s); err != nil {
+		t.Fatal(err)
+	}
+	if want.k3sScript, err = artifacts.SHA256(set.InstallScript); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(got.Facts, want.facts()) || want.k3s == want.k3sScript {
+		t.Errorf("facts %v, want %v", got.Facts, want.facts())
+	}
+	if found := slices.Sorted(maps.Keys(got.Secrets)); !slices.Equal(found, names) {
+		t.Errorf("secrets %v, want %v", found, names)
+	}
+	for name, want := range map[string]string{
+		"machinePrivateKey": secrets.MachineKey, "sealingKey": "sealing", "gitToken": "git",
+		"s3AccessKey": secrets.S3AccessKey,
+		"s3SecretKey": secrets.S3SecretKey, "cloudflareApiToken": secrets.CloudflareToken,
+		"tailscaleOauthClientId": secrets.TailscaleClientID, "tailscaleOauthClientSecret": secrets.TailscaleClientSecret,
+	} {
+		if got.Secrets[name] != want {
+			t.Errorf("%s is another secret", name)
+		}
+	}
+}
+
+// Of every committed stack each fact that it leaves empty is filled, and nothing that it says is changed.
+func TestThrowAwayFillsWhatIsEmpty(t *testing.T) {
+	checkout := t.TempDir()
+	stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Dir: t.TempDir(), Checkout: checkout}
+	text := `config:
+  tinyrack:cloudflare: {accountId: "", zoneId: "20000000000000000000000000000001"}
+  tinyrack:hosts:
+    one: {address: "", hostKey: "", bootstrapSources: []}
+    two: {address: "", hostKey: ssh-ed25519 A, bootstrapSources: [192.0.2.1/32]}
+  tinyrack:cluster: {binaries: {arm64: {sha256: ""}}}
+  tinyrack:sealedSecrets: {certificate: clusters/acme/sealing.crt}
+`
+	if err := os.WriteFile(filepath.Join(checkout, "Pulumi.acme.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	got, err := ThrowAway(stack, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"cloudflare.accountId", "cluster.binaries.arm64.sha256", "hosts.one.address", "hosts.one.bootstrapSources",
+		"hosts.one.hostKey", "hosts.two.address", "sealedSecrets.certificate",
+	}
+	if found := slices.Sorted(maps.Keys(got.Facts)); !slices.Equal(found, want) {
+		t.Errorf("filled %v, want %v", found, want)
+	}
+	if got.Facts["hosts.one.address"] == got.Facts["hosts.two.address"] {
+		t.Error("two hosts have one address")
+	}
+	if crt, ok := got.Facts["sealedSecrets.certificate"].(string); !ok || !strings.HasPrefix(crt, dir) {
+		t.Errorf("the certificate is %v", got.Facts["sealedSecrets.certificate"])
+	}
+	if found := slices.Sorted(maps.Keys(got.Secrets)); !slices.Equal(found, names) {
+		t.Errorf("secrets %v, want %v", found, names)
+	}
+	for name, value := range got.Secrets {
+		if len(value) < 16 {
+			t.Errorf("%s is %q", name, value)
+		}
+	}
+	again, err := ThrowAway(stack, t.TempDir())
+	if err != nil || again.Secrets["gitToken"] == got.Secrets["gitToken"] {
+		t.Errorf("throw-away secrets are the same twice: %v", err)
+	}
+}
