@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -222,5 +223,43 @@ func TestMisplacedImportsAreNoticed(t *testing.T) {
 		if why := misplaced(c.from, c.to); (why == "") != c.allowed {
 			t.Errorf("%s imports %s: %q, allowed: %t", c.from, c.to, why, c.allowed)
 		}
+	}
+}
+
+// TestNamedTestsExist: docs/safety.md names the test that proves each finding. A test that is renamed or dropped takes
+// its proof with it.
+func TestNamedTestsExist(t *testing.T) {
+	const document = "docs/safety.md"
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := map[string]bool{}
+	for _, found := range regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1) {
+		missing[found[1]] = true
+	}
+	if len(missing) < 50 {
+		t.Errorf("%s names %d tests: the others are not seen", document, len(missing))
+	}
+	declared := regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(t \*testing\.T\)`)
+	// The lab and the tree's checks are modules of their own in folders of this one.
+	err = filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, found := range declared.FindAllStringSubmatch(string(source), -1) {
+			delete(missing, found[1])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		t.Errorf("%s names %s, and there is no such test", document, name)
 	}
 }
