@@ -12,10 +12,12 @@ import (
 func TestReplacementLosesNothing(t *testing.T) {
 	l := running(t)
 	look := func() string {
-		return onMachine(t, l, "cat /etc/tinyrack/owner; cat /etc/tinyrack/firewall.nft; nft -s list table inet tinyrack; "+
-			"tailscale status --json --peers=false | grep -E '\"(ID|BackendState|DNSName)\"'; "+
-			"cat /etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml; "+
-			"cat /var/lib/rancher/k3s/server/tls/server-ca.crt; systemctl show -p InvocationID k3s tinyrack-firewall-watch") +
+		return onMachine(t, l, strings.Join([]string{
+			"cat /etc/tinyrack/owner /etc/tinyrack/firewall.nft /etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml",
+			"cat /var/lib/rancher/k3s/server/tls/server-ca.crt", "nft -s list table inet tinyrack",
+			`tailscale status --json --peers=false | grep -E '"(ID|BackendState|DNSName)"'`,
+			"systemctl show -p InvocationID k3s tinyrack-firewall-watch",
+		}, "; ")) +
 			kube(t, l, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
 	}
 	before := look()
@@ -33,7 +35,9 @@ func TestReplacementLosesNothing(t *testing.T) {
 		if after := look(); after != before {
 			t.Fatalf("%s was replaced, and the machine is\n%s\nbefore it was\n%s", name, after, before)
 		}
-		upChanges(t)
+		if err := l.stack.PreviewUnchanged(t.Context()); err != nil {
+			t.Errorf("after the replacement of %s an up has something to do: %v\n%s", name, err, out)
+		}
 	}
 }
 
@@ -49,5 +53,7 @@ func TestClusterIsProtected(t *testing.T) {
 	if after := uid(); after != before {
 		t.Errorf("another cluster: %s, before %s", after, before)
 	}
-	upChanges(t)
+	if err := l.stack.PreviewUnchanged(t.Context()); err != nil {
+		t.Errorf("an up has something to do: %v\n%s", err, out)
+	}
 }

@@ -29,11 +29,11 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if states := stateFile(t, l); !strings.Contains(states, `"protect": true`) {
+	if states := stateFile(t, l); !strings.Contains(states, `"protect":true`) {
 		t.Error("nothing is protected")
 	}
 	// As a person does it: the configuration, then an up.
-	open := append(bytes.TrimSpace(config), []byte("\n  tinyrack:protect: false\n")...)
+	open := bytes.Replace(config, []byte("config:\n"), []byte("config:\n  tinyrack:protect: false\n"), 1)
 	if err := os.WriteFile(l.stack.Config(), open, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 	if err := l.stack.Up(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if states := stateFile(t, l); strings.Contains(states, `"protect": true`) {
+	if states := stateFile(t, l); strings.Contains(states, `"protect":true`) {
 		t.Error("an up with protect: false leaves something protected")
 	}
 	started := time.Now()

@@ -139,6 +139,10 @@ type Cluster struct {
 	TLSSANs     []string `json:"tlsSans"`
 	Disable     []string `json:"disable"`
 	KubeletArgs []string `json:"kubeletArgs"`
+	// APIServerArgs are flags of the Kubernetes API server, name=value. They replace the program's own of the same name.
+	APIServerArgs []string `json:"apiServerArgs"`
+	// PrivilegedNamespaces are exempt from the pod security standard "baseline", as kube-system is.
+	PrivilegedNamespaces []string `json:"privilegedNamespaces"`
 	// FlannelBackend carries the pods' traffic between nodes. Optional.
 	FlannelBackend string `json:"flannelBackend"`
 	// ProtectKernelDefaults makes the kubelet insist on kernel settings instead of changing them.
@@ -257,7 +261,8 @@ func Load(src Source) (Config, error) {
 			continue
 		}
 		known := slices.Concat(sortedKeys(sections), sortedKeys(secrets))
-		report.refuse(key, "unknown setting", "it would have no effect", didYouMean(name, known, "remove it: pulumi config rm "+key+" --stack "+src.Stack))
+		remove := "remove it: pulumi config rm " + key + " --stack " + src.Stack
+		report.refuse(key, "unknown setting", "it would have no effect", didYouMean(name, known, remove))
 	}
 
 	cfg.Flux.URL = sshURL(cfg.Flux.URL)

@@ -52,7 +52,8 @@ func decodeValue(report *Report, path string, value any, into reflect.Value) {
 			if field, ok := fields[key]; ok {
 				decodeValue(report, path+"."+key, object[key], field)
 			} else {
-				report.refuse(path+"."+key, "unknown setting", "it would have no effect", didYouMean(key, sortedKeys(fields), "remove it"))
+				fix := didYouMean(key, sortedKeys(fields), "remove it")
+				report.refuse(path+"."+key, "unknown setting", "it would have no effect", fix)
 			}
 		}
 	case reflect.Map:

@@ -61,7 +61,8 @@ var leftovers = map[string]leftover{
 	// A record is ours when it is the very record: it leads to our tunnel, whose ID nobody else's record has.
 	"record": {
 		list: func(inputs map[string]any) (string, url.Values) {
-			return "/zones/" + url.PathEscape(text(inputs, "zoneId")) + "/dns_records", url.Values{"name.exact": {text(inputs, "name")}, "type": {text(inputs, "type")}}
+			query := url.Values{"name.exact": {text(inputs, "name")}, "type": {text(inputs, "type")}}
+			return "/zones/" + url.PathEscape(text(inputs, "zoneId")) + "/dns_records", query
 		},
 		ours: func(_ context.Context, _ API, found, inputs map[string]any) (bool, error) {
 			return same(found, inputs, "name", "type", "content", "proxied", "comment"), nil
@@ -74,7 +75,8 @@ var leftovers = map[string]leftover{
 			return accountPath(inputs, "access", "policies"), url.Values{"per_page": {"1000"}}
 		},
 		ours: func(_ context.Context, _ API, found, inputs map[string]any) (bool, error) {
-			return same(found, inputs, "name", "decision") && reflect.DeepEqual(found["include"], inputs["includes"]) && found["app_count"] == 0.0, nil
+			very := same(found, inputs, "name", "decision") && reflect.DeepEqual(found["include"], inputs["includes"])
+			return very && found["app_count"] == 0.0, nil
 		},
 	},
 	// An application is ours when our policy guards it, whose ID nobody else's application has.
@@ -163,7 +165,8 @@ func (a API) call(ctx context.Context, method, path string, query url.Values, re
 	var envelope struct {
 		Result json.RawMessage `json:"result"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&envelope); err != nil || json.Unmarshal(envelope.Result, result) != nil {
+	err = json.NewDecoder(response.Body).Decode(&envelope)
+	if err != nil || json.Unmarshal(envelope.Result, result) != nil {
 		return fmt.Errorf("%s %s: the answer is not as documented", method, path)
 	}
 	return nil

@@ -52,6 +52,7 @@ instance_ready() {
 # matches REVISION: whether it is the wanted one. Flux writes refs/heads/main@sha1:<commit>; people write the commit,
 # possibly short, with or without what stands before it.
 matches() {
+	# shellcheck disable=SC2153 # the header's
 	case ${1##*:} in
 	"${REVISION##*:}"*) return 0 ;;
 	esac
@@ -155,6 +156,7 @@ give_up() {
 }
 
 main() {
+	# shellcheck disable=SC2153 # the library's
 	ERRORS=$(mktemp "$ROOT/run/tinyrack/kubectl.XXXXXX")
 	trap 'rm -f "$ERRORS"' EXIT
 	trap 'exit 1' HUP INT TERM PIPE

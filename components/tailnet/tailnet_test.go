@@ -452,9 +452,18 @@ func TestKeyDescription(t *testing.T) {
 	// None of these shares its description with another.
 	seen := map[string]bool{}
 	for _, one := range [][3]string{
-		{"p", "a", "b"}, {"p", "b", "a"}, {"p", "a-b", "c"}, {"p", "a", "b-c"}, {"p", "a.b", "c"}, {"p", "a_b", "c"},
-		{long, "lab", "one"}, {long + "q", "lab", "one"}, {long, "production", strings.Repeat("h", 63)},
-		{long, "lab", strings.Repeat("h", 63)}, {"x", "lab", "one"}, {"x", "my-lab", "one"},
+		{"p", "a", "b"},
+		{"p", "b", "a"},
+		{"p", "a-b", "c"},
+		{"p", "a", "b-c"},
+		{"p", "a.b", "c"},
+		{"p", "a_b", "c"},
+		{long, "lab", "one"},
+		{long + "q", "lab", "one"},
+		{long, "production", strings.Repeat("h", 63)},
+		{long, "lab", strings.Repeat("h", 63)},
+		{"x", "lab", "one"},
+		{"x", "my-lab", "one"},
 	} {
 		text := keyDescription(one[0], one[1], one[2])
 		if seen[text] {

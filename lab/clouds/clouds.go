@@ -147,7 +147,7 @@ func Show(ctx context.Context, out io.Writer) error {
 			errs = append(errs, err)
 			continue
 		}
-		fmt.Fprintf(out, "  %-16s %s\n", api.Name, text)
+		fmt.Fprintf(out, "  %-18s %s\n", api.Name, text)
 	}
 	return errors.Join(errs...)
 }

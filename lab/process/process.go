@@ -113,7 +113,7 @@ func (r Runner) Show(out io.Writer, names []string) error {
 			mark = "✗ does not run: `make up`"
 			errs = append(errs, errors.New(name+" does not run"))
 		}
-		fmt.Fprintf(out, "  %-16s %s\n", name, mark)
+		fmt.Fprintf(out, "  %-18s %s\n", name, mark)
 	}
 	return errors.Join(errs...)
 }

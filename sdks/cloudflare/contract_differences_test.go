@@ -138,9 +138,12 @@ func TestContractSeesWhatIsSent(t *testing.T) {
 		spoil func(sent *pulumi.MockResourceArgs)
 		want  string
 	}{
-		"token":         {func(sent *pulumi.MockResourceArgs) { sent.TypeToken += "x" }, "token is cloudflare:"},
-		"version":       {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.Version = "" }, "plugin version sent is"},
-		"secret output": {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.AdditionalSecretOutputs = nil }, "tunnelSecret: the SDK keeps"},
+		"token":   {func(sent *pulumi.MockResourceArgs) { sent.TypeToken += "x" }, "token is cloudflare:"},
+		"version": {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.Version = "" }, "plugin version sent is"},
+		"secret output": {
+			func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.AdditionalSecretOutputs = nil },
+			"tunnelSecret: the SDK keeps",
+		},
 		"secret input": {func(sent *pulumi.MockResourceArgs) {
 			if secret := sent.Inputs["tunnelSecret"]; secret.IsSecret() {
 				sent.Inputs["tunnelSecret"] = secret.SecretValue().Element

@@ -49,7 +49,8 @@ func New(t *testing.T) *Host {
 	}
 	for _, name := range []string{
 		"awk", "base64", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dirname", "env", "find", "grep",
-		"flock", "head", "install", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sed", "sh", "sha256sum", "sort", "stat",
+		"flock", "head", "install", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sed", "sh", "sha256sum",
+		"sort", "stat",
 		"tail", "test", "touch", "tr", "true", "false", "uniq", "wc",
 	} {
 		path, err := exec.LookPath(name)
