@@ -32,6 +32,7 @@ func TestValidateAccepts(t *testing.T) {
 		"ssh without port":         func(a *Args) { a.Ingress[1].Service = "ssh://git.git-system" },
 		"an address":               func(a *Args) { a.Ingress[1].Service = "http://[fd00::1]:8080" },
 		"unix":                     func(a *Args) { a.Ingress[1].Service = "unix:/run/app.sock" },
+		"the longest name":         func(a *Args) { a.Ingress[1].Hostname = longName(253) },
 		"unix+tls":                 func(a *Args) { a.Ingress[1].Service = "unix+tls:/run/app.sock" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,6 +43,12 @@ func TestValidateAccepts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longName is a name of that many characters in the zone.
+func longName(length int) string {
+	end := "." + strings.Repeat(strings.Repeat("a", 49)+".", 4) + "example.org"
+	return strings.Repeat("b", length-len(end)) + end
 }
 
 func TestValidateRefuses(t *testing.T) {
@@ -56,6 +63,10 @@ func TestValidateRefuses(t *testing.T) {
 		},
 		"zone":   {func(a *Args) { a.Zone = "example" }, `zone: "example" is not a domain name`},
 		"tunnel": {func(a *Args) { a.TunnelName = " " }, "tunnel: empty"},
+		"a name too long": {
+			func(a *Args) { a.Ingress[1].Hostname = longName(254) },
+			`ingress[1].hostname: "` + longName(254) + `" is not a host name`,
+		},
 		"hostname outside zone": {
 			func(a *Args) { a.Ingress[1].Hostname = "notes.example.com" },
 			`ingress[1].hostname: "notes.example.com" is outside the zone "example.org"`,

@@ -351,6 +351,7 @@ enable)
 	[ ! -e "$ROOT/state/full" ] && [ -e "$units/$3.service" ] && : >"$ROOT/state/enabled.$3" ;;
 is-active) [ -e "$ROOT/state/active.$3" ] ;;
 start | restart)
+	[ -e "$ROOT/state/known.$2" ] || { echo "Unit $2.service not found." >&2; exit 5; }
 	command=$(sed -n 's/^ExecStart=//p' "$ROOT/state/known.$2")
 	set -- $2 $command
 	case $4 in
@@ -707,6 +708,11 @@ func TestFirewallTrialFailures(t *testing.T) {
 		"no memory":      {rules, "nft cannot load", func(h *firewallHost) { h.Write("/state/no-memory", "") }},
 		"/run full at the copy": {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) {
 			h.Fake("cp", `: >"$2"`)
+		}},
+		"/run takes the rules and keeps nothing": {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) {
+			h.Fake("mkdir", `PATH=/usr/bin:/bin
+mkdir "$@"
+case $2 in *firewall-trial.new) ln -s /dev/null "$2/new" ;; esac`)
 		}},
 		"/run is full": {rules, "trial of the firewall cannot be prepared", func(h *firewallHost) {
 			h.Write("/run/tinyrack/firewall-trial.new/new/x", "")

@@ -157,7 +157,7 @@ func TestWaitFor(t *testing.T) {
 	h := remotetest.New(t)
 	h.Fake("date", `n=$(cat "$ROOT/n" 2>/dev/null || echo 0); echo $((n + 6)) >"$ROOT/n"; echo "$n"`)
 	r := h.Run(render(t, `wait_for 30 "the end" false || exit 3`), "")
-	if r.Code != 3 || !strings.Contains(r.Stderr, "waiting for the end") ||
+	if r.Code != 3 || strings.Count(r.Stderr, "waiting for the end (") != 2 ||
 		!strings.Contains(r.Stderr, "gave up waiting for the end") {
 		t.Errorf("got %+v", r)
 	}
