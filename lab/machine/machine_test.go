@@ -97,6 +97,9 @@ func TestPersonalise(t *testing.T) {
 			t.Errorf("%s holds %q (%v), want %q", path, got, err, want)
 		}
 	}
+	if _, err := os.Stat(filepath.Join(m.root(), "var/lib/rancher")); err == nil {
+		t.Error("the bare machine has a part of k3s")
+	}
 	if info, err := os.Stat(filepath.Join(m.root(), "etc/ssh/ssh_host_ed25519_key")); err != nil ||
 		info.Mode().Perm() != 0o600 {
 		t.Errorf("the host key has mode %v, %v", info.Mode(), err)
