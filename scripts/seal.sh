@@ -75,7 +75,8 @@ check_request() {
 		# The offending text is not repeated: it may be a value given by mistake.
 		case $key in
 		'' | *[!-._a-zA-Z0-9]*)
-			die "a KEY may hold letters, digits, '-', '_' and '.' only: nothing was sealed: values go to standard input, never into arguments"
+			die "a KEY may hold letters, digits, '-', '_' and '.' only: nothing was sealed: values go to standard input," \
+				"never into arguments"
 			;;
 		esac
 		case $seen in

@@ -88,14 +88,17 @@ check_request() {
 	certificate=$root/clusters/$environment/sealing.crt
 	canary=$root/infrastructure/configs/$environment/canary.yaml
 	for directory in "$(dirname "$certificate")" "$(dirname "$canary")"; do
-		[ -d "$directory" ] || die "$directory: no such directory: nothing was changed: is '$environment' an environment of this checkout?"
+		[ -d "$directory" ] || die "$directory: no such directory: nothing was changed: is '$environment' an environment" \
+			"of this checkout?"
 	done
 	[ -z "$key" ] || [ -r "$key" ] || die "$key: cannot be read: nothing was changed"
 	[ -n "$out" ] || return 0
-	[ ! -e "$out" ] || die "$out exists: nothing was changed: a private key is never overwritten; choose another file, or take this one with --key"
+	[ ! -e "$out" ] || die "$out exists: nothing was changed: a private key is never overwritten; choose another file," \
+		"or take this one with --key"
 	directory=$(cd "$(dirname "$out")" 2>/dev/null && pwd -P) || die "$(dirname "$out"): no such directory: nothing was changed"
 	case $directory/ in
-	"$root"/*) die "$out is inside the checkout, one git add away from being published: nothing was changed: choose a place outside" ;;
+	"$root"/*) die "$out is inside the checkout, one git add away from being published: nothing was changed: choose a" \
+		"place outside" ;;
 	esac
 }
 
@@ -107,19 +110,23 @@ take_key() {
 		take_from_manifest
 	fi
 	openssl pkey -in "$work/given.pem" -passin pass: -out "$private" 2>/dev/null ||
-		die "$key: not an unencrypted private key: nothing was changed: give a PEM file or a backup of the controller's key Secret"
+		die "$key: not an unencrypted private key: nothing was changed: give a PEM file or a backup of the controller's" \
+			"key Secret"
 	modulus=$(openssl rsa -in "$private" -noout -modulus 2>/dev/null) ||
 		die "$key: not an RSA key, the only kind the sealed-secrets controller can use: nothing was changed"
 	modulus=${modulus#Modulus=}
-	[ ${#modulus} -ge 512 ] || die "$key: an RSA key of less than 2048 bits: nothing was changed: make a new one without --key"
+	[ ${#modulus} -ge 512 ] || die "$key: an RSA key of less than 2048 bits: nothing was changed: make a new one" \
+		"without --key"
 }
 
 take_from_manifest() {
-	[ -n "$out" ] || die "$key: not a PEM file, which is what Pulumi takes: nothing was changed: name a file for it with --out"
+	[ -n "$out" ] || die "$key: not a PEM file, which is what Pulumi takes: nothing was changed: name a file for it" \
+		"with --out"
 	encoded=$(sed -n 's/^[ -]*"\{0,1\}tls\.key"\{0,1\}: *"\{0,1\}\([A-Za-z0-9+/=]\{1,\}\).*/\1/p' "$key")
 	case $encoded in
 	*'
-'*) die "$key: holds several keys, and which one seals is not written in it: nothing was changed: keep the newest Secret in the file" ;;
+'*) die "$key: holds several keys, and which one seals is not written in it: nothing was changed: keep the newest" \
+	"Secret in the file" ;;
 	esac
 	printf %s "$encoded" | openssl base64 -d -A >"$work/given.pem"
 }

@@ -139,6 +139,10 @@ type Cluster struct {
 	TLSSANs     []string `json:"tlsSans"`
 	Disable     []string `json:"disable"`
 	KubeletArgs []string `json:"kubeletArgs"`
+	// APIServerArgs are flags of the Kubernetes API server, name=value. They replace the program's own of the same name.
+	APIServerArgs []string `json:"apiServerArgs"`
+	// PrivilegedNamespaces are exempt from the pod security standard "baseline", as kube-system is.
+	PrivilegedNamespaces []string `json:"privilegedNamespaces"`
 	// FlannelBackend carries the pods' traffic between nodes. Optional.
 	FlannelBackend string `json:"flannelBackend"`
 	// ProtectKernelDefaults makes the kubelet insist on kernel settings instead of changing them.
@@ -251,12 +255,14 @@ func Load(src Source) (Config, error) {
 		if secret, ok := secrets[name]; ok {
 			secret.SetString(trimSecret(src.Values[key]))
 			if src.SecretKeys != nil && !slices.Contains(src.SecretKeys, key) {
-				report.refuse(key, "stored in clear", "anyone who reads the stack's file has it", "revoke it, then set a new one: "+setSecret(name, src.Stack))
+				report.refuse(key, "stored in clear", "anyone who reads the stack's file has it", "revoke it, then set a new "+
+					"one: "+setSecret(name, src.Stack))
 			}
 			continue
 		}
 		known := slices.Concat(sortedKeys(sections), sortedKeys(secrets))
-		report.refuse(key, "unknown setting", "it would have no effect", didYouMean(name, known, "remove it: pulumi config rm "+key+" --stack "+src.Stack))
+		remove := "remove it: pulumi config rm " + key + " --stack " + src.Stack
+		report.refuse(key, "unknown setting", "it would have no effect", didYouMean(name, known, remove))
 	}
 
 	cfg.Flux.URL = sshURL(cfg.Flux.URL)

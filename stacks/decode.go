@@ -52,7 +52,8 @@ func decodeValue(report *Report, path string, value any, into reflect.Value) {
 			if field, ok := fields[key]; ok {
 				decodeValue(report, path+"."+key, object[key], field)
 			} else {
-				report.refuse(path+"."+key, "unknown setting", "it would have no effect", didYouMean(key, sortedKeys(fields), "remove it"))
+				fix := didYouMean(key, sortedKeys(fields), "remove it")
+				report.refuse(path+"."+key, "unknown setting", "it would have no effect", fix)
 			}
 		}
 	case reflect.Map:
@@ -185,7 +186,8 @@ func unmarshalEnv(name string, into any) error {
 	}
 	if err := json.Unmarshal([]byte(text), into); err != nil {
 		// The text holds secrets; encoding/json's errors may quote it.
-		return fmt.Errorf("%s: not the JSON that Pulumi writes: the stack's settings cannot be read: run the program through the pulumi command", name)
+		return fmt.Errorf("%s: not the JSON that Pulumi writes: the stack's settings cannot be read: run the program "+
+			"through the pulumi command", name)
 	}
 	return nil
 }

@@ -106,15 +106,16 @@ func sealed(res registered, text string) string {
 
 var keepAll = plugin.MarshalOptions{KeepUnknowns: true, KeepSecrets: true}
 
-func (e *engine) RegisterResource(_ context.Context, in *pulumirpc.RegisterResourceRequest) (*pulumirpc.RegisterResourceResponse, error) {
+func (e *engine) RegisterResource(
+	_ context.Context, in *pulumirpc.RegisterResourceRequest,
+) (*pulumirpc.RegisterResourceResponse, error) {
 	inputs, err := plugin.UnmarshalProperties(in.GetObject(), keepAll)
 	if err != nil {
 		return nil, err
 	}
 	res := registered{kind: in.GetType(), name: in.GetName(), inputs: inputs}
-	res.needs = slices.DeleteFunc(names(append(slices.Clone(in.GetDependencies()), in.GetProvider())...), func(name string) bool {
-		return name == ""
-	})
+	needs := names(append(slices.Clone(in.GetDependencies()), in.GetProvider())...)
+	res.needs = slices.DeleteFunc(needs, func(name string) bool { return name == "" })
 	res.options = optionsOf(in)
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
@@ -163,14 +164,18 @@ func optionsOf(in *pulumirpc.RegisterResourceRequest) map[string]any {
 	}
 	out := map[string]any{}
 	for name, value := range map[string]any{
-		"parent": names(in.GetParent())[0], "provider": names(in.GetProvider())[0], "dependsOn": names(in.GetDependencies()...),
-		"protect": in.GetProtect(), "retainOnDelete": in.GetRetainOnDelete(), "deleteBeforeReplace": in.GetDeleteBeforeReplace(),
-		"ignoreChanges": in.GetIgnoreChanges(), "replaceOnChanges": in.GetReplaceOnChanges(), "hooks": hooks,
+		"parent": names(in.GetParent())[0], "provider": names(in.GetProvider())[0],
+		"dependsOn": names(in.GetDependencies()...),
+		"protect":   in.GetProtect(), "retainOnDelete": in.GetRetainOnDelete(),
+		"deleteBeforeReplace": in.GetDeleteBeforeReplace(),
+		"ignoreChanges":       in.GetIgnoreChanges(), "replaceOnChanges": in.GetReplaceOnChanges(), "hooks": hooks,
 		"additionalSecretOutputs": in.GetAdditionalSecretOutputs(), "deletedWith": names(in.GetDeletedWith())[0],
 		"aliases": len(in.GetAliases()), "import": in.GetImportId(), "timeouts": in.GetCustomTimeouts().String(),
 		"providers": slices.Sorted(maps.Keys(in.GetProviders())),
 	} {
-		if v := reflect.ValueOf(value); v.IsValid() && !v.IsZero() && (v.Kind() != reflect.Slice && v.Kind() != reflect.Map || v.Len() > 0) {
+		v := reflect.ValueOf(value)
+		several := v.Kind() == reflect.Slice || v.Kind() == reflect.Map
+		if v.IsValid() && !v.IsZero() && (!several || v.Len() > 0) {
 			out[name] = value
 		}
 	}
@@ -180,7 +185,9 @@ func optionsOf(in *pulumirpc.RegisterResourceRequest) map[string]any {
 	return out
 }
 
-func (e *engine) RegisterResourceOutputs(_ context.Context, in *pulumirpc.RegisterResourceOutputsRequest) (*emptypb.Empty, error) {
+func (e *engine) RegisterResourceOutputs(
+	_ context.Context, in *pulumirpc.RegisterResourceOutputsRequest,
+) (*emptypb.Empty, error) {
 	outputs, err := plugin.UnmarshalProperties(in.GetOutputs(), keepAll)
 	if strings.Contains(in.GetUrn(), "pulumi:pulumi:Stack") {
 		e.exports = outputs
@@ -188,8 +195,11 @@ func (e *engine) RegisterResourceOutputs(_ context.Context, in *pulumirpc.Regist
 	return &emptypb.Empty{}, err
 }
 
-func (*engine) SupportsFeature(_ context.Context, in *pulumirpc.SupportsFeatureRequest) (*pulumirpc.SupportsFeatureResponse, error) {
-	return &pulumirpc.SupportsFeatureResponse{HasSupport: slices.Contains([]string{"secrets", "resourceHooks", "errorHooks"}, in.GetId())}, nil
+func (*engine) SupportsFeature(
+	_ context.Context, in *pulumirpc.SupportsFeatureRequest,
+) (*pulumirpc.SupportsFeatureResponse, error) {
+	known := []string{"secrets", "resourceHooks", "errorHooks"}
+	return &pulumirpc.SupportsFeatureResponse{HasSupport: slices.Contains(known, in.GetId())}, nil
 }
 
 func (*engine) RegisterResourceHook(context.Context, *pulumirpc.RegisterResourceHookRequest) (*emptypb.Empty, error) {
@@ -200,7 +210,9 @@ func (*engine) RegisterErrorHook(context.Context, *pulumirpc.RegisterErrorHookRe
 	return &emptypb.Empty{}, nil
 }
 
-func (*engine) Invoke(_ context.Context, in *pulumirpc.ResourceInvokeRequest) (*pulumirpc.ResourceInvokeResponse, error) {
+func (*engine) Invoke(
+	_ context.Context, in *pulumirpc.ResourceInvokeRequest,
+) (*pulumirpc.ResourceInvokeResponse, error) {
 	return nil, fmt.Errorf("function %s called: previews must work without a network", in.GetTok())
 }
 

@@ -24,11 +24,16 @@ import (
 type material map[string]string
 
 // secretName reports whether the material of this name must never be seen.
-func (material) secretName(name string) bool { return name != "certificate" && name != "ssh-public-key" }
+func (material) secretName(name string) bool {
+	return name != "certificate" && name != "ssh-public-key"
+}
 
 var newMaterial = sync.OnceValue(func() material {
 	m := material{}
-	for _, name := range []string{"cloudflare-token", "tailscale-id", "tailscale-secret", "git-token", "s3-access", "s3-secret", "k3s-token", "not-a-key"} {
+	for _, name := range []string{
+		"cloudflare-token", "tailscale-id", "tailscale-secret", "git-token", "s3-access", "s3-secret", "k3s-token",
+		"not-a-key",
+	} {
 		m[name] = "canary-" + name + "-" + rand.Text()
 	}
 	m["certificate"], m["sealing-key"] = sealingPair()
@@ -166,7 +171,9 @@ func reveal(value any) any {
 func leaks(text string) string {
 	for name, secret := range newMaterial() {
 		for line := range strings.Lines(secret) {
-			if line = strings.TrimSpace(line); newMaterial().secretName(name) && !strings.HasPrefix(line, "-----") && strings.Contains(text, line) {
+			line = strings.TrimSpace(line)
+			secret := newMaterial().secretName(name) && !strings.HasPrefix(line, "-----")
+			if secret && strings.Contains(text, line) {
 				return name
 			}
 		}

@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// atTestCloud returns src with both clouds at a server of this test, which has an empty tailnet with the default policy.
+// atTestCloud returns src with both clouds at a server of this test, which has an empty tailnet with the default
+// policy.
 func atTestCloud(t *testing.T, src Source) Source {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

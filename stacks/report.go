@@ -65,7 +65,8 @@ func (r *Report) missingFact(path, hint string) {
 		return
 	}
 	r.missing = append(r.missing, project+":"+strings.TrimSuffix(path, "[0]"))
-	r.Facts = append(r.Facts, fmt.Sprintf("pulumi config set --path '%s:%s' '%s' --stack %s", project, path, hint, r.Stack))
+	r.Facts = append(r.Facts, fmt.Sprintf("pulumi config set --path '%s:%s' '%s' "+
+		"--stack %s", project, path, hint, r.Stack))
 }
 
 // isUnread reports whether key, or a group it is in, could not be understood.

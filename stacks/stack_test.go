@@ -81,7 +81,8 @@ func deploy(t *testing.T, stack string, preview bool) *engine {
 	return e
 }
 
-// committed are the stacks of this repository; stackNames have the valid fixtures too, which differ in everything that can.
+// committed are the stacks of this repository; stackNames have the valid fixtures too, which differ in everything that
+// can.
 var (
 	committed  = []string{"lab", "production"}
 	stackNames = append(slices.Clone(committed), "full", "minimal", "several", "ssh")
@@ -124,7 +125,8 @@ func TestCommittedStacksFindTheirFiles(t *testing.T) {
 		if _, err := Load(src); !errors.As(err, &report) {
 			t.Fatalf("%s: another key opens its certificate: %v", stack, err)
 		}
-		if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "do not match") || len(report.Facts)+len(report.Secrets) > 0 {
+		missing := len(report.Facts) + len(report.Secrets)
+		if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "do not match") || missing > 0 {
 			t.Errorf("%s: %v", stack, report)
 		}
 	}
@@ -135,7 +137,7 @@ func TestCommittedStacksFindTheirFiles(t *testing.T) {
 func TestPreflightComesFirst(t *testing.T) {
 	e := deploy(t, "lab", false)
 	for name, res := range e.resources {
-		local := strings.HasPrefix(res.kind, "tinyrack:") || strings.HasPrefix(res.kind, "random:") || strings.HasPrefix(res.kind, "pulumi:")
+		local := slices.Contains([]string{"tinyrack", "random", "pulumi"}, strings.Split(res.kind, ":")[0])
 		if local || strings.HasPrefix(name, "preflight-") {
 			continue
 		}
@@ -201,7 +203,8 @@ func TestExports(t *testing.T) {
 		if !slices.Equal(secret, []string{"k3sToken", "kubeconfig", "tunnelToken"}) {
 			t.Errorf("preview %v: secret are %q", preview, secret)
 		}
-		if want := []string{"apiServer", "fluxRevision", "hostnames", "tailnetAddresses", "tunnelId"}; !slices.Equal(open, want) {
+		want := []string{"apiServer", "fluxRevision", "hostnames", "tailnetAddresses", "tunnelId"}
+		if !slices.Equal(open, want) {
 			t.Errorf("preview %v: open are %q", preview, open)
 		}
 	}

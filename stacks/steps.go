@@ -275,8 +275,8 @@ func (s *stack) nodeNames() []string {
 	})...)
 }
 
-// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address the
-// public one is on none of its interfaces.
+// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address
+// the public one is on none of its interfaces.
 func (c Config) nodeAddress(name string) string {
 	if len(c.withRole(roleServer))+len(c.withRole(roleAgent)) <= 1 {
 		return ""
@@ -306,19 +306,21 @@ func (s *stack) installCluster() (err error) {
 func (s *stack) clusterArgs() *k3s.ClusterArgs {
 	c := s.cfg.Cluster
 	args := &k3s.ClusterArgs{Spec: k3s.Spec{
-		Version:             c.Version,
-		AcceptVersion:       c.AcceptVersion,
-		Binaries:            map[string]k3s.Artifact{},
-		InstallScript:       k3s.Artifact(c.InstallScript),
-		ClusterCIDR:         c.ClusterCIDR,
-		ServiceCIDR:         c.ServiceCIDR,
-		TLSSANs:             c.TLSSANs,
-		Disable:             c.Disable,
-		KubeletArgs:         c.KubeletArgs,
-		FlannelBackend:      c.FlannelBackend,
-		LooseKernelDefaults: !c.ProtectKernelDefaults,
-		Requires:            []string{machine.FirewallUnit},
-		Renewal:             c.Renewal,
+		Version:              c.Version,
+		AcceptVersion:        c.AcceptVersion,
+		Binaries:             map[string]k3s.Artifact{},
+		InstallScript:        k3s.Artifact(c.InstallScript),
+		ClusterCIDR:          c.ClusterCIDR,
+		ServiceCIDR:          c.ServiceCIDR,
+		TLSSANs:              c.TLSSANs,
+		Disable:              c.Disable,
+		KubeletArgs:          c.KubeletArgs,
+		APIServerArgs:        c.APIServerArgs,
+		PrivilegedNamespaces: c.PrivilegedNamespaces,
+		FlannelBackend:       c.FlannelBackend,
+		LooseKernelDefaults:  !c.ProtectKernelDefaults,
+		Requires:             []string{machine.FirewallUnit},
+		Renewal:              c.Renewal,
 	}}
 	for arch, binary := range c.Binaries {
 		args.Spec.Binaries[arch] = k3s.Artifact(binary)

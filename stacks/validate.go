@@ -134,7 +134,8 @@ func validateNetworks(r *Report, c Config) {
 		}
 		for _, other := range networks {
 			// Whether the cluster's own networks overlap its component says.
-			if prefix.Overlaps(other.prefix) && !(path == "cluster.serviceCidr" && other.path == "cluster.clusterCidr") {
+			both := path == "cluster.serviceCidr" && other.path == "cluster.clusterCidr"
+			if prefix.Overlaps(other.prefix) && !both {
 				r.invalid(path, text, "overlaps "+other.path+" ("+other.text+")",
 					"addresses would exist twice and packets would take the wrong way", "choose a range of its own")
 			}

@@ -76,11 +76,13 @@ func (a *Args) Validate() error {
 	}
 	for _, id := range []struct{ key, value string }{{"accountId", a.AccountID}, {"zoneId", a.ZoneID}} {
 		if !cloudflareID.MatchString(id.value) {
-			refuse("%s: %q is not 32 lower-case hexadecimal digits: Cloudflare would refuse every request: copy it from the zone's overview page", id.key, id.value)
+			refuse("%s: %q is not 32 lower-case hexadecimal digits: Cloudflare would refuse every request: copy it from the "+
+				"zone's overview page", id.key, id.value)
 		}
 	}
 	if !isDomain(a.Zone) {
-		refuse("zone: %q is not a domain name in lower case: no hostname could be checked against it: set the domain of zoneId", a.Zone)
+		refuse("zone: %q is not a domain name in lower case: no hostname could be checked against it: set the domain of "+
+			"zoneId", a.Zone)
 	}
 	if strings.TrimSpace(a.TunnelName) == "" {
 		refuse("tunnel: empty: Cloudflare refuses a tunnel without a name: set one that is unique in the account")
@@ -93,7 +95,8 @@ func (a *Args) Validate() error {
 			refuse("%s.%w", key, err)
 		}
 		if first, found := seen[route.Hostname]; found {
-			refuse("%s.hostname: %q is already ingress[%d]: only the first rule would ever be used: remove one of them", key, route.Hostname, first)
+			refuse("%s.hostname: %q is already ingress[%d]: only the first rule would ever be used: remove one of "+
+				"them", key, route.Hostname, first)
 		} else {
 			seen[route.Hostname] = i
 		}
@@ -101,14 +104,17 @@ func (a *Args) Validate() error {
 	}
 
 	if team && len(a.AccessEmails) == 0 {
-		refuse("accessEmails: empty: nobody could pass the login of a hostname with access %q: list who may, or set access %q", Team, Public)
+		refuse("accessEmails: empty: nobody could pass the login of a hostname with access %q: list who may, or set "+
+			"access %q", Team, Public)
 	}
 	for i, email := range a.AccessEmails {
 		if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
-			refuse("accessEmails[%d]: %q is not an e-mail address: this person could not log in: write it as name@domain", i, email)
+			refuse("accessEmails[%d]: %q is not an e-mail address: this person could not log in: write it as "+
+				"name@domain", i, email)
 		}
 		if slices.Contains(a.AccessEmails[:i], email) {
-			refuse("accessEmails[%d]: %q is listed twice: removing it once would leave the access open: remove one of them", i, email)
+			refuse("accessEmails[%d]: %q is listed twice: removing it once would leave the access open: remove one of "+
+				"them", i, email)
 		}
 	}
 	return errors.Join(problems...)

@@ -54,32 +54,95 @@ func TestValidateRefuses(t *testing.T) {
 			func(a *Args) { a.ZoneID = strings.ToUpper(a.ZoneID) },
 			`zoneId: "FEDCBA9876543210FEDCBA9876543210" is not 32 lower-case`,
 		},
-		"zone":                     {func(a *Args) { a.Zone = "example" }, `zone: "example" is not a domain name`},
-		"tunnel":                   {func(a *Args) { a.TunnelName = " " }, "tunnel: empty"},
-		"hostname outside zone":    {func(a *Args) { a.Ingress[1].Hostname = "notes.example.com" }, `ingress[1].hostname: "notes.example.com" is outside the zone "example.org"`},
-		"hostname ends like zone":  {func(a *Args) { a.Ingress[1].Hostname = "notexample.org" }, `ingress[1].hostname: "notexample.org" is outside`},
-		"wildcard outside zone":    {func(a *Args) { a.Ingress[0].Hostname = "*.example.com" }, `ingress[0].hostname: "*.example.com" is outside`},
-		"wildcard inside a name":   {func(a *Args) { a.Ingress[0].Hostname = "a.*.example.org" }, `ingress[0].hostname: "a.*.example.org" is not a host name`},
-		"wildcard in a label":      {func(a *Args) { a.Ingress[0].Hostname = "a*.example.org" }, `ingress[0].hostname: "a*.example.org" is not a host name`},
-		"hostname in capitals":     {func(a *Args) { a.Ingress[1].Hostname = "Notes.example.org" }, `ingress[1].hostname: "Notes.example.org" is not a host name in lower case`},
-		"hostname with underscore": {func(a *Args) { a.Ingress[1].Hostname = "_wildcard.example.org" }, "ingress[1].hostname"},
-		"hostname too long":        {func(a *Args) { a.Ingress[1].Hostname = strings.Repeat("a.", 130) + "example.org" }, "ingress[1].hostname"},
-		"no hostname":              {func(a *Args) { a.Ingress[1].Hostname = "" }, `ingress[1].hostname: "" is not a host name`},
-		"duplicate hostname":       {func(a *Args) { a.Ingress[2].Hostname = "notes.example.org" }, `ingress[2].hostname: "notes.example.org" is already ingress[1]`},
-		"service without scheme":   {func(a *Args) { a.Ingress[1].Service = "memos:5230" }, `ingress[1].service: "memos:5230" is not the URL`},
-		"service without host":     {func(a *Args) { a.Ingress[1].Service = "http://:80" }, `ingress[1].service: "http://:80" is not the URL`},
-		"service with bad port":    {func(a *Args) { a.Ingress[1].Service = "http://memos:70000" }, `ingress[1].service: "http://memos:70000" is not the URL`},
-		"service unparsable":       {func(a *Args) { a.Ingress[1].Service = "http://me mos" }, `ingress[1].service: "http://me mos" is not the URL`},
-		"service of other scheme":  {func(a *Args) { a.Ingress[1].Service = "ftp://memos" }, `ingress[1].service: "ftp://memos" is not the URL`},
-		"service as open proxy":    {func(a *Args) { a.Ingress[1].Service = "socks-proxy" }, `ingress[1].service: "socks-proxy" is not the URL`},
-		"service with path":        {func(a *Args) { a.Ingress[1].Service = "http://memos:5230/app" }, `ingress[1].service: "http://memos:5230/app" goes on`},
-		"status":                   {func(a *Args) { a.Ingress[1].Service = "http_status:99" }, `ingress[1].service: "http_status:99" has no three-digit`},
-		"relative socket":          {func(a *Args) { a.Ingress[1].Service = "unix:app.sock" }, `ingress[1].service: "unix:app.sock" has no absolute path`},
-		"access":                   {func(a *Args) { a.Ingress[1].Access = "" }, `ingress[1].access: "" is unknown`},
-		"team behind a wildcard":   {func(a *Args) { a.Ingress[0].Access = Team }, `ingress[0].access: "*.example.org" is a wildcard`},
-		"team without emails":      {func(a *Args) { a.AccessEmails = nil }, "accessEmails: empty"},
-		"email":                    {func(a *Args) { a.AccessEmails[1] = "Bob <bob@example.org>" }, "accessEmails[1]:"},
-		"duplicate email":          {func(a *Args) { a.AccessEmails[1] = a.AccessEmails[0] }, `accessEmails[1]: "alice@example.org" is listed twice`},
+		"zone":   {func(a *Args) { a.Zone = "example" }, `zone: "example" is not a domain name`},
+		"tunnel": {func(a *Args) { a.TunnelName = " " }, "tunnel: empty"},
+		"hostname outside zone": {
+			func(a *Args) { a.Ingress[1].Hostname = "notes.example.com" },
+			`ingress[1].hostname: "notes.example.com" is outside the zone "example.org"`,
+		},
+		"hostname ends like zone": {
+			func(a *Args) { a.Ingress[1].Hostname = "notexample.org" },
+			`ingress[1].hostname: "notexample.org" is outside`,
+		},
+		"wildcard outside zone": {
+			func(a *Args) { a.Ingress[0].Hostname = "*.example.com" },
+			`ingress[0].hostname: "*.example.com" is outside`,
+		},
+		"wildcard inside a name": {
+			func(a *Args) { a.Ingress[0].Hostname = "a.*.example.org" },
+			`ingress[0].hostname: "a.*.example.org" is not a host name`,
+		},
+		"wildcard in a label": {
+			func(a *Args) { a.Ingress[0].Hostname = "a*.example.org" },
+			`ingress[0].hostname: "a*.example.org" is not a host name`,
+		},
+		"hostname in capitals": {
+			func(a *Args) { a.Ingress[1].Hostname = "Notes.example.org" },
+			`ingress[1].hostname: "Notes.example.org" is not a host name in lower case`,
+		},
+		"hostname with underscore": {
+			func(a *Args) { a.Ingress[1].Hostname = "_wildcard.example.org" },
+			"ingress[1].hostname",
+		},
+		"hostname too long": {
+			func(a *Args) { a.Ingress[1].Hostname = strings.Repeat("a.", 130) + "example.org" },
+			"ingress[1].hostname",
+		},
+		"no hostname": {
+			func(a *Args) { a.Ingress[1].Hostname = "" },
+			`ingress[1].hostname: "" is not a host name`,
+		},
+		"duplicate hostname": {
+			func(a *Args) { a.Ingress[2].Hostname = "notes.example.org" },
+			`ingress[2].hostname: "notes.example.org" is already ingress[1]`,
+		},
+		"service without scheme": {
+			func(a *Args) { a.Ingress[1].Service = "memos:5230" },
+			`ingress[1].service: "memos:5230" is not the URL`,
+		},
+		"service without host": {
+			func(a *Args) { a.Ingress[1].Service = "http://:80" },
+			`ingress[1].service: "http://:80" is not the URL`,
+		},
+		"service with bad port": {
+			func(a *Args) { a.Ingress[1].Service = "http://memos:70000" },
+			`ingress[1].service: "http://memos:70000" is not the URL`,
+		},
+		"service unparsable": {
+			func(a *Args) { a.Ingress[1].Service = "http://me mos" },
+			`ingress[1].service: "http://me mos" is not the URL`,
+		},
+		"service of other scheme": {
+			func(a *Args) { a.Ingress[1].Service = "ftp://memos" },
+			`ingress[1].service: "ftp://memos" is not the URL`,
+		},
+		"service as open proxy": {
+			func(a *Args) { a.Ingress[1].Service = "socks-proxy" },
+			`ingress[1].service: "socks-proxy" is not the URL`,
+		},
+		"service with path": {
+			func(a *Args) { a.Ingress[1].Service = "http://memos:5230/app" },
+			`ingress[1].service: "http://memos:5230/app" goes on`,
+		},
+		"status": {
+			func(a *Args) { a.Ingress[1].Service = "http_status:99" },
+			`ingress[1].service: "http_status:99" has no three-digit`,
+		},
+		"relative socket": {
+			func(a *Args) { a.Ingress[1].Service = "unix:app.sock" },
+			`ingress[1].service: "unix:app.sock" has no absolute path`,
+		},
+		"access": {func(a *Args) { a.Ingress[1].Access = "" }, `ingress[1].access: "" is unknown`},
+		"team behind a wildcard": {
+			func(a *Args) { a.Ingress[0].Access = Team },
+			`ingress[0].access: "*.example.org" is a wildcard`,
+		},
+		"team without emails": {func(a *Args) { a.AccessEmails = nil }, "accessEmails: empty"},
+		"email":               {func(a *Args) { a.AccessEmails[1] = "Bob <bob@example.org>" }, "accessEmails[1]:"},
+		"duplicate email": {
+			func(a *Args) { a.AccessEmails[1] = a.AccessEmails[0] },
+			`accessEmails[1]: "alice@example.org" is listed twice`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := valid()

@@ -160,7 +160,8 @@ func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pul
 				return nil, err
 			}
 		}
-		login, err := cloudflare.NewAccessApplication(ctx, name+"-access-"+label(route.Hostname), &cloudflare.AccessApplicationArgs{
+		child := name + "-access-" + label(route.Hostname)
+		login, err := cloudflare.NewAccessApplication(ctx, child, &cloudflare.AccessApplicationArgs{
 			AccountID:               pulumi.String(args.AccountID),
 			Name:                    pulumi.String(route.Hostname),
 			Domain:                  pulumi.String(route.Hostname),

@@ -158,7 +158,8 @@ func TestSecrets(t *testing.T) {
 	if err := json.Unmarshal(token, &parts); err != nil {
 		t.Fatal(err)
 	}
-	if want := (map[string]string{"a": valid().AccountID, "t": "edge-tunnel-id", "s": testSecret}); !reflect.DeepEqual(parts, want) {
+	login := map[string]string{"a": valid().AccountID, "t": "edge-tunnel-id", "s": testSecret}
+	if !reflect.DeepEqual(parts, login) {
 		t.Errorf("token holds %v, want %v", parts, want)
 	}
 }
@@ -167,7 +168,8 @@ func TestSecrets(t *testing.T) {
 func TestOrder(t *testing.T) {
 	recording := run(t, valid())
 	for _, name := range children {
-		if name == "edge-tunnel" || name == "edge-tunnel-secret" || name == "edge-team" || strings.HasPrefix(name, "edge-access") {
+		if name == "edge-tunnel" || name == "edge-tunnel-secret" || name == "edge-team" ||
+			strings.HasPrefix(name, "edge-access") {
 			continue
 		}
 		if !reaches(t, recording, name, "edge-tunnel") {
@@ -192,7 +194,8 @@ func TestOrder(t *testing.T) {
 func TestAddingAHostname(t *testing.T) {
 	before := run(t, valid())
 	args := valid()
-	args.Ingress = append([]Route{{Hostname: "forum.example.org", Service: "http://discourse.discourse-system:80", Access: Public}}, args.Ingress...)
+	forum := Route{Hostname: "forum.example.org", Service: "http://discourse.discourse-system:80", Access: Public}
+	args.Ingress = append([]Route{forum}, args.Ingress...)
 	after := run(t, args)
 
 	var changed []string

@@ -44,7 +44,8 @@ func TestIngressConfigAlwaysEndsIn404(t *testing.T) {
 // secret itself as base64.
 func TestConnectorToken(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
-	token, err := connectorToken("account", "c0ffee00-0000-4000-8000-000000000000", base64.StdEncoding.EncodeToString(secret))
+	encoded := base64.StdEncoding.EncodeToString(secret)
+	token, err := connectorToken("account", "c0ffee00-0000-4000-8000-000000000000", encoded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,8 @@ func TestConnectorToken(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.AccountTag != "account" || got.TunnelID != "c0ffee00-0000-4000-8000-000000000000" || string(got.TunnelSecret) != string(secret) {
+	if got.AccountTag != "account" || got.TunnelID != "c0ffee00-0000-4000-8000-000000000000" ||
+		string(got.TunnelSecret) != string(secret) {
 		t.Errorf("token holds %+v", got)
 	}
 }

@@ -29,13 +29,13 @@ const (
 	lookupTimeout = 20 * time.Second
 )
 
-// leftover is what to look for before an object is created: where Cloudflare lists such objects, and whether one of them is what an
-// interrupted deployment created, and could not note down, from these very inputs.
+// leftover is what to look for before an object is created: where Cloudflare lists such objects, and whether one of
+// them is what an interrupted deployment created, and could not note down, from these very inputs.
 //
 // Whatever is not proven to be ours stays, and Cloudflare goes on to refuse a second one of its name.
 type leftover struct {
-	// twins tells that Cloudflare takes a second object of the same name, so that a request that the provider repeated, because the
-	// first answer was lost, leaves one too.
+	// twins tells that Cloudflare takes a second object of the same name, so that a request that the provider repeated,
+	// because the first answer was lost, leaves one too.
 	twins bool
 	list  func(inputs map[string]any) (path string, query url.Values)
 	ours  func(ctx context.Context, api API, found, inputs map[string]any) (bool, error)
@@ -61,7 +61,8 @@ var leftovers = map[string]leftover{
 	// A record is ours when it is the very record: it leads to our tunnel, whose ID nobody else's record has.
 	"record": {
 		list: func(inputs map[string]any) (string, url.Values) {
-			return "/zones/" + url.PathEscape(text(inputs, "zoneId")) + "/dns_records", url.Values{"name.exact": {text(inputs, "name")}, "type": {text(inputs, "type")}}
+			query := url.Values{"name.exact": {text(inputs, "name")}, "type": {text(inputs, "type")}}
+			return "/zones/" + url.PathEscape(text(inputs, "zoneId")) + "/dns_records", query
 		},
 		ours: func(_ context.Context, _ API, found, inputs map[string]any) (bool, error) {
 			return same(found, inputs, "name", "type", "content", "proxied", "comment"), nil
@@ -74,7 +75,8 @@ var leftovers = map[string]leftover{
 			return accountPath(inputs, "access", "policies"), url.Values{"per_page": {"1000"}}
 		},
 		ours: func(_ context.Context, _ API, found, inputs map[string]any) (bool, error) {
-			return same(found, inputs, "name", "decision") && reflect.DeepEqual(found["include"], inputs["includes"]) && found["app_count"] == 0.0, nil
+			very := same(found, inputs, "name", "decision") && reflect.DeepEqual(found["include"], inputs["includes"])
+			return very && found["app_count"] == 0.0, nil
 		},
 	},
 	// An application is ours when our policy guards it, whose ID nobody else's application has.
@@ -89,7 +91,8 @@ var leftovers = map[string]leftover{
 	},
 }
 
-// hooks returns the options that make a resource remove its own leftover before it is created. In a preview nothing is looked for.
+// hooks returns the options that make a resource remove its own leftover before it is created. In a preview nothing is
+// looked for.
 func (a API) hooks(ctx *pulumi.Context, name, kind string) (pulumi.ResourceOption, error) {
 	if a.Token == "" {
 		return pulumi.Composite(), nil
@@ -162,7 +165,8 @@ func (a API) call(ctx context.Context, method, path string, query url.Values, re
 	var envelope struct {
 		Result json.RawMessage `json:"result"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&envelope); err != nil || json.Unmarshal(envelope.Result, result) != nil {
+	err = json.NewDecoder(response.Body).Decode(&envelope)
+	if err != nil || json.Unmarshal(envelope.Result, result) != nil {
 		return fmt.Errorf("%s %s: the answer is not as documented", method, path)
 	}
 	return nil

@@ -17,7 +17,8 @@ const testAccount = "0123456789abcdef0123456789abcdef"
 var wanted = map[string]map[string]any{
 	"tunnel": {"accountId": testAccount, "name": "site", "tunnelSecret": testSecret},
 	"record": {
-		"zoneId": "fed", "name": "notes.example.org", "type": "CNAME", "content": "t1.cfargotunnel.com", "proxied": true, "comment": "managed by Pulumi",
+		"zoneId": "fed", "name": "notes.example.org", "type": "CNAME", "content": "t1.cfargotunnel.com", "proxied": true,
+		"comment": "managed by Pulumi",
 	},
 	"policy": {
 		"accountId": testAccount, "name": "site team", "decision": "allow",
@@ -37,28 +38,34 @@ func TestLeftoverIsRemovedOnlyWhenProvenOurs(t *testing.T) {
 		}
 		return text
 	}
-	record := `{"id":"old","name":"notes.example.org","type":"CNAME","content":"%s","proxied":%t,"comment":"managed by Pulumi"}`
+	record := `{"id":"old","name":"notes.example.org","type":"CNAME","content":"%s","proxied":%t,` +
+		`"comment":"managed by Pulumi"}`
 	policy := `{"id":"old","name":"site team","decision":"allow","app_count":%d,"include":[{"email":{"email":%q}}]}`
 	login := `{"id":"old","name":"admin.example.org","domain":"admin.example.org","policies":[%s]}`
 	for name, test := range map[string]struct {
 		kind, found, token string
 		removed            bool
 	}{
-		"nothing is there":            {"tunnel", ``, "", false},
-		"a tunnel with our secret":    {"tunnel", `{"id":"old","name":"site"}`, token(testSecret), true},
-		"a tunnel with other secret":  {"tunnel", `{"id":"old","name":"site"}`, token("b3RoZXI="), false},
-		"a tunnel without a secret":   {"tunnel", `{"id":"old","name":"site"}`, token(""), false},
-		"our record":                  {"record", fmt.Sprintf(record, "t1.cfargotunnel.com", true), "", true},
-		"a record that leads away":    {"record", fmt.Sprintf(record, "t2.cfargotunnel.com", true), "", false},
-		"a record that is unproxied":  {"record", fmt.Sprintf(record, "t1.cfargotunnel.com", false), "", false},
-		"our policy":                  {"policy", fmt.Sprintf(policy, 0, "alice@example.org"), "", true},
-		"a policy that is used":       {"policy", fmt.Sprintf(policy, 1, "alice@example.org"), "", false},
-		"a policy for others":         {"policy", fmt.Sprintf(policy, 0, "mallory@example.org"), "", false},
-		"our application":             {"login", fmt.Sprintf(login, `{"id":"p1"}`), "", true},
-		"an application of others":    {"login", fmt.Sprintf(login, `{"id":"p2"}`), "", false},
-		"an application with two":     {"login", fmt.Sprintf(login, `{"id":"p1"},{"id":"p2"}`), "", false},
-		"an application without any":  {"login", fmt.Sprintf(login, ``), "", false},
-		"the very policy of the hook": {"policy", strings.Replace(fmt.Sprintf(policy, 0, "alice@example.org"), "old", "new", 1), "", false},
+		"nothing is there":           {"tunnel", ``, "", false},
+		"a tunnel with our secret":   {"tunnel", `{"id":"old","name":"site"}`, token(testSecret), true},
+		"a tunnel with other secret": {"tunnel", `{"id":"old","name":"site"}`, token("b3RoZXI="), false},
+		"a tunnel without a secret":  {"tunnel", `{"id":"old","name":"site"}`, token(""), false},
+		"our record":                 {"record", fmt.Sprintf(record, "t1.cfargotunnel.com", true), "", true},
+		"a record that leads away":   {"record", fmt.Sprintf(record, "t2.cfargotunnel.com", true), "", false},
+		"a record that is unproxied": {"record", fmt.Sprintf(record, "t1.cfargotunnel.com", false), "", false},
+		"our policy":                 {"policy", fmt.Sprintf(policy, 0, "alice@example.org"), "", true},
+		"a policy that is used":      {"policy", fmt.Sprintf(policy, 1, "alice@example.org"), "", false},
+		"a policy for others":        {"policy", fmt.Sprintf(policy, 0, "mallory@example.org"), "", false},
+		"our application":            {"login", fmt.Sprintf(login, `{"id":"p1"}`), "", true},
+		"an application of others":   {"login", fmt.Sprintf(login, `{"id":"p2"}`), "", false},
+		"an application with two":    {"login", fmt.Sprintf(login, `{"id":"p1"},{"id":"p2"}`), "", false},
+		"an application without any": {"login", fmt.Sprintf(login, ``), "", false},
+		"the very policy of the hook": {
+			"policy",
+			strings.Replace(fmt.Sprintf(policy, 0, "alice@example.org"), "old", "new", 1),
+			"",
+			false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var removed []string
@@ -82,7 +89,8 @@ func TestLeftoverIsRemovedOnlyWhenProvenOurs(t *testing.T) {
 			if err := api.removeLeftover(t.Context(), leftovers[test.kind], wanted[test.kind], "new"); err != nil {
 				t.Fatal(err)
 			}
-			if got := strings.Join(removed, " "); strings.HasSuffix(got, "/old") != test.removed || len(removed) > 1 || !test.removed && got != "" {
+			if got := strings.Join(removed, " "); strings.HasSuffix(got, "/old") != test.removed || len(removed) > 1 ||
+				!test.removed && got != "" {
 				t.Errorf("removed %q, want the one found: %t", removed, test.removed)
 			}
 		})
@@ -108,7 +116,8 @@ func TestLookForLeftoversKeepsSecretsToItself(t *testing.T) {
 				fmt.Fprint(w, answer.body)
 			}))
 			defer cloud.Close()
-			err := API{Token: "hunter2", BaseURL: cloud.URL}.removeLeftover(t.Context(), leftovers["tunnel"], wanted["tunnel"], "")
+			api := API{Token: "hunter2", BaseURL: cloud.URL}
+			err := api.removeLeftover(t.Context(), leftovers["tunnel"], wanted["tunnel"], "")
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -124,7 +133,9 @@ func TestLookForLeftoversKeepsSecretsToItself(t *testing.T) {
 func TestPlainOpensSecrets(t *testing.T) {
 	got := plain(resource.PropertyMap{
 		"tunnelSecret": resource.MakeSecret(resource.NewProperty(testSecret)),
-		"policies":     resource.NewProperty([]resource.PropertyValue{resource.NewProperty(resource.PropertyMap{"id": resource.MakeSecret(resource.NewProperty("p1"))})}),
+		"policies": resource.NewProperty([]resource.PropertyValue{
+			resource.NewProperty(resource.PropertyMap{"id": resource.MakeSecret(resource.NewProperty("p1"))}),
+		}),
 	})
 	if text(got, "tunnelSecret") != testSecret || firstID(got) != "p1" {
 		t.Errorf("inputs read %v", got)

@@ -20,9 +20,11 @@ func (r Route) problems(zone string) []error {
 	name := strings.TrimPrefix(r.Hostname, "*.")
 	switch {
 	case !isDomain(name):
-		refuse("hostname: %q is not a host name in lower case: no request could match it: write name.%s or *.%s", r.Hostname, zone, zone)
+		refuse("hostname: %q is not a host name in lower case: no request could match it: write name.%s or "+
+			"*.%s", r.Hostname, zone, zone)
 	case isDomain(zone) && name != zone && !strings.HasSuffix(name, "."+zone):
-		refuse("hostname: %q is outside the zone %q: its record cannot be created there: use a name ending in .%s", r.Hostname, zone, zone)
+		refuse("hostname: %q is outside the zone %q: its record cannot be created there: use a name ending in "+
+			".%s", r.Hostname, zone, zone)
 	}
 
 	if err := checkService(r.Service); err != nil {
@@ -35,7 +37,8 @@ func (r Route) problems(zone string) []error {
 	case r.Access == Team && isWildcard(r.Hostname):
 		// The tunnel and DNS match a wildcard at any depth, Access at one level:
 		// https://developers.cloudflare.com/cloudflare-one/access-controls/policies/app-paths/
-		refuse("access: %q is a wildcard: the login would guard one level of names and leave deeper ones open: list every hostname with access %q", r.Hostname, Team)
+		refuse("access: %q is a wildcard: the login would guard one level of names and leave deeper ones open: list every "+
+			"hostname with access %q", r.Hostname, Team)
 	}
 	return problems
 }
@@ -50,12 +53,14 @@ func checkService(service string) error {
 		// Not quoted: what stands before the @ may be a password.
 		return errors.New("the URL holds a user name: it would stand in clear in the tunnel's configuration: remove it")
 	}
-	const fix = "write http://<service>.<namespace>:<port>, another of the schemes https, tcp, ssh, rdp and smb, unix:<path>, or http_status:<code>"
+	const fix = "write http://<service>.<namespace>:<port>, another of the schemes https, tcp, ssh, rdp and smb, " +
+		"unix:<path>, or http_status:<code>"
 	scheme, rest, _ := strings.Cut(service, ":")
 	switch scheme {
 	case "http_status":
 		if code, err := strconv.Atoi(rest); err != nil || code < 100 || code > 999 {
-			return fmt.Errorf("%q has no three-digit status code: the connectors would refuse the whole configuration: %s", service, fix)
+			return fmt.Errorf("%q has no three-digit status code: the connectors would refuse the whole "+
+				"configuration: %s", service, fix)
 		}
 		return nil
 	case "unix", "unix+tls":
@@ -67,10 +72,12 @@ func checkService(service string) error {
 
 	parsed, err := url.Parse(service)
 	if err != nil || !slices.Contains(originSchemes, parsed.Scheme) || parsed.Hostname() == "" || !isPort(parsed.Port()) {
-		return fmt.Errorf("%q is not the URL of a service: the connectors would refuse the whole configuration: %s", service, fix)
+		return fmt.Errorf("%q is not the URL of a service: the connectors would refuse the whole "+
+			"configuration: %s", service, fix)
 	}
 	if parsed.Path != "" || parsed.RawQuery != "" || parsed.Fragment != "" {
-		return fmt.Errorf("%q goes on after the port: connectors keep the path of the request and refuse another one: cut it off", service)
+		return fmt.Errorf("%q goes on after the port: connectors keep the path of the request and refuse another one: cut "+
+			"it off", service)
 	}
 	return nil
 }

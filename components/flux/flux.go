@@ -105,11 +105,13 @@ func (a *Args) Validate() error {
 		refuse("interval: %q is not a duration: the FluxInstance would be refused: write it like 1m", a.Sync.Interval)
 	}
 	if a.Revision != "" && !revisionPattern.MatchString(a.Revision) {
-		refuse("revision: %q is not a commit: the wait for it would never end: write a commit hash, or leave it out", a.Revision)
+		refuse("revision: %q is not a commit: the wait for it would never end: write a commit hash, or leave it "+
+			"out", a.Revision)
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Variables)) {
 		if !variablePattern.MatchString(name) {
-			refuse("variables: %q is not a variable name: Flux would not substitute it: use letters, digits and underscores", name)
+			refuse("variables: %q is not a variable name: Flux would not substitute it: use letters, digits and "+
+				"underscores", name)
 		}
 	}
 	if err := a.Git.validate(a.Sync.URL); err != nil {

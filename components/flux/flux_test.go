@@ -108,12 +108,18 @@ func TestOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, wants := range map[string][]string{
-		"flux-namespace-flux-system":    {"before"},
-		"flux-credentials":              {"flux-namespace-flux-system"},
-		"flux-variables":                {"flux-namespace-flux-system"},
-		"flux-deployment-flux-operator": {"flux-serviceaccount-flux-operator", "flux-clusterrolebinding-flux-operator-cluster-admin", "flux-customresourcedefinition-fluxinstances.fluxcd.controlplane.io"},
-		"flux-instance":                 {"flux-deployment-flux-operator", "flux-service-flux-operator", "flux-credentials", "flux-variables"},
-		"flux-ready":                    {"flux-instance"},
+		"flux-namespace-flux-system": {"before"},
+		"flux-credentials":           {"flux-namespace-flux-system"},
+		"flux-variables":             {"flux-namespace-flux-system"},
+		"flux-deployment-flux-operator": {
+			"flux-serviceaccount-flux-operator",
+			"flux-clusterrolebinding-flux-operator-cluster-admin",
+			"flux-customresourcedefinition-fluxinstances.fluxcd.controlplane.io",
+		},
+		"flux-instance": {
+			"flux-deployment-flux-operator", "flux-service-flux-operator", "flux-credentials", "flux-variables",
+		},
+		"flux-ready": {"flux-instance"},
 	} {
 		got := recording.Get(t, name).DependsOn
 		for _, want := range wants {
@@ -211,28 +217,41 @@ func TestValidate(t *testing.T) {
 		"variable":     {func(a *Args) { a.Variables["a-b"] = pulumi.String("") }, `variables: "a-b"`},
 		"plain HTTP":   {func(a *Args) { a.Sync.URL = "http://git.example.com/o/r" }, "could be read"},
 		"no URL":       {func(a *Args) { a.Sync.URL = "" }, "url: not the URL of a repository"},
-		"a query":      {func(a *Args) { a.Sync.URL = "https://git.example.com/o/r?private_token=" + token }, "url: not the URL"},
-		"credentials":  {func(a *Args) { a.Sync.URL = "https://me:" + token + "@git.example.com/o/r" }, "url: credentials in the URL"},
-		"no token":     {func(a *Args) { a.Git.Token = nil }, "token: an https:// URL needs a token"},
-		"both":         {func(a *Args) { a.Git.SSHKey = pulumi.String("k") }, "token: an https:// URL needs a token and no SSH key"},
+		"a query": {
+			func(a *Args) { a.Sync.URL = "https://git.example.com/o/r?private_token=" + token },
+			"url: not the URL",
+		},
+		"credentials": {
+			func(a *Args) { a.Sync.URL = "https://me:" + token + "@git.example.com/o/r" },
+			"url: credentials in the URL",
+		},
+		"no token": {func(a *Args) { a.Git.Token = nil }, "token: an https:// URL needs a token"},
+		"both": {func(a *Args) { a.Git.SSHKey = pulumi.String("k") }, "token: an https:// URL needs a token and no " +
+			"SSH key"},
 		"no user name": {func(a *Args) { a.Git.Username = "" }, "username: missing"},
 		"CA":           {func(a *Args) { a.Git.CA = "CA" }, "ca: not PEM certificates"},
 		"CA and more":  {func(a *Args) { a.Git.CA = certificate + "x" }, "ca: not PEM certificates"},
-		"no SSH key": {func(a *Args) { a.Sync.URL = "ssh://git@git.example.com/o/r"; a.Git.KnownHosts = knownHosts },
-			"sshKey: an ssh:// URL needs an SSH key and no token"},
+		"no SSH key": {
+			func(a *Args) { a.Sync.URL = "ssh://git@git.example.com/o/r"; a.Git.KnownHosts = knownHosts },
+			"sshKey: an ssh:// URL needs an SSH key and no token",
+		},
 		"no known hosts": {func(a *Args) {
 			a.Sync.URL, a.Git = "ssh://git@git.example.com/o/r", Credentials{SSHKey: pulumi.String("k")}
 		}, "knownHosts: no key of git.example.com"},
 		"another port": {func(a *Args) {
-			a.Sync.URL, a.Git = "ssh://git@git.example.com:2222/o/r", Credentials{SSHKey: pulumi.String("k"), KnownHosts: knownHosts}
-		}, "knownHosts: no key of [git.example.com]:2222: Flux refuses an SSH host it does not know: add the output of ssh-keyscan -p 2222"},
+			a.Sync.URL = "ssh://git@git.example.com:2222/o/r"
+			a.Git = Credentials{SSHKey: pulumi.String("k"), KnownHosts: knownHosts}
+		}, "knownHosts: no key of [git.example.com]:2222: Flux refuses an SSH host it does not know: add the output of " +
+			"ssh-keyscan -p 2222"},
 		"not known hosts": {func(a *Args) {
-			a.Sync.URL, a.Git = "ssh://git@git.example.com/o/r", Credentials{SSHKey: pulumi.String("k"), KnownHosts: "nonsense here now"}
+			a.Sync.URL = "ssh://git@git.example.com/o/r"
+			a.Git = Credentials{SSHKey: pulumi.String("k"), KnownHosts: "nonsense here now"}
 		}, "knownHosts: not known_hosts lines"},
 	} {
 		args := validArgs()
 		tt.spoil(args)
-		if err := args.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), token) {
+		if err := args.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) ||
+			strings.Contains(err.Error(), token) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

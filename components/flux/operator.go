@@ -48,7 +48,9 @@ func (o object) resourceName(component string) string {
 // register adds the object as a plain resource: the typed bindings would only
 // copy field by field what the manifest already says, and the provider's own
 // YAML resources cannot be previewed without a cluster.
-func (o object) register(ctx *pulumi.Context, component string, opts ...pulumi.ResourceOption) (pulumi.Resource, error) {
+func (o object) register(
+	ctx *pulumi.Context, component string, opts ...pulumi.ResourceOption,
+) (pulumi.Resource, error) {
 	var res pulumi.CustomResourceState
 	name := o.resourceName(component)
 	if err := ctx.RegisterResource(o.token(), name, kubernetes.UntypedArgs(o.fields), &res, opts...); err != nil {
@@ -61,7 +63,8 @@ func (o object) register(ctx *pulumi.Context, component string, opts ...pulumi.R
 // stream's expected SHA-256 in hex.
 func parseManifest(data []byte, sum string) ([]object, error) {
 	if got := sha256.Sum256(data); hex.EncodeToString(got[:]) != sum {
-		return nil, fmt.Errorf("manifest: sha256 %x, wanted %s: it is not the text that was reviewed and is not applied: restore the file, or review it and pin its new sha256", got, sum)
+		return nil, fmt.Errorf("manifest: sha256 %x, wanted %s: it is not the text that was reviewed and is not applied: "+
+			"restore the file, or review it and pin its new sha256", got, sum)
 	}
 	var objects []object
 	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
@@ -98,7 +101,9 @@ type operator struct {
 
 // registerOperator registers the objects in the order they need each other: the
 // namespace, then definitions and rights, then what runs.
-func registerOperator(ctx *pulumi.Context, component string, parent pulumi.Resource, dependsOn []pulumi.Resource) (*operator, error) {
+func registerOperator(
+	ctx *pulumi.Context, component string, parent pulumi.Resource, dependsOn []pulumi.Resource,
+) (*operator, error) {
 	objects, err := parseManifest(operatorManifest, operatorSHA256)
 	if err != nil {
 		return nil, err

@@ -36,7 +36,8 @@ func TestOperatorManifest(t *testing.T) {
 }
 
 func TestParseManifest(t *testing.T) {
-	const two = "# header\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n---\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: b\nspec:\n  replicas: 1\n"
+	const two = "# header\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n---\n---\napiVersion: " +
+		"apps/v1\nkind: Deployment\nmetadata:\n  name: b\nspec:\n  replicas: 1\n"
 	objects, err := parseManifest([]byte(two), sum(two))
 	if err != nil || len(objects) != 2 {
 		t.Fatalf("got %v, %v", objects, err)
@@ -44,7 +45,8 @@ func TestParseManifest(t *testing.T) {
 	if got := objects[0].token(); got != "kubernetes:core/v1:Namespace" {
 		t.Error(got)
 	}
-	if got := objects[1].token() + " " + objects[1].resourceName("flux"); got != "kubernetes:apps/v1:Deployment flux-deployment-b" {
+	if got := objects[1].token() + " " + objects[1].resourceName("flux"); got != "kubernetes:apps/v1:Deployment "+
+		"flux-deployment-b" {
 		t.Error(got)
 	}
 	for name, tt := range map[string]struct{ text, sum, want string }{

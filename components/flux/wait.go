@@ -32,7 +32,9 @@ func waitScript(revision string) remote.Text {
 // fingerprint changes whenever Flux is told something else, so that the wait
 // runs again and `up` ends only when the change has arrived. It is a one-way
 // digest; that of the credentials is secret all the same.
-func fingerprint(spec map[string]any, variables map[string]pulumi.StringInput, credentials pulumi.StringMap) pulumi.StringOutput {
+func fingerprint(
+	spec map[string]any, variables map[string]pulumi.StringInput, credentials pulumi.StringMap,
+) pulumi.StringOutput {
 	return pulumi.All(pulumi.StringMap(variables), credentials).ApplyT(func(v []any) (string, error) {
 		text, err := json.Marshal([]any{spec, v})
 		if err != nil {

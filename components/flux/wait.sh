@@ -31,8 +31,8 @@ kube() {
 	kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace "$NAMESPACE" --request-timeout=15s "$@" </dev/null
 }
 
-# field RESOURCE NAME JSONPATH: the first line of it in LINE, or nothing. What kubectl complains about goes to COMPLAINT:
-# an Unauthorized must not read as "not there yet".
+# field RESOURCE NAME JSONPATH: the first line of it in LINE, or nothing. What kubectl complains about goes to
+# COMPLAINT: an Unauthorized must not read as "not there yet".
 field() {
 	LINE=$(kube get "$1" "$2" -o "jsonpath=$3" 2>"$ERRORS" | head -n 1) || LINE=
 	COMPLAINT=$(grep -v 'NotFound\|not found\|^$' "$ERRORS" | head -n 1) || COMPLAINT=
@@ -52,6 +52,7 @@ instance_ready() {
 # matches REVISION: whether it is the wanted one. Flux writes refs/heads/main@sha1:<commit>; people write the commit,
 # possibly short, with or without what stands before it.
 matches() {
+	# shellcheck disable=SC2153 # the header's
 	case ${1##*:} in
 	"${REVISION##*:}"*) return 0 ;;
 	esac
@@ -91,7 +92,10 @@ source_fetched() {
 applied() {
 	PENDING=
 	root=absent
-	if ! list=$(kube get "$KUSTOMIZATION_KIND" -o "jsonpath={range .items[*]}{.metadata.name}|{.spec.suspend}|{.spec.sourceRef.kind}/{.spec.sourceRef.namespace}/{.spec.sourceRef.name}|{.metadata.generation}|{.status.observedGeneration}|$REQUESTED|$HANDLED|$READY|{.status.lastAppliedRevision}{\"\\n\"}{end}" 2>"$ERRORS"); then
+	source='{.spec.sourceRef.kind}/{.spec.sourceRef.namespace}/{.spec.sourceRef.name}'
+	fields="{.metadata.name}|{.spec.suspend}|$source|{.metadata.generation}|{.status.observedGeneration}"
+	fields="$fields|$REQUESTED|$HANDLED|$READY|{.status.lastAppliedRevision}"
+	if ! list=$(kube get "$KUSTOMIZATION_KIND" -o "jsonpath={range .items[*]}$fields{\"\\n\"}{end}" 2>"$ERRORS"); then
 		STATE="the Kubernetes API does not answer: $(head -n 1 "$ERRORS")"
 		return 1
 	fi
@@ -146,11 +150,13 @@ give_up() {
 			say "  Kustomization $name: ${LINE:-${COMPLAINT:-no status yet}}"
 		done
 	fi
-	say "what was set up stays and Flux keeps trying: correct the cause in git (or in the stack's tinyrack:flux), push, then run \"up\" again; to look: kubectl -n $NAMESPACE get fluxinstance,gitrepositories,kustomizations"
+	say "what was set up stays and Flux keeps trying: correct the cause in git (or in the stack's tinyrack:flux), push," \
+		"then run \"up\" again; to look: kubectl -n $NAMESPACE get fluxinstance,gitrepositories,kustomizations"
 	exit 1
 }
 
 main() {
+	# shellcheck disable=SC2153 # the library's
 	ERRORS=$(mktemp "$ROOT/run/tinyrack/kubectl.XXXXXX")
 	trap 'rm -f "$ERRORS"' EXIT
 	trap 'exit 1' HUP INT TERM PIPE

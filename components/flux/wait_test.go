@@ -79,7 +79,8 @@ func TestWaitEndsWhenReady(t *testing.T) {
 			if r.Code != 0 || r.Stdout != onNew+"\n" {
 				t.Errorf("got %d %q\n%s", r.Code, r.Stdout, r.Stderr)
 			}
-			if !r.Called("kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace flux-system --request-timeout=15s annotate --overwrite kustomizations.kustomize.toolkit.fluxcd.io --all ") {
+			if !r.Called("kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace flux-system --request-timeout=15s " +
+				"annotate --overwrite kustomizations.kustomize.toolkit.fluxcd.io --all ") {
 				t.Errorf("changed variables would not be picked up: %q", r.Calls)
 			}
 		})
@@ -104,7 +105,8 @@ func TestWaitNamesWhatIsNotReady(t *testing.T) {
 		"a failing Kustomization": {
 			func(h *remotetest.Host) { h.Write("/kustomizations", root+unit("apps", "False", onNew)) },
 			"",
-			[]string{"not Ready on " + onNew + " after 900s", "Kustomization apps: kustomize build failed: no such file\n", "run \"up\" again"},
+			[]string{"not Ready on " + onNew + " after 900s", "Kustomization apps: kustomize build failed: no such " +
+				"file\n", "run \"up\" again"},
 		},
 		"one still on the old revision": {
 			func(h *remotetest.Host) { h.Write("/kustomizations", root+unit("apps", "True", onOld)) },

@@ -22,7 +22,8 @@ type ClusterArgs struct {
 	// Token is the cluster's, as it lies on a server in /var/lib/rancher/k3s/server/token or without what stands before
 	// "::server:". Nil: a generated one. Secret.
 	Token pulumi.StringInput
-	// Protect keeps the token and the nodes from being deleted by Pulumi.
+	// Protect keeps the token and the first server from being deleted or replaced by Pulumi. Other nodes leave the cluster
+	// by leaving Nodes.
 	Protect bool
 }
 

@@ -47,8 +47,11 @@ func one() *ClusterArgs {
 
 func many() *ClusterArgs {
 	return &ClusterArgs{Spec: testSpec(), Nodes: []Member{
-		{Name: "one", Address: "10.77.0.1"}, {Name: "two", Address: "10.77.0.2"}, {Name: "three", Address: "10.77.0.3"},
-		{Name: "four", Address: "10.77.0.4", Agent: true}, {Name: "five", Address: "10.77.0.5", Agent: true},
+		{Name: "one", Address: "10.77.0.1"},
+		{Name: "two", Address: "10.77.0.2"},
+		{Name: "three", Address: "10.77.0.3"},
+		{Name: "four", Address: "10.77.0.4", Agent: true},
+		{Name: "five", Address: "10.77.0.5", Agent: true},
 	}}
 }
 

@@ -65,19 +65,20 @@ func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.Re
 	if err := ctx.RegisterComponentResource("tinyrack:k3s:Node", name, n, opts...); err != nil {
 		return fail(err)
 	}
+	first := member == servers(cluster.args.Nodes)[0]
 	suffix, secret := "-server", pulumi.Sprintf("%s\n%s\n", cluster.Token, cluster.agentToken)
 	if member.Agent {
 		suffix, secret = "-agent", pulumi.Sprintf("%s\n", cluster.agentToken)
 	}
 	node, err := args.Host.Run(ctx, name+suffix, &remote.Command{Create: create, Delete: remove, Secret: secret},
-		pulumi.Parent(n), pulumi.Protect(cluster.args.Protect), pulumi.DependsOn(args.DependsOn),
+		pulumi.Parent(n), pulumi.Protect(cluster.args.Protect && first), pulumi.DependsOn(args.DependsOn),
 		pulumi.DependsOn(cluster.last))
 	if err != nil {
 		return fail(err)
 	}
 	n.Done = []pulumi.Resource{node}
 	outputs := pulumi.Map{}
-	if member == servers(cluster.args.Nodes)[0] {
+	if first {
 		if err := n.fetchKubeconfig(ctx, name, args, create); err != nil {
 			return fail(err)
 		}

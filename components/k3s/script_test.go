@@ -208,8 +208,10 @@ func install(t *testing.T, h *remotetest.Host, args *ClusterArgs, node int) remo
 	return r
 }
 
-const dropIn = "/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml"
-const joinFile = "/etc/rancher/k3s/config.yaml.d/20-tinyrack-join.yaml"
+const (
+	dropIn   = "/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml"
+	joinFile = "/etc/rancher/k3s/config.yaml.d/20-tinyrack-join.yaml"
+)
 
 func TestServerTwice(t *testing.T) {
 	h := machine(t)

@@ -64,7 +64,7 @@ func expiry(kubeconfig string) time.Time {
 	if yaml.Unmarshal([]byte(kubeconfig), &content) != nil || len(content.Users) == 0 {
 		return time.Time{}
 	}
-	raw, _ := base64.StdEncoding.DecodeString(content.Users[0].User.Certificate) //nolint:errcheck // no PEM then
+	raw, _ := base64.StdEncoding.DecodeString(content.Users[0].User.Certificate)
 	block, _ := pem.Decode(raw)
 	if block == nil {
 		return time.Time{}

@@ -132,7 +132,7 @@ func compareVersions(a, b string) int {
 	numbers := func(version string) []int {
 		var all []int
 		for _, text := range versionForm.FindStringSubmatch(version)[1:] {
-			n, _ := strconv.Atoi(text) //nolint:errcheck // digits, by the form
+			n, _ := strconv.Atoi(text) // digits, by the form
 			all = append(all, n)
 		}
 		return all

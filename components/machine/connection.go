@@ -57,7 +57,9 @@ func connectionFailure(failures []string, h *remote.Host, overTailnet bool, tags
 			"bootstrapSources is empty", name, h.Port, h.Name, h.Name)
 	}
 	return fmt.Sprintf("%s: port %d cannot be reached over the tailnet from the computer pulumi runs on: nothing that "+
-		"comes after the join can be done: see that this computer is in the same tailnet (tailscale status), that it resolves "+
-		"and reaches the name (tailscale ping %s; MagicDNS), and that the policy lets its user reach port %d of %s; then run "+
+		"comes after the join can be done: see that this computer is in the same tailnet (tailscale status), that it "+
+		"resolves "+
+		"and reaches the name (tailscale ping %s; MagicDNS), and that the policy lets its user reach port %d of %s; then "+
+		"run "+
 		"the same command again", name, h.Port, name, h.Port, strings.Join(tags, ", "))
 }

@@ -132,7 +132,7 @@ func TestMain(m *testing.M) {
 
 func answer(network, address string) error {
 	if network == "udp" {
-		c, err := net.ListenPacket(network, address) //nolint:noctx // lives as long as the process
+		c, err := net.ListenPacket(network, address)
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func answer(network, address string) error {
 		}()
 		return nil
 	}
-	l, err := net.Listen(network, address) //nolint:noctx // lives as long as the process
+	l, err := net.Listen(network, address)
 	if err != nil {
 		return err
 	}
@@ -164,13 +164,13 @@ func dial(network, from, to string) bool {
 	const patience = 700 * time.Millisecond
 	if network == "tcp" {
 		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		c, err := d.Dial(network, to) //nolint:noctx // has a timeout
+		c, err := d.Dial(network, to)
 		return err == nil && c.Close() == nil
 	}
 	if _, err := netip.ParseAddrPort(from); err != nil {
 		from = net.JoinHostPort(from, "0")
 	}
-	c, err := net.ListenPacket(network, from) //nolint:noctx // has a deadline
+	c, err := net.ListenPacket(network, from)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

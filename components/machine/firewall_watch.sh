@@ -29,7 +29,7 @@ log() {
 
 # Hundredths of a second since the boot, in which the kernel also says when a process began.
 uptime_ticks() {
-	read -r ticks_up ticks_idle <"$ROOT/proc/uptime"
+	read -r ticks_up _ <"$ROOT/proc/uptime"
 	printf '%s%s\n' "${ticks_up%.*}" "${ticks_up#*.}"
 }
 

@@ -257,8 +257,10 @@ func TestJoinRefusesAStrangersLogin(t *testing.T) {
 	}{
 		"another tailnet": {
 			func(h *remotetest.Host) { loggedIn(h, "box", "box", "evil.ts.net", testTag) },
-			[]string{"logged in to the tailnet evil.ts.net of evil.ts.net org as box.evil.ts.net, not to " + testDomain,
-				"tailscale logout"},
+			[]string{
+				"logged in to the tailnet evil.ts.net of evil.ts.net org as box.evil.ts.net, not to " + testDomain,
+				"tailscale logout",
+			},
 		},
 		"a domain that ends alike": {
 			func(h *remotetest.Host) { loggedIn(h, "box", "box", "x"+testDomain, testTag) },

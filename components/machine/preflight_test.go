@@ -26,10 +26,14 @@ func testPreflight() *PreflightArgs {
 		Join:        Join{Tags: []string{testTag}},
 		ClusterCIDR: "10.55.0.0/16", ServiceCIDR: "10.56.0.0/16",
 		Artifacts: []Artifact{
-			{Name: "k3s", Setting: "cluster.binaries", Arch: "amd64", URL: "https://host/k3s", SHA256: sum(servedBinary),
-				Release: "v1.32.4+k3s1"},
-			{Name: "k3s", Setting: "cluster.binaries", Arch: "arm64", URL: "https://host/k3s-arm64", SHA256: sum("arm64"),
-				Release: "v1.32.4+k3s1"},
+			{
+				Name: "k3s", Setting: "cluster.binaries", Arch: "amd64", URL: "https://host/k3s", SHA256: sum(servedBinary),
+				Release: "v1.32.4+k3s1",
+			},
+			{
+				Name: "k3s", Setting: "cluster.binaries", Arch: "arm64", URL: "https://host/k3s-arm64", SHA256: sum("arm64"),
+				Release: "v1.32.4+k3s1",
+			},
 			{Name: "k3s-install", Setting: "cluster.installScript", URL: "https://host/install.sh", SHA256: sum(servedInstall)},
 		},
 		Git: Git{
@@ -336,7 +340,7 @@ func TestPreflightAccepts(t *testing.T) {
 			loggedIn(h, "box", "box", testDomain, testTag)
 			h.Write("/ts/starting", "2")
 		},
-		"no git": func(h *remotetest.Host, a *PreflightArgs) { a.Git = Git{} },
+		"no git": func(_ *remotetest.Host, a *PreflightArgs) { a.Git = Git{} },
 		"arm64": func(h *remotetest.Host, a *PreflightArgs) {
 			h.Write("/arch", "aarch64")
 			a.Artifacts[0].URL, a.Artifacts[1].URL = a.Artifacts[1].URL, a.Artifacts[0].URL
@@ -372,8 +376,10 @@ func TestPreflightGitRefusals(t *testing.T) {
 		"credentials": {"printf 401", "refuses the credentials (HTTP 401)"},
 		"forbidden":   {"printf 403", "refuses the credentials (HTTP 403)"},
 		"absent":      {"printf 404", "cannot be read (HTTP 404)"},
-		"unreachable": {"echo 'curl: (6) Could not resolve host' >&2; exit 6",
-			"cannot be reached from the machine: Flux could not sync: check flux.url, the network and flux.ca: curl: (6)"},
+		"unreachable": {
+			"echo 'curl: (6) Could not resolve host' >&2; exit 6",
+			"cannot be reached from the machine: Flux could not sync: check flux.url, the network and flux.ca: curl: (6)",
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -441,8 +447,10 @@ func TestPreflightRefuses(t *testing.T) {
 		{Name: "a b", Setting: "cluster.installScript", Arch: "sparc", URL: "https://x/a b", SHA256: sum("")},
 	}
 	args.MinDiskGiB = -1
-	args.Git = Git{URL: "https://user:pass@git.example/r?x=1", Branch: "-x", Token: pulumi.String("t"),
-		SSHKey: pulumi.String("k")}
+	args.Git = Git{
+		URL: "https://user:pass@git.example/r?x=1", Branch: "-x", Token: pulumi.String("t"),
+		SSHKey: pulumi.String("k"),
+	}
 	err := args.Validate()
 	wantError(t, err, "host: missing", "role: \"boss\"", "clusterCidr: \"10.55.0.0\"", "serviceCidr: \"x\"",
 		"join.loginServer: \"login.example\"", "join.tags[1]: \"x; id\"",

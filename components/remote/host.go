@@ -1,4 +1,5 @@
-// Package remote is the one way to a machine: a Host knows how it is reached and runs scripts there, one after the other.
+// Package remote is the one way to a machine: a Host knows how it is reached and runs scripts there, one after the
+// other.
 //
 // A script is a plain .sh file beside the component that owns it, without any template in it. What varies is put in
 // front of it as a header of validated, quoted KEY='value' lines, followed by the functions every script shares
@@ -85,7 +86,9 @@ func (h *Host) Done() []pulumi.Resource { return slices.Clone(h.last) }
 // There are no triggers: in the Go SDK they mean replacement. A changed connection runs the script again, which changes
 // nothing on the host. Ignoring the change instead would keep an old address or key in the state for good, and every
 // later run and the destroy would dial it.
-func (h *Host) Run(ctx *pulumi.Context, name string, c *Command, opts ...pulumi.ResourceOption) (*command.Command, error) {
+func (h *Host) Run(
+	ctx *pulumi.Context, name string, c *Command, opts ...pulumi.ResourceOption,
+) (*command.Command, error) {
 	upload, err := h.upload(c)
 	if err != nil {
 		return nil, fmt.Errorf("command %q: %w", name, err)

@@ -1,6 +1,8 @@
 package remote_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 	"github.com/tinyrack-net/infrastructure/components/remote"
@@ -47,7 +50,8 @@ func TestCommandsAreChained(t *testing.T) {
 			}
 		}
 		h.Joined()
-		if err := run(ctx, h, "three", &remote.Command{Create: remote.Text{Body: "true"}, Dial: remote.Dial{Tries: 3, Timeout: 4}}); err != nil {
+		patient := &remote.Command{Create: remote.Text{Body: "true"}, Dial: remote.Dial{Tries: 3, Timeout: 4}}
+		if err := run(ctx, h, "three", patient); err != nil {
 			return err
 		}
 		return h.Hold(ctx)
@@ -67,7 +71,8 @@ func TestCommandsAreChained(t *testing.T) {
 			t.Errorf("%s is reached by %v", name, connection)
 		}
 	}
-	if c := r.Get(t, "three").Plain()["connection"].(map[string]any); c["dialErrorLimit"] != 3.0 || c["perDialTimeout"] != 4.0 {
+	if c := r.Get(t, "three").Plain()["connection"].(map[string]any); c["dialErrorLimit"] != 3.0 ||
+		c["perDialTimeout"] != 4.0 {
 		t.Errorf("the attempts are not bounded: %v", c)
 	}
 	if !strings.Contains(fmt.Sprint(r.Get(t, "one").Secrets()), "connection") {
@@ -205,19 +210,22 @@ func TestOwnership(t *testing.T) {
 		code         int
 		after, says  string
 	}{
-		"create takes a free machine":        {create, "", true, 0, ours + "\nheld\n", ""},
-		"create holds what was released":     {create, ours + "\nreleased\n", true, 0, ours + "\nheld\n", ""},
-		"create refuses another's":           {create, other + "\nheld\n", false, 1, other + "\nheld\n", "belongs to " + other},
-		"create refuses another's, released": {create, other + "\nreleased\n", false, 1, other + "\nreleased\n", "belongs to " + other},
-		"look changes nothing":               {look, "", true, 0, "", ""},
-		"delete of what is held":             {remove, ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
-		"delete of what is released":         {remove, ours + "\nreleased\n", true, 0, ours + "\nreleased\n", ""},
-		"delete of another's":                {remove, other + "\nreleased\n", false, 0, other + "\nreleased\n", "belongs to " + other},
-		"delete of nobody's":                 {remove, "", false, 0, "", "belongs to nobody"},
-		"hold":                               {hold, ours + "\nreleased\n", false, 0, ours + "\nheld\n", "held by"},
-		"release":                            {release, ours + "\nheld\n", false, 0, ours + "\nreleased\n", "released"},
-		"release of another's":               {release, other + "\nheld\n", false, 0, other + "\nheld\n", "belongs to " + other},
-		"release of nobody's":                {release, "", false, 0, "", "belongs to nobody"},
+		"create takes a free machine":    {create, "", true, 0, ours + "\nheld\n", ""},
+		"create holds what was released": {create, ours + "\nreleased\n", true, 0, ours + "\nheld\n", ""},
+		"create refuses another's":       {create, other + "\nheld\n", false, 1, other + "\nheld\n", "belongs to " + other},
+		"create refuses another's, " +
+			"released": {create, other + "\nreleased\n", false, 1, other + "\nreleased\n", "belongs to " + other},
+		"look changes nothing":       {look, "", true, 0, "", ""},
+		"delete of what is held":     {remove, ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
+		"delete of what is released": {remove, ours + "\nreleased\n", true, 0, ours + "\nreleased\n", ""},
+		"delete of another's": {
+			remove, other + "\nreleased\n", false, 0, other + "\nreleased\n", "belongs to " + other,
+		},
+		"delete of nobody's":   {remove, "", false, 0, "", "belongs to nobody"},
+		"hold":                 {hold, ours + "\nreleased\n", false, 0, ours + "\nheld\n", "held by"},
+		"release":              {release, ours + "\nheld\n", false, 0, ours + "\nreleased\n", "released"},
+		"release of another's": {release, other + "\nheld\n", false, 0, other + "\nheld\n", "belongs to " + other},
+		"release of nobody's":  {release, "", false, 0, "", "belongs to nobody"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := remotetest.New(t)
@@ -246,7 +254,8 @@ func TestOnlyOneScriptAtATime(t *testing.T) {
 	h.Remove("flock")
 	h.Fake("flock", `[ "$1" = -w ]`) // taken by another, then free
 	r := h.Run(text, "")
-	if r.Code != 0 || !strings.Contains(r.Stderr, "waiting for the script of an earlier run") || !r.Called("flock -w 900 9") {
+	if r.Code != 0 || !strings.Contains(r.Stderr, "waiting for the script of an earlier "+
+		"run") || !r.Called("flock -w 900 9") {
 		t.Errorf("got %+v", r)
 	}
 	h.Fake("flock", "exit 1")
@@ -277,7 +286,8 @@ func TestAptWaitsForItsLocks(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	h.Fake("apt-get", "echo 'E: Failed to fetch'; exit 100")
-	if r := h.Run(render(t, "apt_get update"), ""); r.Code == 0 || !strings.Contains(r.Stderr, "Failed to fetch") || len(r.Calls) != 1 {
+	if r := h.Run(render(t, "apt_get update"), ""); r.Code == 0 || !strings.Contains(r.Stderr, "Failed to fetch") ||
+		len(r.Calls) != 1 {
 		t.Errorf("another failure: %+v", r)
 	}
 	h.Fake("apt-get", "echo 'E: Unable to lock directory /var/lib/apt/lists/'; exit 100")
@@ -287,8 +297,21 @@ func TestAptWaitsForItsLocks(t *testing.T) {
 	}
 }
 
+// rsaKey returns the public line of a new RSA key.
+func rsaKey(t *testing.T) string {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := ssh.NewPublicKey(&private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))
+}
+
 func TestHostIsRefused(t *testing.T) {
-	const rsa = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7Yx3fGqXz2mK0r2n1YxXbZt0mFhX3rV1yJ0l7cG8p3r0aG4cS1t6bV0yYcQ2u8v9wxyz0123456789abcdefABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXY="
 	for name, tt := range map[string]struct {
 		change func(*remote.Host)
 		want   string
@@ -301,12 +324,13 @@ func TestHostIsRefused(t *testing.T) {
 		"no host key":   {func(h *remote.Host) { h.HostKey = "" }, "hostKey: missing"},
 		"fingerprint":   {func(h *remote.Host) { h.HostKey = "SHA256:canary" }, "hostKey: not a public key"},
 		"two keys":      {func(h *remote.Host) { h.HostKey = hostKey + "\n" + hostKey }, "hostKey: not a public key"},
-		"RSA":           {func(h *remote.Host) { h.HostKey = rsa }, "hostKey: "},
+		"RSA":           {func(h *remote.Host) { h.HostKey = rsaKey(t) }, "hostKey: an RSA key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost()
 			tt.change(h)
-			if err := h.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "canary") {
+			if err := h.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) ||
+				strings.Contains(err.Error(), "canary") {
 				t.Errorf("got %v", err)
 			}
 		})

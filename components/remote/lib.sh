@@ -32,7 +32,8 @@ alone() {
 	exec 9>>"$ROOT/run/tinyrack/lock"
 	flock -n 9 || {
 		say "waiting for the script of an earlier run to end"
-		flock -w 900 9 || die "another script has been at work on this machine for 15 minutes: see ps -ef there, end it and run the same command again"
+		flock -w 900 9 || die "another script has been at work on this machine for 15 minutes: see ps -ef there, end it" \
+			"and run the same command again"
 	}
 }
 
@@ -123,7 +124,8 @@ foreign() {
 	if [ -z "$owner" ] || [ "$owner" = "$OWNER" ]; then
 		return 1
 	fi
-	say "error: this machine belongs to $owner, not to $OWNER: two stacks would undo each other's work on it: name another machine, destroy that stack first, or, if it is gone for good, remove $OWNER_FILE on the machine"
+	say "error: this machine belongs to $owner, not to $OWNER: two stacks would undo each other's work on it: name" \
+		"another machine, destroy that stack first, or, if it is gone for good, remove $OWNER_FILE on the machine"
 }
 
 # claim takes the machine for this stack and holds it.
@@ -133,9 +135,9 @@ claim() {
 		die "$OWNER_FILE cannot be written: nothing was changed: see whether the machine's disk is full or read-only"
 }
 
-# released_or_nothing ends a delete script that must not act. The delete of a replaced or renamed resource comes after the
-# new one's creation and would undo what that just did (pulumi/pulumi#2877): until the stack has released the machine
-# every delete is such a one.
+# released_or_nothing ends a delete script that must not act. The delete of a replaced or renamed resource comes after
+# the new one's creation and would undo what that just did (pulumi/pulumi#2877): until the stack has released the
+# machine every delete is such a one.
 released_or_nothing() {
 	if [ "$(owner)" = "$OWNER" ] && [ "$(tail -n 1 "$ROOT$OWNER_FILE")" = released ]; then
 		return 0

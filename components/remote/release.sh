@@ -3,6 +3,7 @@
 
 main() {
 	owner=$(owner)
+	# shellcheck disable=SC2153 # the header's
 	[ "$owner" = "$OWNER" ] || {
 		say "this machine belongs to ${owner:-nobody}, not to $OWNER: nothing on it will be undone"
 		return 0

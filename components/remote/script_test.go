@@ -21,7 +21,9 @@ func render(t *testing.T, body string, vars ...remote.Var) string {
 }
 
 func TestRenderKeepsValuesLiteral(t *testing.T) {
-	for _, value := range []string{"", "plain", "it's", "$(touch /tmp/x) `id` $HOME \\", "two\nlines\tand tab", "'; exit 9; '", "한국어"} {
+	for _, value := range []string{
+		"", "plain", "it's", "$(touch /tmp/x) `id` $HOME \\", "two\nlines\tand tab", "'; exit 9; '", "한국어",
+	} {
 		text := render(t, "printf '%s' \"$VALUE\"", remote.Var{Name: "VALUE", Value: value})
 		out, err := exec.Command("sh", "-c", text).Output()
 		if err != nil || string(out) != value {
@@ -35,8 +37,11 @@ func TestRenderRefuses(t *testing.T) {
 		vars []remote.Var
 		want []string
 	}{
-		"lower case":    {[]remote.Var{{Name: "a", Value: "b"}}, []string{`variable "a"`}},
-		"reserved":      {[]remote.Var{{Name: "PATH"}, {Name: "K3S_SOURCE_ONLY"}}, []string{"PATH: reserved", "K3S_SOURCE_ONLY: reserved"}},
+		"lower case": {[]remote.Var{{Name: "a", Value: "b"}}, []string{`variable "a"`}},
+		"reserved": {
+			[]remote.Var{{Name: "PATH"}, {Name: "K3S_SOURCE_ONLY"}},
+			[]string{"PATH: reserved", "K3S_SOURCE_ONLY: reserved"},
+		},
 		"twice":         {[]remote.Var{{Name: "A"}, {Name: "A"}}, []string{"A: given twice"}},
 		"control":       {[]remote.Var{{Name: "A", Value: "a\x00b"}}, []string{"A: value has control characters"}},
 		"not UTF-8":     {[]remote.Var{{Name: "A", Value: "\xff"}}, []string{"A: value has control characters"}},
@@ -56,7 +61,8 @@ func TestRenderRefuses(t *testing.T) {
 
 func TestWriteFileOnlyOnChange(t *testing.T) {
 	h := remotetest.New(t)
-	text := render(t, `write_file /etc/a/file 600 "$CONTENT"; echo "$CHANGED"`, remote.Var{Name: "CONTENT", Value: "one\ntwo"})
+	content := remote.Var{Name: "CONTENT", Value: "one\ntwo"}
+	text := render(t, `write_file /etc/a/file 600 "$CONTENT"; echo "$CHANGED"`, content)
 	if r := h.Run(text, ""); r.Stdout != "yes\n" {
 		t.Fatalf("first run: %q %q", r.Stdout, r.Stderr)
 	}
@@ -100,7 +106,8 @@ func TestArtifactIsVerified(t *testing.T) {
 		t.Error("the refused file was kept")
 	}
 	h.Fake("curl", "exit 22")
-	if r := h.Run(render(t, body, remote.Var{Name: "SUM", Value: wrong}), ""); r.Code != 7 || !strings.Contains(r.Stderr, "cannot be downloaded") {
+	if r := h.Run(render(t, body, remote.Var{Name: "SUM", Value: wrong}), ""); r.Code != 7 ||
+		!strings.Contains(r.Stderr, "cannot be downloaded") {
 		t.Errorf("failed download: %+v", r)
 	}
 }
@@ -109,7 +116,8 @@ func TestWaitFor(t *testing.T) {
 	h := remotetest.New(t)
 	h.Fake("date", `n=$(cat "$ROOT/n" 2>/dev/null || echo 0); echo $((n + 6)) >"$ROOT/n"; echo "$n"`)
 	r := h.Run(render(t, `wait_for 30 "the end" false || exit 3`), "")
-	if r.Code != 3 || !strings.Contains(r.Stderr, "waiting for the end") || !strings.Contains(r.Stderr, "gave up waiting for the end") {
+	if r.Code != 3 || !strings.Contains(r.Stderr, "waiting for the end") ||
+		!strings.Contains(r.Stderr, "gave up waiting for the end") {
 		t.Errorf("got %+v", r)
 	}
 	if r := h.Run(render(t, `wait_for 30 "the end" true`), ""); r.Code != 0 || r.Stderr != "" {
@@ -124,12 +132,21 @@ func TestClusterNetworksAreKept(t *testing.T) {
 		files map[string]string
 		want  string // "" means accepted
 	}{
-		"same":         {map[string]string{dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: \"10.56.0.0/16\"\n"}, ""},
-		"same as list": {map[string]string{dropIn: "cluster-cidr:\n  - 10.55.0.0/16\nservice-cidr: [\"10.56.0.0/16\"]\n"}, ""},
-		"in arguments": {map[string]string{"/etc/systemd/system/k3s.service": "ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--cluster-cidr=10.55.0.0/16' \\\n\t'--service-cidr' \\\n\t'10.56.0.0/16' \\\n"}, ""},
-		"later wins":   {map[string]string{"/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.1.0.0/16\n", dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n"}, ""},
-		"other pods":   {map[string]string{dropIn: "cluster-cidr: 10.1.0.0/16\nservice-cidr: 10.56.0.0/16\n"}, "runs with cluster-cidr 10.1.0.0/16, the configuration wants 10.55.0.0/16"},
-		"defaults":     {map[string]string{}, "runs with cluster-cidr 10.42.0.0/16"},
+		"same": {map[string]string{dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: \"10.56.0.0/16\"\n"}, ""},
+		"same as list": {map[string]string{dropIn: "cluster-cidr:\n  - 10.55.0.0/16\nservice-cidr: " +
+			"[\"10.56.0.0/16\"]\n"}, ""},
+		"in arguments": {map[string]string{"/etc/systemd/system/k3s.service": "ExecStart=/usr/local/bin/k3s \\\n    server " +
+			"\\\n\t'--cluster-cidr=10.55.0.0/16' \\\n\t'--service-cidr' \\\n\t'10.56.0.0/16' \\\n"}, ""},
+		"later wins": {
+			map[string]string{
+				"/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.1.0.0/16\n",
+				dropIn:                         "cluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n",
+			},
+			"",
+		},
+		"other pods": {map[string]string{dropIn: "cluster-cidr: 10.1.0.0/16\nservice-cidr: " +
+			"10.56.0.0/16\n"}, "runs with cluster-cidr 10.1.0.0/16, the configuration wants 10.55.0.0/16"},
+		"defaults": {map[string]string{}, "runs with cluster-cidr 10.42.0.0/16"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -53,7 +53,8 @@ func (a *Args) Validate() error {
 	}
 	var problems []error
 	if a.Namespace == "" {
-		problems = append(problems, errors.New("namespace: missing: the controller would not find its key: set the controller's namespace"))
+		problems = append(problems, errors.New("namespace: missing: the controller would not find its key: set the "+
+			"controller's namespace"))
 	}
 	if err := CheckPair(a.Certificate, a.PrivateKey); err != nil {
 		problems = append(problems, err)
@@ -69,11 +70,14 @@ func CheckPair(certificate, key string) error {
 	switch {
 	case err == nil:
 	case strings.Contains(err.Error(), "does not match"):
-		return errors.New("sealing key and certificate do not match: nothing sealed with this certificate could be opened: restore the key that belongs to it, or commit the key's certificate and seal everything again")
+		return errors.New("sealing key and certificate do not match: nothing sealed with this certificate could be opened: " +
+			"restore the key that belongs to it, or commit the key's certificate and seal everything again")
 	case strings.Contains(err.Error(), "certificate input"):
-		return errors.New("sealing certificate: not a PEM certificate: there is nothing to compare the key with: commit the certificate that kubeseal uses")
+		return errors.New("sealing certificate: not a PEM certificate: there is nothing to compare the key with: commit " +
+			"the certificate that kubeseal uses")
 	default:
-		return errors.New("sealing key or certificate: not in PEM: the controller would ignore the pair and make a key of its own: restore both from the backup")
+		return errors.New("sealing key or certificate: not in PEM: the controller would ignore the pair and make a key of " +
+			"its own: restore both from the backup")
 	}
 	if _, ok := pair.PrivateKey.(*rsa.PrivateKey); !ok {
 		return errors.New("sealing key: not an RSA key: sealed-secrets knows no other kind: restore the controller's own key")

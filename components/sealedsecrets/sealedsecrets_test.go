@@ -24,7 +24,10 @@ import (
 // pair returns a self-signed certificate and its key, both in PEM.
 func pair(t *testing.T, key crypto.Signer, expires time.Duration) (certificate, private string) {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(expires)}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(-48 * time.Hour), NotAfter: now.Add(expires),
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +99,8 @@ func TestNew(t *testing.T) {
 	if got := recording.Names(); !slices.Equal(got, []string{"before", "sealed-secrets-key", "sealed-secrets-namespace"}) {
 		t.Errorf("children are %q", got)
 	}
-	if got := recording.Get(t, "sealed-secrets-namespace"); !slices.Contains(got.DependsOn, "before") || got.Parent != "sealed-secrets" {
+	if got := recording.Get(t, "sealed-secrets-namespace"); !slices.Contains(got.DependsOn, "before") ||
+		got.Parent != "sealed-secrets" {
 		t.Errorf("namespace: after %q, below %q", got.DependsOn, got.Parent)
 	}
 	secret := recording.Get(t, "sealed-secrets-key")
@@ -129,7 +133,8 @@ func TestNewRefuses(t *testing.T) {
 		_, err := sealedsecrets.New(ctx, "sealed-secrets", &sealedsecrets.Args{Certificate: certificate, PrivateKey: other})
 		return err
 	}, nil)
-	if err == nil || !strings.Contains(err.Error(), "namespace: missing") || !strings.Contains(err.Error(), "do not match") {
+	if err == nil || !strings.Contains(err.Error(), "namespace: missing") ||
+		!strings.Contains(err.Error(), "do not match") {
 		t.Errorf("got %v", err)
 	}
 	if len(recording.Names()) > 0 {

@@ -416,13 +416,12 @@ func TestRefusalRegistersNothing(t *testing.T) {
 	twice := site()
 	twice.Hosts[1].Name = "one"
 	role := site()
-	role.Hosts[1].Roles, role.Hosts[1].SSHPort = []Role{"x"}, 0
+	role.Hosts[1].Roles = []Role{"x"}
 	for want, args := range map[string]*Args{
 		"admins: empty":                    {},
 		"managerTag: ":                     nil,
 		"hosts.one: named twice":           twice,
 		`hosts.two.roles[0]: "x" is not a`: role,
-		"hosts.two.port: 0 is not a port":  role,
 	} {
 		recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
 			_, err := New(ctx, "tailnet", args)
@@ -452,9 +451,18 @@ func TestKeyDescription(t *testing.T) {
 	// None of these shares its description with another.
 	seen := map[string]bool{}
 	for _, one := range [][3]string{
-		{"p", "a", "b"}, {"p", "b", "a"}, {"p", "a-b", "c"}, {"p", "a", "b-c"}, {"p", "a.b", "c"}, {"p", "a_b", "c"},
-		{long, "lab", "one"}, {long + "q", "lab", "one"}, {long, "production", strings.Repeat("h", 63)},
-		{long, "lab", strings.Repeat("h", 63)}, {"x", "lab", "one"}, {"x", "my-lab", "one"},
+		{"p", "a", "b"},
+		{"p", "b", "a"},
+		{"p", "a-b", "c"},
+		{"p", "a", "b-c"},
+		{"p", "a.b", "c"},
+		{"p", "a_b", "c"},
+		{long, "lab", "one"},
+		{long + "q", "lab", "one"},
+		{long, "production", strings.Repeat("h", 63)},
+		{long, "lab", strings.Repeat("h", 63)},
+		{"x", "lab", "one"},
+		{"x", "my-lab", "one"},
 	} {
 		text := keyDescription(one[0], one[1], one[2])
 		if seen[text] {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// Check fails the test when got differs from testdata/<name>. With UPDATE_GOLDEN=1 in the environment it writes the file
-// instead; review the change like any other. Where CI is set nothing is ever written: there a test that writes what it
-// should compare would hide every failure.
+// Check fails the test when got differs from testdata/<name>. With UPDATE_GOLDEN=1 in the environment it writes the
+// file instead; review the change like any other. Where CI is set nothing is ever written: there a test that writes
+// what it should compare would hide every failure.
 func Check(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)

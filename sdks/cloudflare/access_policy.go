@@ -59,7 +59,9 @@ type accessEmail struct {
 func (AccessEmailArgs) ElementType() reflect.Type { return reflect.TypeFor[accessEmail]() }
 
 // NewAccessPolicy registers an Access policy.
-func NewAccessPolicy(ctx *pulumi.Context, name string, args *AccessPolicyArgs, opts ...pulumi.ResourceOption) (*AccessPolicy, error) {
+func NewAccessPolicy(
+	ctx *pulumi.Context, name string, args *AccessPolicyArgs, opts ...pulumi.ResourceOption,
+) (*AccessPolicy, error) {
 	policy := &AccessPolicy{}
 	token := "cloudflare:index/zeroTrustAccessPolicy:ZeroTrustAccessPolicy"
 	if err := register(ctx, token, name, args, policy, opts); err != nil {

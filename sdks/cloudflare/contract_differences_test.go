@@ -106,16 +106,20 @@ func TestContractSeesDeclarations(t *testing.T) {
 		binding binding
 		want    string
 	}{
-		"misspelt property":      {binding{sdk: "DnsRecord", args: misspelt{}}, "zoneID: the SDK has no such property"},
-		"other type":             {binding{sdk: "DnsRecord", args: mistyped{}}, "ttl: takes a pulumi.IntInput, the SDK's pulumi.Float64Input"},
+		"misspelt property": {binding{sdk: "DnsRecord", args: misspelt{}}, "zoneID: the SDK has no such property"},
+		"other type": {binding{sdk: "DnsRecord", args: mistyped{}}, "ttl: takes a pulumi.IntInput, the SDK's " +
+			"pulumi.Float64Input"},
 		"missing required":       {binding{sdk: "DnsRecord", args: incomplete{}}, "type: required by the SDK"},
 		"required made optional": {binding{sdk: "DnsRecord", args: relaxed{}}, "name: is a *string, the SDK's string"},
 		"field without property": {binding{sdk: config, args: unbalanced{}}, "has the field Source"},
-		"nested misspelt":        {binding{sdk: config, args: nested{}}, "config.ingresses.hostName: the SDK has no such property"},
-		"nested required":        {binding{sdk: config, args: nested{}}, "config.ingresses.service: required by the SDK"},
-		"nested shape":           {binding{sdk: config, args: unlisted{}}, "config: is a cloudflare.nestedConfigPlain, the SDK's *Zero"},
-		"output":                 {binding{sdk: "DnsRecord", args: DNSRecordArgs{}, resource: wrongOutput{}}, "output Name (name) is a pulumi.StringPtrOutput"},
-		"resource":               {binding{sdk: "DnsRecrod", args: DNSRecordArgs{}}, `no "type DnsRecrodArgs struct"`},
+		"nested misspelt": {binding{sdk: config, args: nested{}}, "config.ingresses.hostName: the SDK has no such " +
+			"property"},
+		"nested required": {binding{sdk: config, args: nested{}}, "config.ingresses.service: required by the SDK"},
+		"nested shape": {binding{sdk: config, args: unlisted{}}, "config: is a cloudflare.nestedConfigPlain, the " +
+			"SDK's *Zero"},
+		"output": {binding{sdk: "DnsRecord", args: DNSRecordArgs{}, resource: wrongOutput{}}, "output Name " +
+			"(name) is a pulumi.StringPtrOutput"},
+		"resource": {binding{sdk: "DnsRecrod", args: DNSRecordArgs{}}, `no "type DnsRecrodArgs struct"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.binding.resource == nil {
@@ -134,9 +138,12 @@ func TestContractSeesWhatIsSent(t *testing.T) {
 		spoil func(sent *pulumi.MockResourceArgs)
 		want  string
 	}{
-		"token":         {func(sent *pulumi.MockResourceArgs) { sent.TypeToken += "x" }, "token is cloudflare:"},
-		"version":       {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.Version = "" }, "plugin version sent is"},
-		"secret output": {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.AdditionalSecretOutputs = nil }, "tunnelSecret: the SDK keeps"},
+		"token":   {func(sent *pulumi.MockResourceArgs) { sent.TypeToken += "x" }, "token is cloudflare:"},
+		"version": {func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.Version = "" }, "plugin version sent is"},
+		"secret output": {
+			func(sent *pulumi.MockResourceArgs) { sent.RegisterRPC.AdditionalSecretOutputs = nil },
+			"tunnelSecret: the SDK keeps",
+		},
 		"secret input": {func(sent *pulumi.MockResourceArgs) {
 			if secret := sent.Inputs["tunnelSecret"]; secret.IsSecret() {
 				sent.Inputs["tunnelSecret"] = secret.SecretValue().Element

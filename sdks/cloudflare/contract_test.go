@@ -70,7 +70,8 @@ func TestContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := sdkModule + " v" + Version + "\n"; sdk.version != Version || !strings.Contains(string(goMod), want) {
-		t.Errorf("Version is %s, go.mod requires the SDK at %s: the engine would load another plugin than the one compared with", Version, sdk.version)
+		t.Errorf("Version is %s, go.mod requires the SDK at %s: the engine would load another plugin than the one compared "+
+			"with", Version, sdk.version)
 	}
 	sent := registerAll(t)
 	for _, b := range bindings() {
@@ -131,7 +132,8 @@ func (s *sdkSource) compareSent(b binding, sent pulumi.MockResourceArgs) []strin
 		differences = append(differences, fmt.Sprintf("token is %s, the SDK's %s", sent.TypeToken, theirs.token))
 	}
 	if sent.RegisterRPC.GetVersion() != Version {
-		differences = append(differences, fmt.Sprintf("plugin version sent is %q, want %q", sent.RegisterRPC.GetVersion(), Version))
+		differences = append(differences, fmt.Sprintf("plugin version sent is %q, "+
+			"want %q", sent.RegisterRPC.GetVersion(), Version))
 	}
 
 	var wantSecret, gotSecret, declared []string
@@ -193,7 +195,8 @@ func (s *sdkSource) compare(b binding) []string {
 			continue
 		}
 		if property := f.Tag.Get("pulumi"); theirs[property].typ != f.Type.String() {
-			differences = append(differences, fmt.Sprintf("output %s (%s) is a %s, the SDK's %q", f.Name, property, f.Type, theirs[property].typ))
+			differences = append(differences, fmt.Sprintf("output %s (%s) is a %s, the "+
+				"SDK's %q", f.Name, property, f.Type, theirs[property].typ))
 		}
 	}
 	return differences
@@ -237,7 +240,8 @@ func (s *sdkSource) compareArgs(path string, args pulumi.Input, inputName, plain
 	}
 	for i := range ours.NumField() {
 		if _, found := plain.FieldByName(ours.Field(i).Name); !found {
-			differences = append(differences, fmt.Sprintf("%s: %v has the field %s, %v has not", path, ours, ours.Field(i).Name, plain))
+			differences = append(differences, fmt.Sprintf("%s: %v has the field %s, %v has "+
+				"not", path, ours, ours.Field(i).Name, plain))
 		}
 	}
 	for _, property := range slices.Sorted(maps.Keys(properties)) {

@@ -40,7 +40,9 @@ type dnsRecordArgs struct {
 func (DNSRecordArgs) ElementType() reflect.Type { return reflect.TypeFor[dnsRecordArgs]() }
 
 // NewDNSRecord registers a DNS record.
-func NewDNSRecord(ctx *pulumi.Context, name string, args *DNSRecordArgs, opts ...pulumi.ResourceOption) (*DNSRecord, error) {
+func NewDNSRecord(
+	ctx *pulumi.Context, name string, args *DNSRecordArgs, opts ...pulumi.ResourceOption,
+) (*DNSRecord, error) {
 	record := &DNSRecord{}
 	if err := register(ctx, "cloudflare:index/dnsRecord:DnsRecord", name, args, record, opts); err != nil {
 		return nil, err

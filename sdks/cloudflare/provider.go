@@ -30,7 +30,9 @@ func (ProviderArgs) ElementType() reflect.Type { return reflect.TypeFor[provider
 
 // NewProvider registers a provider. Without a token the plugin falls back on the
 // environment.
-func NewProvider(ctx *pulumi.Context, name string, args *ProviderArgs, opts ...pulumi.ResourceOption) (*Provider, error) {
+func NewProvider(
+	ctx *pulumi.Context, name string, args *ProviderArgs, opts ...pulumi.ResourceOption,
+) (*Provider, error) {
 	if args != nil {
 		args = &ProviderArgs{APIToken: secret(args.APIToken), BaseURL: args.BaseURL}
 	}

@@ -34,7 +34,8 @@ func loadSDK(t *testing.T) *sdkSource {
 	out, err := exec.Command("go", "mod", "download", "-json", sdkModule).Output()
 	var module struct{ Dir, Version, Error string }
 	if jsonErr := json.Unmarshal(out, &module); jsonErr != nil || err != nil || module.Dir == "" {
-		t.Fatalf("the source of %s cannot be had, so nothing can be compared with it: run \"go mod download %s\" with a network: %v %s",
+		t.Fatalf("the source of %s cannot be had, so nothing can be compared with it: run \"go mod download %s\" with a "+
+			"network: %v %s",
 			sdkModule, sdkModule, err, module.Error)
 	}
 	files, err := filepath.Glob(filepath.Join(module.Dir, "go", "cloudflare", "*.go"))

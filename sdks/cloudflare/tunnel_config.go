@@ -62,7 +62,9 @@ type tunnelIngress struct {
 func (TunnelIngressArgs) ElementType() reflect.Type { return reflect.TypeFor[tunnelIngress]() }
 
 // NewTunnelConfig registers the configuration of a tunnel.
-func NewTunnelConfig(ctx *pulumi.Context, name string, args *TunnelConfigArgs, opts ...pulumi.ResourceOption) (*TunnelConfig, error) {
+func NewTunnelConfig(
+	ctx *pulumi.Context, name string, args *TunnelConfigArgs, opts ...pulumi.ResourceOption,
+) (*TunnelConfig, error) {
 	config := &TunnelConfig{}
 	token := "cloudflare:index/zeroTrustTunnelCloudflaredConfig:ZeroTrustTunnelCloudflaredConfig"
 	if err := register(ctx, token, name, args, config, opts); err != nil {

@@ -1,5 +1,5 @@
-// Package remotetest runs a component's real script text below a temporary root directory, with fake commands in front of
-// the system's.
+// Package remotetest runs a component's real script text below a temporary root directory, with fake commands in front
+// of the system's.
 package remotetest
 
 import (
@@ -49,7 +49,8 @@ func New(t *testing.T) *Host {
 	}
 	for _, name := range []string{
 		"awk", "base64", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dirname", "env", "find", "grep",
-		"flock", "head", "install", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sed", "sh", "sha256sum", "sort", "stat",
+		"flock", "head", "install", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sed", "sh", "sha256sum",
+		"sort", "stat",
 		"tail", "test", "touch", "tr", "true", "false", "uniq", "wc",
 	} {
 		path, err := exec.LookPath(name)
