@@ -31,11 +31,14 @@ func TestSupervisor(t *testing.T) {
 		env                []string
 	}{
 		"version 2": {
-			[]string{"/cg"}, true, true,
-			"sh -euc echo $$ > /cg/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn, []string{writable},
+			[]string{"/cg"},
+			true, true,
+			"sh -euc echo $$ > /cg/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn,
+			[]string{writable},
 		},
 		"version 1, limits of the host's": {
-			[]string{"/cg/cpu", "/cg/memory"}, false, false,
+			[]string{"/cg/cpu", "/cg/memory"},
+			false, false,
 			"sh -euc echo $$ > /cg/cpu/second-ns/cgroup.procs\n" +
 				"echo $$ > /cg/memory/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn +
 				" --drop-capability=CAP_SYS_RESOURCE",
