@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down status test check-tree e2e check bench clean
+.PHONY: help up down status test check-tree mutants e2e check bench clean
 
 # A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
 # modules are used.
@@ -32,6 +32,10 @@ test: ## unit, mock and script tests, the GitOps tree, and a preview of every st
 # Never from Go's test cache: it knows the files of the module, and the tree lies outside it.
 check-tree: ## clusters/, infrastructure/ and apps/ as Flux will read them, on any workstation
 	go -C gitops test -count=1 ./...
+
+# Not a part of test: it takes hours. PACKAGES="stacks components/edge scripts" runs these alone.
+mutants: ## plant mistakes in Go, shell and YAML, and see whether the tests notice: docs/benchmarks.md
+	@scripts/mutants.sh $(PACKAGES)
 
 e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins

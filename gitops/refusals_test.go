@@ -124,6 +124,36 @@ func TestRefusals(t *testing.T) {
 				`lab: apps: sourceRef is not GitRepository flux-system: the layer would not follow the commits of this repository`,
 			},
 		},
+		"layer from another kind of source": {
+			edits: []edit{{applications, "kind: GitRepository", "kind: Bucket"}},
+			want: []string{
+				`lab: apps: sourceRef is not GitRepository flux-system: the layer would not follow the commits of this repository`,
+			},
+		},
+		"layer from another namespace's source": {
+			edits: []edit{{applications, "kind: GitRepository\n", "kind: GitRepository\n    namespace: default\n"}},
+			want: []string{
+				`lab: apps: sourceRef is not GitRepository flux-system: the layer would not follow the commits of this repository`,
+			},
+		},
+		"variables from a second object": {
+			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n      - kind: Secret\n        name: more\n"}},
+			want: []string{
+				`lab: apps: postBuild has variables besides ConfigMap cluster-vars: they would hide facts of the program: set them in Pulumi.lab.yaml`,
+			},
+		},
+		"dependency in another namespace": {
+			edits: []edit{{applications, "    - name: infrastructure-configs\n", "    - name: infrastructure-configs\n      namespace: default\n"}},
+			want: []string{
+				`lab: apps: depends on infrastructure-configs, which is not a layer of this environment: it would wait for ever`,
+			},
+		},
+		"misspelt field in a list": {
+			edits: []edit{{applications, "    - name: infrastructure-configs\n", "    - name: infrastructure-configs\n      namespaces: flux-system\n"}},
+			want: []string{
+				`lab: flux-system: Kustomization flux-system/apps: does not fit its schema: /spec/dependsOn/0: additionalProperties 'namespaces' not allowed`,
+			},
+		},
 		"variables optional": {
 			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n        optional: " +
 				"true\n"}},
@@ -231,9 +261,21 @@ func TestRefusals(t *testing.T) {
 				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: chart version "2.x" is not one exact version: the same commit could install something else tomorrow`,
 			},
 		},
+		"chart version that only begins like one": {
+			edits: []edit{{release, "version: 2.19.3", "version: 2.19.3 - 3"}},
+			want: []string{
+				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: chart version "2.19.3 - 3" is not one exact version: the same commit could install something else tomorrow`,
+			},
+		},
 		"plain Secret": {
 			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n  namespace: " +
 				"memos-system\nstringData:\n  token: abc\n"),
+			want: []string{
+				`lab: apps: Secret memos-system/memos-token: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh lab, and replace them`,
+			},
+		},
+		"plain Secret, encoded": {
+			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n  namespace: memos-system\ndata:\n  token: YWJj\n"),
 			want: []string{
 				`lab: apps: Secret memos-system/memos-token: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh lab, and replace them`,
 			},
@@ -282,6 +324,12 @@ func TestRefusals(t *testing.T) {
 			edits: []edit{{"apps/lab/forgotten.yaml", "", "{}"}},
 			want: []string{
 				`apps/lab/forgotten.yaml: is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml or delete it`,
+			},
+		},
+		"file of the other extension nobody reads": {
+			edits: []edit{{"apps/lab/forgotten.yml", "", "{}"}},
+			want: []string{
+				`apps/lab/forgotten.yml: is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml or delete it`,
 			},
 		},
 		"folder and namespace differ": {
@@ -334,6 +382,12 @@ func TestRefusals(t *testing.T) {
 				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: is annotated sealedsecrets.bitnami.com/cluster-wide: anyone who can create a SealedSecret could copy it and read it: seal it again with scripts/seal.sh lab`,
 			},
 		},
+		"sealed for its namespace": {
+			edits: []edit{{canary, "  annotations:\n", "  annotations:\n    sealedsecrets.bitnami.com/namespace-wide: \"true\"\n"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: is annotated sealedsecrets.bitnami.com/namespace-wide: anyone who can create a SealedSecret could copy it and read it: seal it again with scripts/seal.sh lab`,
+			},
+		},
 		"sealed value cut": {
 			edits: []edit{{canary, "\"message\": ", "\"message\": AAAA\n    \"rest\": "}},
 			want: []string{
@@ -353,6 +407,36 @@ func TestRefusals(t *testing.T) {
 			}
 			if want := strings.Join(test.want, "\n"); got != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+// TestRefusesWhatPulumiOwns puts each object of the program into the tree.
+func TestRefusesWhatPulumiOwns(t *testing.T) {
+	for id, apiVersion := range map[string]string{
+		"Namespace flux-system":                 "v1",
+		"Namespace sealed-secrets":              "v1",
+		"ConfigMap flux-system/cluster-vars":    "v1",
+		"Secret flux-system/flux-system":        "v1",
+		"Secret kube-system/k3s-etcd-s3-secret": "v1",
+		"FluxInstance flux-system/flux":         "fluxcd.controlplane.io/v1",
+		"GitRepository flux-system/flux-system": "source.toolkit.fluxcd.io/v1",
+		"Kustomization flux-system/flux-system": "kustomize.toolkit.fluxcd.io/v1",
+	} {
+		t.Run(id, func(t *testing.T) {
+			root := copyTree(t)
+			kind, name, _ := strings.Cut(id, " ")
+			text := "apiVersion: " + apiVersion + "\nkind: " + kind + "\nmetadata:\n"
+			if namespace, own, found := strings.Cut(name, "/"); found {
+				text, name = text+"  namespace: "+namespace+"\n", own
+			}
+			for _, e := range withExtra(text + "  name: " + name + "\n") {
+				e.apply(t, root)
+			}
+			want := "lab: apps: " + id + ": belongs to Pulumi: "
+			if err := Check(root); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("problems are %v, want one with %q", err, want)
 			}
 		})
 	}

@@ -8,9 +8,6 @@ set -eu
 
 GOLANGCI_LINT=v2.15.0
 
-home=${HOME:-${XDG_CACHE_HOME:?neither HOME nor XDG_CACHE_HOME is set: there is no place for the linter: set one}}
-tools=${XDG_CACHE_HOME:-$home/.cache}/tinyrack-lab/tools
-
 die() {
 	printf 'check: %s\n' "$*" >&2
 	exit 1
@@ -18,8 +15,11 @@ die() {
 
 main() {
 	cd "$(dirname "$0")/.."
+	# shellcheck source=scripts/tools.sh
+	. scripts/tools.sh
 	install_packages shellcheck yamllint
-	install_linter
+	install_go_tool github.com/golangci/golangci-lint/v2/cmd/golangci-lint "$GOLANGCI_LINT"
+	linter=$TOOL
 
 	failed=''
 	step 'shell scripts' check_scripts
@@ -58,25 +58,6 @@ install_packages() {
 		die "apt-get could not install$missing: nothing was checked: see its message above"
 	fi
 	rm -f "$log"
-}
-
-# The linter understands code up to the version of Go that built it, so that is part of its name. Its build cache is
-# large and of no use to anything else.
-install_linter() {
-	linter=$tools/golangci-lint-$GOLANGCI_LINT-$(go env GOVERSION)
-	[ ! -x "$linter" ] || return 0
-	printf 'check: building golangci-lint %s, once: some minutes\n' "$GOLANGCI_LINT"
-	mkdir -p "$tools"
-	work=$(mktemp -d "$tools/build.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 130' HUP INT TERM
-	GOBIN=$work GOCACHE=$work/cache CGO_ENABLED=0 GOFLAGS=-trimpath \
-		go install -ldflags='-s -w' "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$GOLANGCI_LINT" ||
-		die 'golangci-lint was not built: nothing was checked: see the message of go above'
-	# A rename: what is there is complete.
-	mv "$work/golangci-lint" "$linter"
-	rm -rf "$work"
-	trap - EXIT HUP INT TERM
 }
 
 # golangci [DIR] lints the module in DIR.

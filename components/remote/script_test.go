@@ -79,6 +79,47 @@ func TestWriteFileOnlyOnChange(t *testing.T) {
 	}
 }
 
+func TestScriptEndsAtItsFirstFailure(t *testing.T) {
+	if r := remotetest.New(t).Run(render(t, "false\necho on"), ""); r.Code == 0 || r.Stdout != "" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestWriteFileRestoresTheMode(t *testing.T) {
+	h := remotetest.New(t)
+	h.Write("/etc/file", "secret\n") // with mode 644
+	r := h.Run(render(t, `write_file /etc/file 600 secret; echo "$CHANGED"`), "")
+	if r.Stdout != "yes\n" || h.Mode("/etc/file") != 0o600 {
+		t.Errorf("got %+v, mode %v", r, h.Mode("/etc/file"))
+	}
+}
+
+// TestWriteFileIsNeverReadableTooEarly looks at the new file's mode before it gets its own.
+func TestWriteFileIsNeverReadableTooEarly(t *testing.T) {
+	chmod, err := exec.LookPath("chmod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := remotetest.New(t)
+	h.Fake("chmod", `stat -c %a "$2"; exec `+chmod+` "$@"`)
+	if r := h.Run(render(t, "write_file /etc/file 644 secret"), ""); r.Code != 0 || r.Stdout != "600\n" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// TestWriteFileFails lets each step fail where no set -e ends the script: the caller asks for the status.
+func TestWriteFileFails(t *testing.T) {
+	for _, step := range []string{"chmod", "mv"} {
+		h := remotetest.New(t)
+		h.Write("/etc/file", "before\n")
+		h.Fake(step, "exit 1")
+		r := h.Run(render(t, `write_file /etc/file 600 after || exit 9`), "")
+		if r.Code != 9 || h.Read("/etc/file") != "before\n" {
+			t.Errorf("%s fails: got %+v, the file holds %q", step, r, h.Read("/etc/file"))
+		}
+	}
+}
+
 func TestArtifactIsVerified(t *testing.T) {
 	const content = "binary"
 	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
