@@ -24,10 +24,7 @@ status: ## what runs in the lab, and whether it is well
 	@$(lab) status
 
 test: ## unit, mock and script tests, the GitOps tree, and a preview of every stack: no cluster, no machine
-	go test ./...
-	go -C lab test ./...
-	@$(MAKE) --no-print-directory check-tree
-	@$(lab) preview
+	@scripts/test.sh
 
 # Never from Go's test cache: it knows the files of the module, and the tree lies outside it.
 check-tree: ## clusters/, infrastructure/ and apps/ as Flux will read them, on any workstation

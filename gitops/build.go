@@ -46,7 +46,8 @@ func kustomizeBuild(files filesys.FileSystem, path string) (resmap.ResMap, error
 func (e *environment) build(l layer) []object {
 	built, err := kustomizeBuild(e.tree.files, filepath.Join(e.tree.root, l.Path))
 	if err != nil {
-		e.problem(l.Name, "%s cannot be built: %s", l.Path, strings.ReplaceAll(err.Error(), e.tree.root+string(filepath.Separator), ""))
+		e.problem(l.Name, "%s cannot be built: %s", l.Path, strings.ReplaceAll(err.Error(),
+			e.tree.root+string(filepath.Separator), ""))
 		e.tree.partial = true
 		return nil
 	}
@@ -71,7 +72,8 @@ func (e *environment) render(l layer, res *resource.Resource) (object, error) {
 	}
 	if l.Name == rootLayer {
 		if strings.Contains(string(text), "${") {
-			return o, fmt.Errorf("has a ${variable}: nothing substitutes it in %s: write the value, or move it into a layer", l.Path)
+			return o, fmt.Errorf("has a ${variable}: nothing substitutes it in %s: write the value, or move it into a "+
+				"layer", l.Path)
 		}
 	} else if text, err = e.substitute(text); err != nil {
 		return o, err
@@ -93,7 +95,8 @@ func (e *environment) substitute(text []byte) ([]byte, error) {
 		return []byte(out), nil
 	}
 	if match := undefined.FindStringSubmatch(err.Error()); match != nil {
-		return nil, fmt.Errorf("${%s} is not defined: Flux would put nothing in its place: add it to tinyrack:flux variables in Pulumi.%s.yaml", match[1], e.name)
+		return nil, fmt.Errorf("${%s} is not defined: Flux would put nothing in its place: add it to tinyrack:flux "+
+			"variables in Pulumi.%s.yaml", match[1], e.name)
 	}
 	return nil, fmt.Errorf("substitution: %w: Flux would refuse the whole layer", err)
 }

@@ -17,7 +17,8 @@ func TestTree(t *testing.T) {
 
 // TestTreeOrder pins the order of the layers, the same in every environment.
 func TestTreeOrder(t *testing.T) {
-	want := []string{"infrastructure-controllers []", "infrastructure-configs [infrastructure-controllers]", "apps [infrastructure-configs]"}
+	want := []string{"infrastructure-controllers []", "infrastructure-configs " +
+		"[infrastructure-controllers]", "apps [infrastructure-configs]"}
 	environments, err := filepath.Glob("../clusters/*/kustomization.yaml")
 	if err != nil || len(environments) == 0 {
 		t.Fatalf("found no environment in clusters/ (%v)", err)
@@ -43,8 +44,8 @@ func TestValidTree(t *testing.T) {
 	}
 }
 
-// TestNewEnvironmentIsChecked shows that an environment is found by its folder: one more, of any name, is checked like the
-// others, and none at all is a problem of its own.
+// TestNewEnvironmentIsChecked shows that an environment is found by its folder: one more, of any name, is checked like
+// the others, and none at all is a problem of its own.
 func TestNewEnvironmentIsChecked(t *testing.T) {
 	root := copyTree(t)
 	if err := os.CopyFS(filepath.Join(root, "clusters/acme"), os.DirFS(filepath.Join(root, "clusters/lab"))); err != nil {
@@ -107,7 +108,8 @@ func TestSubstitution(t *testing.T) {
 	}
 	delete(e.variables, "sealed_secrets_chart_repository")
 	for _, o := range e.build(layer{Name: "layer", Path: "./infrastructure/controllers/lab"}) {
-		if spec, _ := o.Object["spec"].(map[string]any); o.GetKind() == "HelmRepository" && spec["url"] != "https://bitnami.github.io/sealed-secrets" {
+		if spec, _ := o.Object["spec"].(map[string]any); o.GetKind() == "HelmRepository" &&
+			spec["url"] != "https://bitnami.github.io/sealed-secrets" {
 			t.Errorf("without the variable the chart comes from %v, want upstream", spec["url"])
 		}
 	}

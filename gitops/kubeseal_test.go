@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeKubeseal does what kubeseal --raw --scope strict does, and refuses any other use. The real one runs in the lab, whose
-// controller opens what it sealed.
+// fakeKubeseal does what kubeseal --raw --scope strict does, and refuses any other use. The real one runs in the lab,
+// whose controller opens what it sealed.
 func fakeKubeseal(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 9 || args[0] != "--raw" || args[1] != "--scope" || args[2] != "strict" ||
 		args[3] != "--cert" || args[5] != "--namespace" || args[7] != "--name" {

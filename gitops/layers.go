@@ -47,7 +47,8 @@ type reference struct {
 // addLayer takes an object of the root layer, where nothing but layers belongs.
 func (e *environment) addLayer(o object) {
 	if o.GetKind() != "Kustomization" || o.GetAPIVersion() != "kustomize.toolkit.fluxcd.io/v1" {
-		e.problem(rootLayer, "%s: only Flux Kustomizations belong in clusters/%s: nothing orders or waits for it there: move it into a layer", o.id(), e.name)
+		e.problem(rootLayer, "%s: only Flux Kustomizations belong in clusters/%s: nothing orders or waits for it there: "+
+			"move it into a layer", o.id(), e.name)
 		return
 	}
 	if o.GetNamespace() != "flux-system" {
@@ -88,24 +89,29 @@ func (e *environment) checkLayer(l layer, names []string) {
 		e.problem(l.Name, "path is %q, want %q: a layer is found by its name, and only in its own environment", l.Path, want)
 	}
 	if s.SourceRef != (reference{Kind: "GitRepository", Name: "flux-system"}) {
-		e.problem(l.Name, "sourceRef is not GitRepository flux-system: the layer would not follow the commits of this repository")
+		e.problem(l.Name, "sourceRef is not GitRepository flux-system: the layer would not follow the commits of this "+
+			"repository")
 	}
 	if !s.Prune {
 		e.problem(l.Name, "prune is not true: what is deleted in git would stay in the cluster")
 	}
 	if !s.Wait {
-		e.problem(l.Name, "wait is not true: the layer would be Ready before its objects are, and the next one would start too early")
+		e.problem(l.Name, "wait is not true: the layer would be Ready before its objects are, and the next one would start "+
+			"too early")
 	}
 	for _, field := range []struct{ name, value string }{{"retryInterval", s.RetryInterval}, {"timeout", s.Timeout}} {
 		if field.value == "" {
-			e.problem(l.Name, "%s is not set: it would default to the interval (%s), too long for a failed first start", field.name, s.Interval)
+			e.problem(l.Name, "%s is not set: it would default to the interval (%s), too long for a failed first "+
+				"start", field.name, s.Interval)
 		}
 	}
 	if !slices.Contains(s.PostBuild.SubstituteFrom, reference{Kind: "ConfigMap", Name: "cluster-vars"}) {
-		e.problem(l.Name, "postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it variables would silently be empty")
+		e.problem(l.Name, "postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it "+
+			"variables would silently be empty")
 	}
 	if len(s.PostBuild.Substitute) > 0 || len(s.PostBuild.SubstituteFrom) > 1 {
-		e.problem(l.Name, "postBuild has variables besides ConfigMap cluster-vars: they would hide facts of the program: set them in Pulumi.%s.yaml", e.name)
+		e.problem(l.Name, "postBuild has variables besides ConfigMap cluster-vars: they would hide facts of the program: "+
+			"set them in Pulumi.%s.yaml", e.name)
 	}
 	for _, dependency := range s.DependsOn {
 		if !slices.Contains(names, dependency.Name) || (dependency.Namespace != "" && dependency.Namespace != "flux-system") {
@@ -156,7 +162,8 @@ func (t *tree) checkFiles() {
 			}
 			relative, _ := filepath.Rel(t.root, path)
 			if strings.Contains(string(text), "PRIVATE KEY-----") {
-				t.problem("%s: holds a private key: everyone who can read the repository has it: remove it, and replace the key", relative)
+				t.problem("%s: holds a private key: everyone who can read the repository has it: remove it, and replace the "+
+					"key", relative)
 			}
 			extension := filepath.Ext(path)
 			if t.partial || (extension != ".yaml" && extension != ".yml") {
@@ -164,7 +171,8 @@ func (t *tree) checkFiles() {
 			}
 			resolved, err := filepath.EvalSymlinks(path)
 			if !t.files.read[resolved] {
-				t.problem("%s: is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml or delete it", relative)
+				t.problem("%s: is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml "+
+					"or delete it", relative)
 			}
 			return err
 		})

@@ -53,12 +53,14 @@ func (e *environment) checkObjects(objects []object) {
 
 func (e *environment) checkOwner(o object) {
 	if slices.Contains(pulumiOwned, o.id()) {
-		e.problem(o.layer, "%s: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from git", o.id())
+		e.problem(o.layer, "%s: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from "+
+			"git", o.id())
 	}
 	group, _, _ := strings.Cut(o.GetAPIVersion(), "/")
 	key := group + " " + o.id()
 	if other, ok := e.owner[key]; ok {
-		e.problem(o.layer, "%s: is applied by %s too: the layers would undo each other's changes: keep it in one", o.id(), other)
+		e.problem(o.layer, "%s: is applied by %s too: the layers would undo each other's changes: keep it in "+
+			"one", o.id(), other)
 	}
 	e.owner[key] = o.layer
 }
@@ -77,7 +79,8 @@ func (e *environment) checkNamespace(o object) {
 func (e *environment) checkSecret(o object) {
 	for _, field := range []string{"data", "stringData"} {
 		if values, _, _ := unstructured.NestedMap(o.Object, field); len(values) > 0 {
-			e.problem(o.layer, "%s: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh %s, and replace them", o.id(), e.name)
+			e.problem(o.layer, "%s: has its values in clear in git: everyone who can read the repository has them: seal them "+
+				"with scripts/seal.sh %s, and replace them", o.id(), e.name)
 			return
 		}
 	}
@@ -95,7 +98,8 @@ func (e *environment) checkSealedHealth(o object) {
 			}
 		}
 	}
-	e.problem(o.layer, "%s: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret could not be opened", o.id())
+	e.problem(o.layer, "%s: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret "+
+		"could not be opened", o.id())
 }
 
 // exactVersion is a version that names one chart, not a range.
@@ -104,7 +108,8 @@ var exactVersion = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.
 func (e *environment) checkChart(o object) {
 	version, _, _ := unstructured.NestedString(o.Object, "spec", "chart", "spec", "version")
 	if !exactVersion.MatchString(version) {
-		e.problem(o.layer, "%s: chart version %q is not one exact version: the same commit could install something else tomorrow", o.id(), version)
+		e.problem(o.layer, "%s: chart version %q is not one exact version: the same commit could install something else "+
+			"tomorrow", o.id(), version)
 	}
 }
 
@@ -180,7 +185,8 @@ func (t *tree) checkBases() {
 			}
 			name := filepath.Base(folder)
 			for _, res := range built.Resources() {
-				if problem := baseProblem(name, res.GetKind(), res.GetNamespace(), res.GetName(), res.GetGvk().IsClusterScoped()); problem != "" {
+				if problem := baseProblem(name, res.GetKind(), res.GetNamespace(), res.GetName(),
+					res.GetGvk().IsClusterScoped()); problem != "" {
 					t.problem("%s: %s %s %s", relative, res.GetKind(), res.GetName(), problem)
 				}
 			}
@@ -195,7 +201,8 @@ func baseProblem(base, kind, namespace, name string, clusterScoped bool) string 
 	}
 	switch {
 	case (!clusterScoped || kind == "Namespace") && where != base && where != base+"-system":
-		return fmt.Sprintf("is in namespace %q: a folder's objects live in namespace %s or %s-system, so that one leads to the other", where, base, base)
+		return fmt.Sprintf("is in namespace %q: a folder's objects live in namespace %s or %s-system, so that one leads to "+
+			"the other", where, base, base)
 	case kind != "Namespace" && name != base && !strings.HasPrefix(name, base+"-"):
 		return fmt.Sprintf("is not named after its folder: call it %s or %s-…", base, base)
 	}

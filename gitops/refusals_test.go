@@ -155,7 +155,8 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"variables optional": {
-			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n        optional: true\n"}},
+			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n        optional: " +
+				"true\n"}},
 			want: []string{
 				`lab: apps: postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it variables would silently be empty`,
 			},
@@ -218,7 +219,8 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"kind nobody knows": {
-			edits: withExtra("apiVersion: apps/v2\nkind: Deployment\nmetadata:\n  name: memos-extra\n  namespace: memos-system\n"),
+			edits: withExtra("apiVersion: apps/v2\nkind: Deployment\nmetadata:\n  name: memos-extra\n  namespace: " +
+				"memos-system\n"),
 			want: []string{
 				`lab: apps: Deployment memos-system/memos-extra: nothing is known of Deployment in apps/v2, so it cannot be checked: is it misspelt? otherwise add its CRD to gitops/schemas`,
 			},
@@ -266,7 +268,8 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"plain Secret": {
-			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n  namespace: memos-system\nstringData:\n  token: abc\n"),
+			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n  namespace: " +
+				"memos-system\nstringData:\n  token: abc\n"),
 			want: []string{
 				`lab: apps: Secret memos-system/memos-token: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh lab, and replace them`,
 			},
@@ -308,7 +311,8 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"object in two layers": {
-			edits: []edit{{"infrastructure/configs/lab/kustomization.yaml", "resources:\n", "resources:\n  - ../../../apps/base/memos\n"}},
+			edits: []edit{{"infrastructure/configs/lab/kustomization.yaml", "resources:\n", "resources:\n  - " +
+				"../../../apps/base/memos\n"}},
 			want: []string{
 				`lab: apps: Namespace memos-system: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
 				`lab: apps: PersistentVolumeClaim memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
@@ -372,7 +376,8 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"sealed for every namespace": {
-			edits: []edit{{canary, "  annotations:\n", "  annotations:\n    sealedsecrets.bitnami.com/cluster-wide: \"true\"\n"}},
+			edits: []edit{{canary, "  annotations:\n", "  annotations:\n    sealedsecrets.bitnami.com/cluster-wide: " +
+				"\"true\"\n"}},
 			want: []string{
 				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: is annotated sealedsecrets.bitnami.com/cluster-wide: anyone who can create a SealedSecret could copy it and read it: seal it again with scripts/seal.sh lab`,
 			},

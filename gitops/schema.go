@@ -118,7 +118,8 @@ func (s *schemas) check(o object) error {
 	_, _, err = s.core.Decode(text, nil, nil)
 	switch {
 	case apiruntime.IsNotRegisteredError(err):
-		return fmt.Errorf("nothing is known of %s in %s, so it cannot be checked: is it misspelt? otherwise add its CRD to gitops/schemas", o.GetKind(), o.GetAPIVersion())
+		return fmt.Errorf("nothing is known of %s in %s, so it cannot be checked: is it misspelt? otherwise add its CRD to "+
+			"gitops/schemas", o.GetKind(), o.GetAPIVersion())
 	case err != nil:
 		return fmt.Errorf("does not fit its schema: %s", strings.TrimPrefix(err.Error(), "strict decoding error: "))
 	}

@@ -209,12 +209,14 @@ func TestSealingKeyFromBackup(t *testing.T) {
 func TestSealingKeyNamesStaleSecrets(t *testing.T) {
 	s := newSite(t)
 	stale := filepath.Join(s.root, "apps/lab/token.yaml")
-	if err := os.WriteFile(stale, []byte(s.mustRun(t, "value", "seal.sh", "lab", "memos-system", "memos-token", "token")), 0o600); err != nil {
+	if err := os.WriteFile(stale, []byte(s.mustRun(t, "value", "seal.sh", "lab", "memos-system", "memos-token", "token")),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, text := rsaPEM(t, 2048)
 	printed := s.mustRun(t, "", "sealing-key.sh", "lab", "--key", s.keep(t, "other.pem", text))
-	want := "sealed with another key, seal them again with scripts/seal.sh:\n  " + resolve(t, s.root) + "/apps/lab/token.yaml\n"
+	want := "sealed with another key, seal them again with " +
+		"scripts/seal.sh:\n  " + resolve(t, s.root) + "/apps/lab/token.yaml\n"
 	if !strings.Contains(printed, want) {
 		t.Errorf("printed:\n%s\nwant in it:\n%s", printed, want)
 	}
@@ -233,7 +235,8 @@ func resolve(t *testing.T, path string) string {
 func manifest(keys ...string) string {
 	text := "apiVersion: v1\nitems:\n"
 	for _, key := range keys {
-		text += "- apiVersion: v1\n  data:\n    tls.crt: QQ==\n    tls.key: " + base64.StdEncoding.EncodeToString([]byte(key)) + "\n  kind: Secret\n"
+		text += "- apiVersion: v1\n  data:\n    tls.crt: QQ==\n    " +
+			"tls.key: " + base64.StdEncoding.EncodeToString([]byte(key)) + "\n  kind: Secret\n"
 	}
 	return text + "kind: List\n"
 }
@@ -247,35 +250,46 @@ func TestSealingKeyRefusals(t *testing.T) {
 		want string
 	}{
 		"nothing to do": {args: []string{"lab"}, want: "usage: "},
-		"key exists":    {key: good, args: []string{"lab", "--out", "KEY"}, want: "sealing-key: KEY exists: nothing was changed: a private key is never overwritten; choose another file, or take this one with --key\n"},
+		"key exists": {key: good, args: []string{"lab", "--out", "KEY"}, want: "sealing-key: KEY exists: nothing was " +
+			"changed: a private key is never overwritten; choose another file, or take this one with --key\n"},
 		"out in the checkout": {
 			args: []string{"lab", "--out", "ROOT/private.pem"},
-			want: "sealing-key: ROOT/private.pem is inside the checkout, one git add away from being published: nothing was changed: choose a place outside\n",
+			want: "sealing-key: ROOT/private.pem is inside the checkout, one git add away from being published: nothing was " +
+				"changed: choose a place outside\n",
 		},
 		"no such environment": {
 			args: []string{"moon", "--out", "SAFE/new.pem"},
-			want: "sealing-key: ROOT/clusters/moon: no such directory: nothing was changed: is 'moon' an environment of this checkout?\n",
+			want: "sealing-key: ROOT/clusters/moon: no such directory: nothing was changed: is 'moon' an environment of this " +
+				"checkout?\n",
 		},
-		"no such key": {args: []string{"lab", "--key", "SAFE/none"}, want: "sealing-key: SAFE/none: cannot be read: nothing was changed\n"},
+		"no such key": {args: []string{"lab", "--key", "SAFE/none"}, want: "sealing-key: SAFE/none: cannot be read: " +
+			"nothing was changed\n"},
 		"not a key": {
 			key: "-----BEGIN nothing-----\n", args: []string{"lab", "--key", "KEY"},
-			want: "sealing-key: KEY: not an unencrypted private key: nothing was changed: give a PEM file or a backup of the controller's key Secret\n",
+			want: "sealing-key: KEY: not an unencrypted private key: nothing was changed: give a PEM file or a backup of the " +
+				"controller's key Secret\n",
 		},
-		"not RSA":   {key: ecPEM(t), args: []string{"lab", "--key", "KEY"}, want: "sealing-key: KEY: not an RSA key, the only kind the sealed-secrets controller can use: nothing was changed\n"},
-		"too short": {key: short, args: []string{"lab", "--key", "KEY"}, want: "sealing-key: KEY: an RSA key of less than 2048 bits: nothing was changed: make a new one without --key\n"},
+		"not RSA": {key: ecPEM(t), args: []string{"lab", "--key", "KEY"}, want: "sealing-key: KEY: not an RSA key, the " +
+			"only kind the sealed-secrets controller can use: nothing was changed\n"},
+		"too short": {key: short, args: []string{"lab", "--key", "KEY"}, want: "sealing-key: KEY: an RSA key of less than " +
+			"2048 bits: nothing was changed: make a new one without --key\n"},
 		"several keys in the backup": {
 			key: manifest(good, short), args: []string{"lab", "--key", "KEY", "--out", "SAFE/new.pem"},
-			want: "sealing-key: KEY: holds several keys, and which one seals is not written in it: nothing was changed: keep the newest Secret in the file\n",
+			want: "sealing-key: KEY: holds several keys, and which one seals is not written in it: nothing was changed: keep " +
+				"the newest Secret in the file\n",
 		},
 		"backup without out": {
 			key: manifest(good), args: []string{"lab", "--key", "KEY"},
-			want: "sealing-key: KEY: not a PEM file, which is what Pulumi takes: nothing was changed: name a file for it with --out\n",
+			want: "sealing-key: KEY: not a PEM file, which is what Pulumi takes: nothing was changed: name a file for it with " +
+				"--out\n",
 		},
 		"backup without a key": {
 			key: "kind: Secret\n", args: []string{"lab", "--key", "KEY", "--out", "SAFE/new.pem"},
-			want: "sealing-key: KEY: not an unencrypted private key: nothing was changed: give a PEM file or a backup of the controller's key Secret\n",
+			want: "sealing-key: KEY: not an unencrypted private key: nothing was changed: give a PEM file or a backup of the " +
+				"controller's key Secret\n",
 		},
-		"unknown option": {args: []string{"lab", "--force"}, want: "sealing-key: unknown option --force: nothing was changed: see --help\n"},
+		"unknown option": {args: []string{"lab", "--force"}, want: "sealing-key: unknown option --force: nothing was " +
+			"changed: see --help\n"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -308,8 +322,16 @@ func TestSeal(t *testing.T) {
 		keys                   []string
 		want                   map[string]string
 	}{
-		"one key takes every byte":       {binary, "memos-system", "memos-token", []string{"token"}, map[string]string{"token": binary}},
-		"one line each":                  {"a b\n$(c) \\ %s", "memos-system", "memos-token", []string{"first", "se_cond.x"}, map[string]string{"first": "a b", "se_cond.x": `$(c) \ %s`}},
+		"one key takes every byte": {
+			binary, "memos-system", "memos-token", []string{"token"}, map[string]string{"token": binary},
+		},
+		"one line each": {
+			"a b\n$(c) \\ %s",
+			"memos-system",
+			"memos-token",
+			[]string{"first", "se_cond.x"},
+			map[string]string{"first": "a b", "se_cond.x": `$(c) \ %s`},
+		},
 		"names that YAML takes for more": {"v", "on", "1e3", []string{"null"}, map[string]string{"null": "v"}},
 	}
 	for name, test := range tests {
@@ -334,14 +356,21 @@ func TestSealRefusals(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		"empty value":     {"", []string{"lab", "n", "s", "key"}, "seal: the value of key is empty: nothing was sealed\n"},
-		"empty line":      {"a\n\n", []string{"lab", "n", "s", "one", "two"}, "seal: the value of two is empty: nothing was sealed\n"},
-		"line missing":    {"a\n", []string{"lab", "n", "s", "one", "two"}, "seal: no value for two: nothing was sealed: give one line per KEY\n"},
-		"value as KEY":    {"", []string{"lab", "n", "s", "key=hunter2"}, "seal: a KEY may hold letters, digits, '-', '_' and '.' only: nothing was sealed: values go to standard input, never into arguments\n"},
-		"KEY twice":       {"a\nb\n", []string{"lab", "n", "s", "key", "key"}, "seal: KEY key is given twice: nothing was sealed\n"},
-		"bad namespace":   {"a", []string{"lab", "N_s", "s", "key"}, "seal: namespace 'N_s' is not a Kubernetes name: nothing was sealed\n"},
-		"bad name":        {"a", []string{"lab", "n", "-s", "key"}, "seal: name '-s' is not a Kubernetes name: nothing was sealed\n"},
-		"no certificate":  {"a", []string{"moon", "n", "s", "key"}, "seal: ROOT/clusters/moon/sealing.crt: no such certificate: nothing was sealed: make it with scripts/sealing-key.sh moon\n"},
+		"empty value": {"", []string{"lab", "n", "s", "key"}, "seal: the value of key is empty: nothing was sealed\n"},
+		"empty line": {"a\n\n", []string{"lab", "n", "s", "one", "two"}, "seal: the value of two is empty: nothing " +
+			"was sealed\n"},
+		"line missing": {"a\n", []string{"lab", "n", "s", "one", "two"}, "seal: no value for two: nothing was sealed: " +
+			"give one line per KEY\n"},
+		"value as KEY": {"", []string{"lab", "n", "s", "key=hunter2"}, "seal: a KEY may hold letters, digits, '-', '_' " +
+			"and '.' only: nothing was sealed: values go to standard input, never into arguments\n"},
+		"KEY twice": {"a\nb\n", []string{"lab", "n", "s", "key", "key"}, "seal: KEY key is given twice: nothing was " +
+			"sealed\n"},
+		"bad namespace": {"a", []string{"lab", "N_s", "s", "key"}, "seal: namespace 'N_s' is not a Kubernetes name: " +
+			"nothing was sealed\n"},
+		"bad name": {"a", []string{"lab", "n", "-s", "key"}, "seal: name '-s' is not a Kubernetes name: nothing was " +
+			"sealed\n"},
+		"no certificate": {"a", []string{"moon", "n", "s", "key"}, "seal: ROOT/clusters/moon/sealing.crt: no such " +
+			"certificate: nothing was sealed: make it with scripts/sealing-key.sh moon\n"},
 		"nothing to seal": {"a", []string{"lab", "n", "s"}, "usage: "},
 	}
 	for name, test := range tests {
@@ -362,7 +391,8 @@ func TestKubesealMissing(t *testing.T) {
 	s := newSite(t)
 	s.kubeseal = "/nonexistent/kubeseal"
 	_, stderr, ok := s.run(t, "a", "seal.sh", "lab", "n", "s", "key")
-	if want := "seal: /nonexistent/kubeseal not found: nothing was sealed: install it, or name kubeseal's path in KUBESEAL\n"; ok || stderr != want {
+	if want := "seal: /nonexistent/kubeseal not found: nothing was sealed: install it, or name kubeseal's path in " +
+		"KUBESEAL\n"; ok || stderr != want {
 		t.Errorf("ok=%v, got %q, want %q", ok, stderr, want)
 	}
 }

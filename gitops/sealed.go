@@ -74,20 +74,23 @@ func (e *environment) checkSealed(o object) {
 	again := "seal it again with scripts/seal.sh " + e.name
 	for _, wide := range []string{"sealedsecrets.bitnami.com/namespace-wide", "sealedsecrets.bitnami.com/cluster-wide"} {
 		if _, ok := annotations[wide]; ok {
-			e.problem(o.layer, "%s: is annotated %s: anyone who can create a SealedSecret could copy it and read it: %s", o.id(), wide, again)
+			e.problem(o.layer, "%s: is annotated %s: anyone who can create a SealedSecret could copy it and read "+
+				"it: %s", o.id(), wide, again)
 		}
 	}
 	if scope := annotations[scopeAnnotation]; scope != id {
 		e.problem(o.layer, "%s: was sealed for %q: the cluster cannot open it under another name: %s", o.id(), scope, again)
 	}
 	if e.sealing != nil && annotations[keyAnnotation] != e.sealing.fingerprint {
-		e.problem(o.layer, "%s: was sealed with another key than that of clusters/%s/sealing.crt: the cluster cannot open it: %s", o.id(), e.name, again)
+		e.problem(o.layer, "%s: was sealed with another key than that of clusters/%s/sealing.crt: the cluster cannot open "+
+			"it: %s", o.id(), e.name, again)
 	}
 	for _, field := range []string{"name", "namespace"} {
 		own, _, _ := unstructured.NestedString(o.Object, "metadata", field)
 		template, found, _ := unstructured.NestedString(o.Object, "spec", "template", "metadata", field)
 		if found && template != own {
-			e.problem(o.layer, "%s: its template has %s %q: the Secret would not be the one that is named here: %s", o.id(), field, template, again)
+			e.problem(o.layer, "%s: its template has %s %q: the Secret would not be the one that is named "+
+				"here: %s", o.id(), field, template, again)
 		}
 	}
 	values, _, _ := unstructured.NestedStringMap(o.Object, "spec", "encryptedData")
@@ -101,7 +104,8 @@ func (e *environment) checkSealed(o object) {
 	slices.Sort(keys)
 	for _, key := range keys {
 		if e.sealing != nil && !e.sealing.plausible(values[key]) {
-			e.problem(o.layer, "%s: %s is not a value sealed with this key, or was cut: the cluster cannot open it: %s", o.id(), key, again)
+			e.problem(o.layer, "%s: %s is not a value sealed with this key, or was cut: the cluster cannot open "+
+				"it: %s", o.id(), key, again)
 		}
 	}
 }

@@ -26,11 +26,14 @@ func TestCertificateRefusals(t *testing.T) {
 	}
 	past, future := time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC), time.Now().Add(time.Hour)
 	tests := map[string]struct{ text, want string }{
-		"good":              {certificatePEM(t, rsaKey, future), ""},
-		"not PEM":           {"nothing", "is not a PEM certificate"},
-		"not a certificate": {string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{1}})), "is not a certificate: x509: malformed certificate"},
-		"elliptic curve":    {certificatePEM(t, ecKey, future), "is not for an RSA key"},
-		"expired":           {certificatePEM(t, rsaKey, past), "expired on 2020-01-02"},
+		"good":    {certificatePEM(t, rsaKey, future), ""},
+		"not PEM": {"nothing", "is not a PEM certificate"},
+		"not a certificate": {
+			string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{1}})),
+			"is not a certificate: x509: malformed certificate",
+		},
+		"elliptic curve": {certificatePEM(t, ecKey, future), "is not for an RSA key"},
+		"expired":        {certificatePEM(t, rsaKey, past), "expired on 2020-01-02"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,8 @@ func Variables(root, environment string) (map[string]string, error) {
 	name := "Pulumi." + environment + ".yaml"
 	text, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // the checkout's own file
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be read: the variables that Flux substitutes are unknown: add the stack or remove clusters/%s", name, environment)
+		return nil, fmt.Errorf("%s cannot be read: the variables that Flux substitutes are unknown: add the stack or "+
+			"remove clusters/%s", name, environment)
 	}
 	var stack struct {
 		Config struct {

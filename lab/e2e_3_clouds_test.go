@@ -214,7 +214,8 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		t.Fatalf("no access token: %v", err)
 	}
 	policy, status := call(http.MethodGet, "/api/v2/tailnet/"+layout.Tailnet+"/acl", "", access.AccessToken, "")
-	if status != http.StatusOK || !strings.Contains(policy, "tag:tinyrack-server") || !strings.Contains(policy, `"tests"`) {
+	if status != http.StatusOK || !strings.Contains(policy, "tag:tinyrack-server") ||
+		!strings.Contains(policy, `"tests"`) {
 		t.Fatalf("the tailnet holds another policy (%d):\n%s", status, policy)
 	}
 	answer, status := call(

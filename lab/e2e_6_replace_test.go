@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestReplacementLosesNothing makes resources anew that a delete script belongs to: what they made on the machine stays,
-// and the next up has nothing to do.
+// TestReplacementLosesNothing makes resources anew that a delete script belongs to: what they made on the machine
+// stays, and the next up has nothing to do.
 func TestReplacementLosesNothing(t *testing.T) {
 	l := running(t)
 	look := func() string {
@@ -47,7 +47,8 @@ func TestClusterIsProtected(t *testing.T) {
 	uid := func() string { return kube(t, l, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}") }
 	before := uid()
 	out := output(l)
-	if err := l.stack.Replace(t.Context(), "k3s-tinyrack-server"); err == nil || !strings.Contains(out.String(), "protect") {
+	if err := l.stack.Replace(t.Context(), "k3s-tinyrack-server"); err == nil ||
+		!strings.Contains(out.String(), "protect") {
 		t.Errorf("the node was replaced: %v\n%s", err, out)
 	}
 	if after := uid(); after != before {

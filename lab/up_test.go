@@ -26,7 +26,8 @@ func TestUpIsTheseSteps(t *testing.T) {
 	got := append(names(preparation(l)), names(provisioning(l, pulumi.Plugins{}))...)
 	want := []string{
 		"host tools", "lab programs",
-		"network", "tailnet control server", "clouds and artifact server", "operator's device", "object storage", "git server",
+		"network", "tailnet control server", "clouds and artifact server", "operator's device", "object storage",
+		"git server",
 		"machine", "site repository", "program", "pulumi up", "kubeconfig",
 	}
 	if !slices.Equal(got, want) {

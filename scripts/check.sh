@@ -38,28 +38,6 @@ step() {
 	"$@" || failed="$failed $name;"
 }
 
-# install_packages COMMAND...: each is the name of its package too.
-install_packages() {
-	missing=''
-	for tool in "$@"; do
-		command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
-	done
-	[ -n "$missing" ] || return 0
-	command -v apt-get >/dev/null 2>&1 ||
-		die "missing:$missing: nothing was checked: install them with your package manager"
-	[ "$(id -u)" = 0 ] || die "missing:$missing: nothing was checked: sudo apt-get install$missing"
-	printf 'check: installing%s\n' "$missing"
-	log=$(mktemp)
-	export DEBIAN_FRONTEND=noninteractive
-	# shellcheck disable=SC2086 # a list of words
-	if ! { apt-get update -q && apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
-		cat "$log" >&2
-		rm -f "$log"
-		die "apt-get could not install$missing: nothing was checked: see its message above"
-	fi
-	rm -f "$log"
-}
-
 # golangci [DIR] lints the module in DIR.
 golangci() {
 	(cd "${1:-.}" && "$linter" run ./...)

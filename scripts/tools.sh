@@ -21,3 +21,26 @@ install_go_tool() {
 	rm -rf "$work"
 	trap - EXIT HUP INT TERM
 }
+
+# install_packages COMMAND[=PACKAGE]...: the distribution's packages of the commands that are missing. A package has the
+# command's name where none is given.
+install_packages() {
+	missing=''
+	for tool in "$@"; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "${tool%%=*}" >/dev/null 2>&1 || missing="$missing ${tool#*=}"
+	done
+	[ -n "$missing" ] || return 0
+	command -v apt-get >/dev/null 2>&1 ||
+		die "missing:$missing: nothing was checked: install them with your package manager"
+	[ "$(id -u)" = 0 ] || die "missing:$missing: nothing was checked: sudo apt-get install$missing"
+	printf 'installing%s\n' "$missing"
+	log=$(mktemp)
+	export DEBIAN_FRONTEND=noninteractive
+	# shellcheck disable=SC2086 # a list of words
+	if ! { apt-get update -q && apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+		cat "$log" >&2
+		rm -f "$log"
+		die "apt-get could not install$missing: nothing was checked: see its message above"
+	fi
+	rm -f "$log"
+}

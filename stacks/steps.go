@@ -306,23 +306,21 @@ func (s *stack) installCluster() (err error) {
 func (s *stack) clusterArgs() *k3s.ClusterArgs {
 	c := s.cfg.Cluster
 	args := &k3s.ClusterArgs{Spec: k3s.Spec{
-		Version:       c.Version,
-		AcceptVersion: c.AcceptVersion,
-		Binaries:      map[string]k3s.Artifact{},
-		InstallScript: k3s.Artifact(c.InstallScript),
-		ClusterCIDR:   c.ClusterCIDR,
-		ServiceCIDR:   c.ServiceCIDR,
-		TLSSANs:       c.TLSSANs,
-		Disable:       c.Disable,
-		KubeletArgs:   c.KubeletArgs,
-		APIServerArgs: c.APIServerArgs,
-
+		Version:              c.Version,
+		AcceptVersion:        c.AcceptVersion,
+		Binaries:             map[string]k3s.Artifact{},
+		InstallScript:        k3s.Artifact(c.InstallScript),
+		ClusterCIDR:          c.ClusterCIDR,
+		ServiceCIDR:          c.ServiceCIDR,
+		TLSSANs:              c.TLSSANs,
+		Disable:              c.Disable,
+		KubeletArgs:          c.KubeletArgs,
+		APIServerArgs:        c.APIServerArgs,
 		PrivilegedNamespaces: c.PrivilegedNamespaces,
-
-		FlannelBackend:      c.FlannelBackend,
-		LooseKernelDefaults: !c.ProtectKernelDefaults,
-		Requires:            []string{machine.FirewallUnit},
-		Renewal:             c.Renewal,
+		FlannelBackend:       c.FlannelBackend,
+		LooseKernelDefaults:  !c.ProtectKernelDefaults,
+		Requires:             []string{machine.FirewallUnit},
+		Renewal:              c.Renewal,
 	}}
 	for arch, binary := range c.Binaries {
 		args.Spec.Binaries[arch] = k3s.Artifact(binary)

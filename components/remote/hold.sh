@@ -1,3 +1,4 @@
 #!/bin/sh
-# The last thing a stack does on a machine: the claim in front of this text holds it. Nothing else is to be done.
+# The last thing a stack does on a machine, which the claim in front of this text has taken.
+own held
 say "held by $OWNER"

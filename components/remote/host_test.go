@@ -210,13 +210,15 @@ func TestOwnership(t *testing.T) {
 		code         int
 		after, says  string
 	}{
-		"create takes a free machine":    {create, "", true, 0, ours + "\nheld\n", ""},
-		"create holds what was released": {create, ours + "\nreleased\n", true, 0, ours + "\nheld\n", ""},
+		"create takes a free machine":    {create, "", true, 0, ours + "\ntaken\n", ""},
+		"create takes what was released": {create, ours + "\nreleased\n", true, 0, ours + "\ntaken\n", ""},
+		"create keeps what is held":      {create, ours + "\nheld\n", true, 0, ours + "\nheld\n", ""},
 		"create refuses another's":       {create, other + "\nheld\n", false, 1, other + "\nheld\n", "belongs to " + other},
 		"create refuses another's, " +
 			"released": {create, other + "\nreleased\n", false, 1, other + "\nreleased\n", "belongs to " + other},
 		"look changes nothing":       {look, "", true, 0, "", ""},
 		"delete of what is held":     {remove, ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
+		"delete of what is taken":    {remove, ours + "\ntaken\n", true, 0, ours + "\ntaken\n", ""},
 		"delete of what is released": {remove, ours + "\nreleased\n", true, 0, ours + "\nreleased\n", ""},
 		"delete of another's": {
 			remove, other + "\nreleased\n", false, 0, other + "\nreleased\n", "belongs to " + other,

@@ -109,7 +109,8 @@ wait_for() {
 	done
 }
 
-# Who owns the machine, and whether it is held: two lines, the owner and "held" or "released".
+# Who owns the machine, and how far: two lines, the owner and "taken" (a first run has not come to its end), "held" or
+# "released".
 OWNER_FILE=/etc/tinyrack/owner
 
 # owner prints the owner, or nothing.
@@ -128,18 +129,28 @@ foreign() {
 		"another machine, destroy that stack first, or, if it is gone for good, remove $OWNER_FILE on the machine"
 }
 
-# claim takes the machine for this stack and holds it.
+# owned STATE: whether the machine is this stack's in this state.
+owned() {
+	[ "$(owner)" = "$OWNER" ] && [ "$(tail -n 1 "$ROOT$OWNER_FILE")" = "$1" ]
+}
+
+# claim takes the machine for this stack. What is held stays held.
 claim() {
 	! foreign || exit 1
-	write_file "$OWNER_FILE" 644 "$OWNER${NEWLINE}held" ||
+	owned held || own taken
+}
+
+own() {
+	write_file "$OWNER_FILE" 644 "$OWNER$NEWLINE$1" ||
 		die "$OWNER_FILE cannot be written: nothing was changed: see whether the machine's disk is full or read-only"
 }
 
 # released_or_nothing ends a delete script that must not act. The delete of a replaced or renamed resource comes after
-# the new one's creation and would undo what that just did (pulumi/pulumi#2877): until the stack has released the
-# machine every delete is such a one.
+# the new one's creation and would undo what that just did (pulumi/pulumi#2877): while the stack holds the machine every
+# delete is such a one. The engine deletes once everything is created, the hold too: on a machine that is only taken it
+# is a destroy, of a first run that did not come to its end.
 released_or_nothing() {
-	if [ "$(owner)" = "$OWNER" ] && [ "$(tail -n 1 "$ROOT$OWNER_FILE")" = released ]; then
+	if owned released || owned taken; then
 		return 0
 	fi
 	owner=$(owner)

@@ -8,7 +8,7 @@ main() {
 		say "this machine belongs to ${owner:-nobody}, not to $OWNER: nothing on it will be undone"
 		return 0
 	}
-	write_file "$OWNER_FILE" 644 "$OWNER${NEWLINE}released"
+	own released
 	say "released: what $OWNER set up here may be undone now"
 }
 

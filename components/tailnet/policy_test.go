@@ -359,8 +359,6 @@ func TestValidateHost(t *testing.T) {
 			`roles[1]: "server" is listed twice`,
 		},
 		"server and agent": {Host{Roles: []Role{Server, Agent}, SSHPort: 22}, "roles: both server and agent"},
-		"no port":          {Host{Roles: []Role{Server}}, "port: 0 is not a port"},
-		"port too high":    {Host{Roles: []Role{Server}, SSHPort: 65536}, "port: 65536 is not a port"},
 		"port of the API": {
 			Host{Roles: []Role{Server}, SSHPort: 6443},
 			"port: 6443 is the port of the Kubernetes API",

@@ -78,7 +78,8 @@ func TestImageIsWhatTheRuntimeExpects(t *testing.T) {
 		t.Fatal(err)
 	}
 	img := Image{
-		Ref: "docker.io/example/thing:1.2.3", Files: map[string]string{"bin/thing": program}, Links: map[string]string{"bin/other": "thing"},
+		Ref: "docker.io/example/thing:1.2.3", Files: map[string]string{"bin/thing": program},
+		Links:      map[string]string{"bin/other": "thing"},
 		Entrypoint: []string{"/bin/thing"}, Env: []string{"A=b"}, User: "65532",
 	}
 	path, err := c.Image(img)
@@ -101,7 +102,8 @@ func TestImageIsWhatTheRuntimeExpects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Config.User != "65532" || config.Config.Entrypoint[0] != "/bin/thing" || config.Architecture != arch || len(config.RootFS.DiffIDs) != 1 {
+	if config.Config.User != "65532" || config.Config.Entrypoint[0] != "/bin/thing" || config.Architecture != arch ||
+		len(config.RootFS.DiffIDs) != 1 {
 		t.Errorf("config %+v", config)
 	}
 	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {

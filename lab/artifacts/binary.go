@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Binary is an upstream program built from its own module: the module is unpacked and is the main module of the build, so that its go.mod
-// (with its replacements) and its go.sum, which the pinned hash covers, decide every dependency.
+// Binary is an upstream program built from its own module: the module is unpacked and is the main module of the build,
+// so that its go.mod (with its replacements) and its go.sum, which the pinned hash covers, decide every dependency.
 type Binary struct {
 	Name    string
 	Module  Module
@@ -28,13 +28,13 @@ type Binary struct {
 	Files map[string]string
 	// Sums are the go.sum lines of what Replace and the dropped local replacements bring in.
 	Sums []string
-	// Family names the programs that share a scratch cache because they share most of their packages; empty is a family of its own. It
-	// decides nothing about the program.
+	// Family names the programs that share a scratch cache because they share most of their packages; empty is a family of
+	// its own. It decides nothing about the program.
 	Family string `json:"-"`
 }
 
-// scratch is the folder of the family's build and module caches: ten gigabytes that nobody needs once the programs are there. They are the
-// lab's own, so that they can be thrown away, family by family.
+// scratch is the folder of the family's build and module caches: ten gigabytes that nobody needs once the programs are
+// there. They are the lab's own, so that they can be thrown away, family by family.
 func (c *Cache) scratch(b Binary) string { return c.path("work", "scratch", cmp.Or(b.Family, b.Name)) }
 
 // Compile returns the path of the program, building it first if it is not in the cache.
@@ -64,7 +64,8 @@ func (c *Cache) build(ctx context.Context, b Binary, out string) error {
 	}
 	for name, content := range b.Files {
 		path := filepath.Join(src, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil { //nolint:gosec // source files
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, //nolint:gosec // source files
+			[]byte(content), 0o644)); err != nil {
 			return err
 		}
 	}
@@ -87,10 +88,15 @@ func (c *Cache) build(ctx context.Context, b Binary, out string) error {
 	}
 	scratch := c.scratch(b)
 	env := []string{
-		cgo, "GOFLAGS=-modcacherw " + flags, "GOCACHE=" + filepath.Join(scratch, "build"), "GOMODCACHE=" + filepath.Join(scratch, "mod"), "GONOSUMDB=*",
+		cgo, "GOFLAGS=-modcacherw " + flags, "GOCACHE=" + filepath.Join(scratch,
+			"build"), "GOMODCACHE=" + filepath.Join(scratch, "mod"), "GONOSUMDB=*",
 	}
-	// The linker drops the debugging information (-s -w): it is not made in the first place, which saves a sixth of time and disk.
-	args := []string{"build", "-tags=" + b.Tags, "-gcflags=all=-dwarf=false", "-ldflags=-s -w " + b.LDFlags, "-o", out, b.Package}
+	// The linker drops the debugging information (-s -w): it is not made in the first place, which saves a sixth of time
+	// and disk.
+	args := []string{
+		"build", "-tags=" + b.Tags, "-gcflags=all=-dwarf=false", "-ldflags=-s -w " + b.LDFlags, "-o", out,
+		b.Package,
+	}
 	if err := goCommand(ctx, src, env, args...); err != nil {
 		return err
 	}
@@ -111,7 +117,8 @@ func (c *Cache) dropScratch(b Binary) error {
 	return os.RemoveAll(c.scratch(b))
 }
 
-// editModule drops the replacements that point into a folder, which a published module does not contain, and adds the given ones.
+// editModule drops the replacements that point into a folder, which a published module does not contain, and adds the
+// given ones.
 func editModule(ctx context.Context, dir string, replace []string) (edited bool, err error) {
 	cmd := exec.CommandContext(ctx, "go", "mod", "edit", "-json")
 	cmd.Dir = dir
@@ -169,5 +176,6 @@ func unpinned(before, after []byte) error {
 	if len(extra) == 0 {
 		return nil
 	}
-	return fmt.Errorf("modules that nothing pins were used: review them and add to Sums in lab/artifacts/catalog.go:\n%s", strings.Join(extra, "\n"))
+	return fmt.Errorf("modules that nothing pins were used: review them and add to Sums in "+
+		"lab/artifacts/catalog.go:\n%s", strings.Join(extra, "\n"))
 }

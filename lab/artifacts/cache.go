@@ -1,6 +1,7 @@
 // Package artifacts makes everything the lab runs out of the language's package registries alone: upstream binaries
-// from their Go modules, container images around them, and the root filesystem of the machine. Each finished piece is kept in a cache
-// under a key of all that went into it, so that nothing is made twice and an interrupted run goes on where it stopped.
+// from their Go modules, container images around them, and the root filesystem of the machine. Each finished piece is
+// kept in a cache under a key of all that went into it, so that nothing is made twice and an interrupted run goes on
+// where it stopped.
 package artifacts
 
 import (

@@ -18,17 +18,44 @@ const (
 )
 
 var (
-	pulumiModule        = Module{"github.com/pulumi/pulumi/pkg/v3", PulumiVersion, "h1:Zf4wiLmgdhTAyq5dtTVnNY26BjtGrJ85ZQYut2qG6xM="}
-	k3sModule           = Module{"github.com/k3s-io/k3s", "v1.32.1-0.20250107171309-cca8facaa33a", "h1:TU64dN3gxaaUBBVWZeMXlu5NeLFCyUZH62R1MpwwErk="}
+	pulumiModule = Module{
+		"github.com/pulumi/pulumi/pkg/v3", PulumiVersion,
+		"h1:Zf4wiLmgdhTAyq5dtTVnNY26BjtGrJ85ZQYut2qG6xM=",
+	}
+	k3sModule = Module{
+		"github.com/k3s-io/k3s", "v1.32.1-0.20250107171309-cca8facaa33a",
+		"h1:TU64dN3gxaaUBBVWZeMXlu5NeLFCyUZH62R1MpwwErk=",
+	}
 	giteaModule         = Module{"code.gitea.io/gitea", GiteaVersion, "h1:VDA00oYg16VrQf3sES0NuS/oiDLAIVng/7jKHsBMP/w="}
-	sealedSecretsModule = Module{"github.com/bitnami/sealed-secrets", SealedSecretsVersion, "h1:FBK3OLCdEtZ5nlh41BKFQcUPu9kkkO0QYaGjHrpF7Tg="}
-	versitygwModule     = Module{"github.com/versity/versitygw", "v1.8.0", "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc="}
-	memosModule         = Module{"github.com/usememos/memos", MemosVersion, "h1:+tarlAB0P5im9n9ZOhoaVw6GtIt1y7fI2AEkXPhv0kc="}
-	fluxOperatorModule  = Module{"github.com/controlplaneio-fluxcd/flux-operator", FluxOperatorVersion, "h1:7fbGeGRzp7sEwfg7jjc3a3bJvMYTAgPv+hl5qf9SBxo="}
-	corednsModule       = Module{"github.com/coredns/coredns", "v1.12.0", "h1:54YoUFOPewOgv4fybLISnbd5aSi7cQH4tFP2X24FVBc="}
-	tailscaleModule     = Module{"tailscale.com", TailscaleVersion, "h1:2jK9VxQU4Vq/tyR7f2U2NqINxU0pV7R14TDBFsfguHE="}
-	headscaleModule     = Module{"github.com/juanfont/headscale", HeadscaleVersion, "h1:eW7zz5yiVlSP1+5zUgPM2YWOoSNkzgX0wBMt5T4zF9g="}
-	localPathModule     = Module{"github.com/rancher/local-path-provisioner", "v0.0.30", "h1:OkiuofkCSscddl7tma/B9Ox1wu+JEVSrP7IcZI65Ggo="}
+	sealedSecretsModule = Module{
+		"github.com/bitnami/sealed-secrets", SealedSecretsVersion,
+		"h1:FBK3OLCdEtZ5nlh41BKFQcUPu9kkkO0QYaGjHrpF7Tg=",
+	}
+	versitygwModule = Module{
+		"github.com/versity/versitygw", "v1.8.0",
+		"h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
+	}
+	memosModule = Module{
+		"github.com/usememos/memos", MemosVersion,
+		"h1:+tarlAB0P5im9n9ZOhoaVw6GtIt1y7fI2AEkXPhv0kc=",
+	}
+	fluxOperatorModule = Module{
+		"github.com/controlplaneio-fluxcd/flux-operator", FluxOperatorVersion,
+		"h1:7fbGeGRzp7sEwfg7jjc3a3bJvMYTAgPv+hl5qf9SBxo=",
+	}
+	corednsModule = Module{
+		"github.com/coredns/coredns", "v1.12.0",
+		"h1:54YoUFOPewOgv4fybLISnbd5aSi7cQH4tFP2X24FVBc=",
+	}
+	tailscaleModule = Module{"tailscale.com", TailscaleVersion, "h1:2jK9VxQU4Vq/tyR7f2U2NqINxU0pV7R14TDBFsfguHE="}
+	headscaleModule = Module{
+		"github.com/juanfont/headscale", HeadscaleVersion,
+		"h1:eW7zz5yiVlSP1+5zUgPM2YWOoSNkzgX0wBMt5T4zF9g=",
+	}
+	localPathModule = Module{
+		"github.com/rancher/local-path-provisioner", "v0.0.30",
+		"h1:OkiuofkCSscddl7tma/B9Ox1wu+JEVSrP7IcZI65Ggo=",
+	}
 )
 
 var pulumi = Binary{
@@ -59,30 +86,42 @@ var fluxOperator = Binary{
 	// The version that its go.mod names is not in the registry.
 	Replace: []string{"github.com/google/go-containerregistry/pkg/authn/kubernetes=github.com/google/go-containerregistry/pkg/authn/kubernetes@v0.0.0-20260224031529-85f2bf5f7303"},
 	Sums: []string{
-		"github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303 h1:Rl7olh7+KpBC2Jjel+tMM6+UAnOZM4qweSIF0hhH4BQ=",
-		"github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303/go.mod h1:tHI2pZM69kTLaqiCqf0UETRmNw5p5jpMGq0We2j1V2E=",
+		"github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303 " +
+			"h1:Rl7olh7+KpBC2Jjel+tMM6+UAnOZM4qweSIF0hhH4BQ=",
+		"github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303/go.mod " +
+			"h1:tHI2pZM69kTLaqiCqf0UETRmNw5p5jpMGq0We2j1V2E=",
 	},
 }
 
 var (
-	gitea         = Binary{Name: "gitea", Module: giteaModule, Package: ".", CGO: true, Tags: "sqlite sqlite_unlock_notify"}
+	gitea = Binary{
+		Name: "gitea", Module: giteaModule, Package: ".", CGO: true,
+		Tags: "sqlite sqlite_unlock_notify",
+	}
 	versitygw     = Binary{Name: "versitygw", Family: tools, Module: versitygwModule, Package: "./cmd/versitygw"}
 	kubeseal      = Binary{Name: "kubeseal", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/kubeseal"}
-	sealedSecrets = Binary{Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/controller"}
-	coredns       = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
-	localPath     = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
-	memos         = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
+	sealedSecrets = Binary{
+		Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule,
+		Package: "./cmd/controller",
+	}
+	coredns   = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
+	localPath = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
+	memos     = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
 )
 
-// tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does not use is left out
-// (KB 1207): it takes a third of the size. The stamps are what `tailscale version` shows.
+// tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does
+// not use is left out (KB 1207): it takes a third of the size. The stamps are what `tailscale version` shows.
 var tailscale = Binary{
 	Name: "tailscale", Family: tailnet, Module: tailscaleModule, Package: "./cmd/tailscaled",
 	Tags: "ts_include_cli,ts_omit_" + strings.Join([]string{
-		"ace", "acme", "appconnectors", "aws", "bird", "captiveportal", "capture", "clientupdate", "cloud", "colorable", "completion",
-		"completion_scripts", "conn25", "dbus", "debugeventbus", "debugportmapper", "desktop_sessions", "doctor", "drive", "flashappliance",
-		"hujsonconf", "identityfederation", "kube", "linkspeed", "logtail", "netlog", "networkmanager", "oauthkey", "outboundproxy", "portlist",
-		"portmapper", "posture", "qrcodes", "relayserver", "remoteconfig", "resolved", "routecheck", "serve", "ssh", "synology", "syspolicy",
+		"ace", "acme", "appconnectors", "aws", "bird", "captiveportal", "capture", "clientupdate", "cloud", "colorable",
+		"completion",
+		"completion_scripts", "conn25", "dbus", "debugeventbus", "debugportmapper", "desktop_sessions", "doctor", "drive",
+		"flashappliance",
+		"hujsonconf", "identityfederation", "kube", "linkspeed", "logtail", "netlog", "networkmanager", "oauthkey",
+		"outboundproxy", "portlist",
+		"portmapper", "posture", "qrcodes", "relayserver", "remoteconfig", "resolved", "routecheck", "serve", "ssh",
+		"synology", "syspolicy",
 		"systray", "taildrop", "tailnetlock", "tap", "tpm", "wakeonlan", "webbrowser", "webclient",
 	}, ",ts_omit_"),
 	LDFlags: "-X tailscale.com/version.longStamp=" + tailscaleStamp + " -X tailscale.com/version.shortStamp=" + tailscaleStamp,
@@ -102,8 +141,8 @@ const tools = "tools"
 // kubernetes is the family of what is built around the Kubernetes client.
 const kubernetes = "kubernetes"
 
-// fluxController is one of the controllers of the Flux version above. Its module takes its own API from a folder that the published module
-// does not contain, hence the extra sums.
+// fluxController is one of the controllers of the Flux version above. Its module takes its own API from a folder that
+// the published module does not contain, hence the extra sums.
 func fluxController(name, version, sum, apiSum, apiModSum string) Binary {
 	api := "github.com/fluxcd/" + name + "/api " + version
 	return Binary{
@@ -123,9 +162,10 @@ var fluxControllers = []Binary{
 		"h1:Ga4kMy6Q+BS1P2CqtQr97pozNK179MKAHdN8UC1ehq0=", "h1:TpGuKZjeo2yXXKZ/X3oPIxMm/YGFQkccO31CDeXzrv4="),
 }
 
-// binaries are all programs in the order in which they are built, two at a time: the longest first, and family after family, so that few
-// scratch caches are there at once.
+// binaries are all programs in the order in which they are built, two at a time: the longest first, and family after
+// family, so that few scratch caches are there at once.
 func binaries() []Binary {
-	return append(append([]Binary{k3s, pulumi, coredns, memos, versitygw, gitea, headscale, tailscale, fluxOperator}, fluxControllers...),
+	return append(append([]Binary{k3s, pulumi, coredns, memos, versitygw, gitea, headscale, tailscale, fluxOperator},
+		fluxControllers...),
 		sealedSecrets, localPath, kubeseal)
 }

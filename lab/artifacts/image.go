@@ -35,10 +35,11 @@ type Image struct {
 	WorkDir    string
 }
 
-// etc is what a program expects of the smallest base image. The name of the system is that of the base that upstream's images are made
-// on, distroless: the Flux operator refuses to work on one that it does not know.
-var etc = map[string]string{ //nolint:gosec // accounts without a password
-	"etc/passwd":     "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
+// etc is what a program expects of the smallest base image. The name of the system is that of the base that upstream's
+// images are made on, distroless: the Flux operator refuses to work on one that it does not know.
+var etc = map[string]string{
+	"etc/passwd": "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n" +
+		"nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
 	"etc/group":      "root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\n",
 	"etc/os-release": "PRETTY_NAME=\"Distroless\"\nNAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=12\n",
 }
@@ -125,7 +126,10 @@ func (img Image) layer() ([]byte, error) {
 		}
 	}
 	for _, at := range sorted(img.Links) {
-		if err := w.WriteHeader(&tar.Header{Name: at, Linkname: img.Links[at], Typeflag: tar.TypeSymlink, Mode: 0o777}); err != nil {
+		if err := w.WriteHeader(&tar.Header{
+			Name: at, Linkname: img.Links[at], Typeflag: tar.TypeSymlink,
+			Mode: 0o777,
+		}); err != nil {
 			return nil, err
 		}
 	}

@@ -2,7 +2,8 @@ package artifacts
 
 import "strings"
 
-// images are the container images of the lab under the names that the manifests ask for. built maps a program's name to its path.
+// images are the container images of the lab under the names that the manifests ask for. built maps a program's name to
+// its path.
 func images(built map[string]string, pause, busybox, fluxManifests string) []Image {
 	list := []Image{
 		{
@@ -16,8 +17,11 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		},
 		busyboxImage(busybox),
 		{
-			Ref:   "ghcr.io/controlplaneio-fluxcd/flux-operator:" + FluxOperatorVersion,
-			Files: map[string]string{"flux-operator": built["flux-operator"], "data": fluxManifests}, Entrypoint: []string{"/flux-operator"}, User: "65532:65532",
+			Ref: "ghcr.io/controlplaneio-fluxcd/flux-operator:" + FluxOperatorVersion,
+			Files: map[string]string{
+				"flux-operator": built["flux-operator"],
+				"data":          fluxManifests,
+			}, Entrypoint: []string{"/flux-operator"}, User: "65532:65532",
 			// Upstream builds with a FIPS module; without it the operator refuses to start.
 			Env: []string{"GODEBUG=fips140=on"},
 		},
@@ -46,5 +50,8 @@ func busyboxImage(busybox string) Image {
 	for _, tool := range []string{"sh", "mkdir", "rm", "chmod", "ls", "cat", "sleep", "sync"} {
 		links["bin/"+tool] = "busybox"
 	}
-	return Image{Ref: "docker.io/rancher/mirrored-library-busybox:1.36.1", Files: map[string]string{"bin/busybox": busybox}, Links: links, Entrypoint: []string{"/bin/sh"}}
+	return Image{
+		Ref:   "docker.io/rancher/mirrored-library-busybox:1.36.1",
+		Files: map[string]string{"bin/busybox": busybox}, Links: links, Entrypoint: []string{"/bin/sh"},
+	}
 }

@@ -13,7 +13,8 @@ import (
 // basePackages are what a small cloud image has, and the parts of k3s that its upstream binary bundles and a binary
 // built from the module does not: runc, containerd's shim and the CNI plugins.
 var basePackages = []string{
-	"systemd", "systemd-sysv", "dbus", "openssh-server", "ca-certificates", "curl", "iproute2", "iptables", "kmod", "procps",
+	"systemd", "systemd-sysv", "dbus", "openssh-server", "ca-certificates", "curl", "iproute2", "iptables", "kmod",
+	"procps",
 	"iputils-ping", "runc", "containerd", "containernetworking-plugins",
 }
 
@@ -51,7 +52,8 @@ func HostDistribution() (Distribution, error) {
 		}
 	}
 	if d.Codename == "" || d.Sources == "" {
-		return d, errors.New("this host is neither Debian nor Ubuntu: the lab's machine is made from the host's package sources, " +
+		return d, errors.New("this host is neither Debian nor Ubuntu: the lab's machine is made from the host's package " +
+			"sources, " +
 			"so nothing could be built: run the lab on Debian 12 or Ubuntu 24.04")
 	}
 	return d, nil
@@ -108,9 +110,11 @@ func indexPackages(ctx context.Context, dir string) error {
 		if err := os.Rename(deb, filepath.Join(dir, plain)); err != nil {
 			return err
 		}
-		fmt.Fprintf(&index, "%s\nFilename: ./%s\nSize: %d\nSHA256: %s\n\n", strings.TrimSpace(string(control)), plain, info.Size(), sum)
+		fmt.Fprintf(&index, "%s\nFilename: ./%s\nSize: %d\nSHA256: "+
+			"%s\n\n", strings.TrimSpace(string(control)), plain, info.Size(), sum)
 	}
-	return os.WriteFile(filepath.Join(dir, "Packages"), []byte(index.String()), 0o644) //nolint:gosec // served to the machine
+	return os.WriteFile(filepath.Join(dir, "Packages"), []byte(index.String()), //nolint:gosec // served to the machine
+		0o644)
 }
 
 // busybox unpacks the static busybox of the package repository.
@@ -125,7 +129,8 @@ func (c *Cache) busybox(ctx context.Context, rootfs string) (string, error) {
 			return err
 		}
 		defer out.Close()
-		cmd := exec.CommandContext(ctx, "sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -xO --wildcards './*bin/busybox'`, "sh", debs[0]) //nolint:gosec // our own file
+		cmd := exec.CommandContext(ctx, "sh", "-c", //nolint:gosec // our own file
+			`dpkg-deb --fsys-tarfile "$1" | tar -xO --wildcards './*bin/busybox'`, "sh", debs[0])
 		cmd.Stdout = out
 		return cmd.Run()
 	})

@@ -42,15 +42,16 @@ type Set struct {
 	Plugins, Flannel string
 }
 
-// Build makes what is missing, two programs at a time, and returns the paths of all. own is the folder with the lab's own
-// programs.
+// Build makes what is missing, two programs at a time, and returns the paths of all. own is the folder with the lab's
+// own programs.
 func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) (*Set, error) {
 	built, err := c.buildAll(ctx, report)
 	if err != nil {
 		return nil, err
 	}
 	set := &Set{
-		Pulumi: built["pulumi"], K3s: built["k3s"], Gitea: built["gitea"], Kubeseal: built["kubeseal"], S3Gateway: built["versitygw"],
+		Pulumi: built["pulumi"], K3s: built["k3s"], Gitea: built["gitea"], Kubeseal: built["kubeseal"],
+		S3Gateway: built["versitygw"],
 		Tailscale: built["tailscale"], Headscale: built["headscale"],
 		Plugins: filepath.Join(own, "plugins"), Flannel: filepath.Join(own, "flannel"),
 	}
@@ -145,7 +146,9 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 // extracts takes the files that the lab needs out of the modules.
 func (c *Cache) extracts(ctx context.Context, set *Set) error {
 	var err error
-	take := func(to *string, name string, m Module, layout int, build func(src, scratch string) error) { //nolint:unparam // the layout is part of the cache's key
+	take := func(to *string, name string, m Module, layout int, //nolint:unparam // the layout is part of the cache's key
+		build func(src, scratch string) error,
+	) {
 		if err != nil {
 			return
 		}
@@ -179,10 +182,12 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 	return err
 }
 
-// containerdConfig derives the template of containerd's configuration from k3s' own: without CAP_SYS_RESOURCE runc cannot lower
-// oom_score_adj, and the only switch for that stands in a section of the template that cannot be extended from outside.
+// containerdConfig derives the template of containerd's configuration from k3s' own: without CAP_SYS_RESOURCE runc
+// cannot lower oom_score_adj, and the only switch for that stands in a section of the template that cannot be extended
+// from outside.
 func containerdConfig(src, scratch string) error {
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(src, "pkg", "agent", "templates", "templates_linux.go"), nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(src, "pkg", "agent", "templates",
+		"templates_linux.go"), nil, 0)
 	if err != nil {
 		return err
 	}
@@ -199,13 +204,14 @@ func containerdConfig(src, scratch string) error {
 	if err != nil || strings.Count(template, guard) != 1 {
 		return fmt.Errorf("k3s' containerd template is not as expected: %w", err)
 	}
-	return os.WriteFile(scratch, []byte(strings.Replace(template, guard, "{{- if true }}", 1)), 0o644) //nolint:gosec // goes onto the machine
+	return os.WriteFile(scratch, []byte(strings.Replace(template, guard, //nolint:gosec // goes onto the machine
+		"{{- if true }}", 1)), 0o644)
 }
 
 var digestLine = regexp.MustCompile(`(?m)^\s*digest: .*\n`)
 
-// fluxManifests is the part of the operator's data that installs the one Flux version of the lab, without the digests of the
-// upstream images: the lab's images are its own.
+// fluxManifests is the part of the operator's data that installs the one Flux version of the lab, without the digests
+// of the upstream images: the lab's images are its own.
 func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
 	return c.make("flux-manifests", []any{fluxOperatorModule, FluxVersion, 1}, func(scratch string) error {
 		src, err := fluxOperatorModule.fetch(ctx)
@@ -214,7 +220,8 @@ func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
 		}
 		data := filepath.Join(src, "config", "data")
 		for _, dir := range []string{"flux", "flux-images"} {
-			if err := os.CopyFS(filepath.Join(scratch, dir, FluxVersion), os.DirFS(filepath.Join(data, dir, FluxVersion))); err != nil {
+			if err := os.CopyFS(filepath.Join(scratch, dir, FluxVersion), os.DirFS(filepath.Join(data, dir,
+				FluxVersion))); err != nil {
 				return err
 			}
 		}
@@ -228,11 +235,13 @@ func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
 				return err
 			}
 			// CopyFS keeps the read-only mode of the module cache.
-			if err := errors.Join(os.Chmod(path, 0o644), os.WriteFile(path, digestLine.ReplaceAll(text, nil), 0o644)); err != nil { //nolint:gosec // public data
+			if err := errors.Join(os.Chmod(path, 0o644), os.WriteFile(path, //nolint:gosec // public data
+				digestLine.ReplaceAll(text, nil), 0o644)); err != nil {
 				return err
 			}
 		}
-		return os.WriteFile(filepath.Join(scratch, "flux-images", "VERSION"), []byte(FluxVersion+"\n"), 0o644) //nolint:gosec // public data
+		return os.WriteFile(filepath.Join(scratch, "flux-images", "VERSION"), //nolint:gosec // public data
+			[]byte(FluxVersion+"\n"), 0o644)
 	})
 }
 

@@ -16,8 +16,8 @@ type Module struct {
 	Path, Version, Sum string
 }
 
-// fetch downloads the module, if it is not in Go's module cache, and returns the folder it was unpacked to. The content is
-// refused unless its hash is the pinned one.
+// fetch downloads the module, if it is not in Go's module cache, and returns the folder it was unpacked to. The content
+// is refused unless its hash is the pinned one.
 func (m Module) fetch(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", m.Path+"@"+m.Version) //nolint:gosec // a fixed table
 	cmd.Dir = os.TempDir()
@@ -35,7 +35,8 @@ func (m Module) fetch(ctx context.Context) (string, error) {
 	}
 	if got.Sum != m.Sum {
 		return "", fmt.Errorf("module %s@%s: its hash is %s, pinned is %s: refused, for it is not what was reviewed; "+
-			"clear the module cache and try again, or change the pin in lab/artifacts/catalog.go after a review", m.Path, m.Version, got.Sum, m.Sum)
+			"clear the module cache and try again, or change the pin in lab/artifacts/catalog.go after a "+
+			"review", m.Path, m.Version, got.Sum, m.Sum)
 	}
 	return got.Dir, nil
 }
@@ -68,7 +69,8 @@ func goCommand(ctx context.Context, dir string, env []string, args ...string) er
 	cmd.Env = append(append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		return fmt.Errorf("go %s: %w:\n%s", strings.Join(args[:min(2, len(args))], " "), err, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		return fmt.Errorf("go %s: %w:\n%s", strings.Join(args[:min(2, len(args))], " "), err, strings.Join(lines[max(0,
+			len(lines)-15):], "\n"))
 	}
 	return nil
 }

@@ -60,7 +60,8 @@ func findAccess(all map[string]*accessObject, kind, id string) (*accessObject, e
 
 var policyDefaults = map[string]any{
 	"decision": "allow", "exclude": []any{}, "require": []any{}, "session_duration": "24h", "reusable": true,
-	"approval_groups": []any{}, "approval_required": false, "isolation_required": false, "purpose_justification_required": false,
+	"approval_groups": []any{}, "approval_required": false, "isolation_required": false,
+	"purpose_justification_required": false,
 }
 
 func (s *Server) renderPolicy(st *state, o *accessObject) map[string]any {

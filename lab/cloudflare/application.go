@@ -37,7 +37,8 @@ func renderApp(o *accessObject) map[string]any {
 
 func (s *Server) validateApp(st *state, o *accessObject) error {
 	if kind := o.text("type"); kind != "self_hosted" {
-		return refuse(http.StatusNotImplemented, 10000, "Access applications of type %q are not emulated by the lab: add them to the emulator", kind)
+		return refuse(http.StatusNotImplemented, 10000, "Access applications of type %q are not emulated by the lab: add "+
+			"them to the emulator", kind)
 	}
 	domain := o.text("domain")
 	host, _, _ := strings.Cut(domain, "/")

@@ -72,7 +72,8 @@ func TestOfficialClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if record.Name != "notes.lab.test" || !record.Proxied || record.TTL != 1 || record.Content != tunnel.ID+".cfargotunnel.com" {
+	if record.Name != "notes.lab.test" || !record.Proxied || record.TTL != 1 ||
+		record.Content != tunnel.ID+".cfargotunnel.com" {
 		t.Errorf("record: %+v", record)
 	}
 	if _, err := records.New(ctx, newRecord); !refusedWith(err, 81053) {
@@ -115,7 +116,8 @@ func TestOfficialClient(t *testing.T) {
 	var link zero_trust.AccessApplicationNewParamsBodySelfHostedApplicationPoliciesAccessAppPolicyLink
 	put(&link.ID.Value, &link.ID.Present, policy.ID)
 	put(&link.Precedence.Value, &link.Precedence.Present, 1)
-	put(&selfHosted.Policies.Value, &selfHosted.Policies.Present, []zero_trust.AccessApplicationNewParamsBodySelfHostedApplicationPolicyUnion{link})
+	put(&selfHosted.Policies.Value, &selfHosted.Policies.Present,
+		[]zero_trust.AccessApplicationNewParamsBodySelfHostedApplicationPolicyUnion{link})
 	newApp := zero_trust.AccessApplicationNewParams{Body: selfHosted}
 	put(&newApp.AccountID.Value, &newApp.AccountID.Present, account)
 	app, err := apps.New(ctx, newApp)

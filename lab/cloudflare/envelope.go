@@ -124,7 +124,8 @@ func keep(r *http.Request, parameter, value string) bool {
 func filters(r *http.Request, known ...string) error {
 	for name := range r.URL.Query() {
 		if !slices.Contains(append(known, "page", "per_page"), name) {
-			return refuse(http.StatusNotImplemented, 10000, "the filter %q of %s is not emulated by the lab: add it to the emulator", name, r.URL.Path)
+			return refuse(http.StatusNotImplemented, 10000, "the filter %q of %s is not emulated by the lab: add it to the "+
+				"emulator", name, r.URL.Path)
 		}
 	}
 	return nil

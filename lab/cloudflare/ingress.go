@@ -44,7 +44,8 @@ func validateIngress(rules []ingressRule) error {
 			return badConfig("The last ingress rule must match all URLs (i.e. it should not have a hostname or path filter)")
 		}
 		if !last && rule.catchAll() {
-			return badConfig("Rule #%d is matching the hostname '%s', but this will match every hostname, meaning the rules which follow it will never be triggered.", i+1, rule.Hostname)
+			return badConfig("Rule #%d is matching the hostname '%s', but this will match every hostname, meaning the rules "+
+				"which follow it will never be triggered.", i+1, rule.Hostname)
 		}
 		if err := validateService(rule.Service); err != nil {
 			return err
@@ -62,7 +63,8 @@ func validateHostname(hostname string) error {
 	}
 	rest := strings.TrimPrefix(hostname, "*.")
 	if strings.Contains(rest, "*") {
-		return badConfig("Hostname patterns can have at most one wildcard character (\"*\") and it can only be used for subdomains, e.g. \"*.example.com\"")
+		return badConfig("Hostname patterns can have at most one wildcard character (\"*\") and it can only be used for " +
+			"subdomains, e.g. \"*.example.com\"")
 	}
 	if !hostPattern.MatchString(rest) {
 		return badConfig("%q is not a valid hostname", hostname)
@@ -92,9 +94,11 @@ func validateService(service string) error {
 		return badConfig("%s is an invalid address, please make sure it has a scheme and a hostname", service)
 	}
 	if target.Path != "" {
-		return badConfig("%s is an invalid address, ingress rules don't support proxying to a different path on the origin service. The path will be the same as the eyeball request's path", service)
+		return badConfig("%s is an invalid address, ingress rules don't support proxying to a different path on the origin "+
+			"service. The path will be the same as the eyeball request's path", service)
 	}
-	if schemes := []string{"http", "https", "ws", "wss", "tcp", "ssh", "rdp", "smb"}; !slices.Contains(schemes, target.Scheme) {
+	if schemes := []string{"http", "https", "ws", "wss", "tcp", "ssh", "rdp", "smb"}; !slices.Contains(schemes,
+		target.Scheme) {
 		return badConfig("%s has an unsupported scheme, expected one of %v", service, schemes)
 	}
 	return nil
@@ -137,7 +141,8 @@ func (s *Server) putTunnelConfig(st *state, r *http.Request) (any, error) {
 		return nil, badConfig("config is not an object with ingress rules")
 	}
 	if t.ConfigSrc != "cloudflare" {
-		return nil, badConfig("tunnel %q is configured locally (config_src local): no connector would read a remote configuration", t.Name)
+		return nil, badConfig("tunnel %q is configured locally (config_src local): no connector would read a remote "+
+			"configuration", t.Name)
 	}
 	if err := validateIngress(config.Ingress); err != nil {
 		return nil, err

@@ -103,7 +103,8 @@ func (s *Server) normalize(rec *record) error {
 	case "":
 		return bad(9004, "DNS record type is required.")
 	default:
-		return refuse(http.StatusNotImplemented, 10000, "DNS records of type %s are not emulated by the lab: add them to the emulator", rec.Type)
+		return refuse(http.StatusNotImplemented, 10000, "DNS records of type %s are not emulated by the lab: add them to "+
+			"the emulator", rec.Type)
 	}
 	if rec.Proxied && !rec.proxiable() {
 		return bad(9004, "This record type cannot be proxied.")

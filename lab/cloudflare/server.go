@@ -77,10 +77,12 @@ func New(dir string, options Options) (*Server, error) {
 	options.ZoneID = cmp.Or(options.ZoneID, DefaultZoneID)
 	options.Zone = cmp.Or(options.Zone, DefaultZone)
 	if !idPattern.MatchString(options.AccountID) || !idPattern.MatchString(options.ZoneID) {
-		return nil, fmt.Errorf("cloudflare emulator: account %q or zone %q is not 32 hexadecimal digits: no official client would accept it", options.AccountID, options.ZoneID)
+		return nil, fmt.Errorf("cloudflare emulator: account %q or zone %q is not 32 hexadecimal digits: no official "+
+			"client would accept it", options.AccountID, options.ZoneID)
 	}
 	if options.Token != "" && !tokenPattern.MatchString(options.Token) {
-		return nil, fmt.Errorf("cloudflare emulator: the API token has %d characters: the official provider accepts only 40 letters, digits, - and _", len(options.Token))
+		return nil, fmt.Errorf("cloudflare emulator: the API token has %d characters: the official provider accepts only "+
+			"40 letters, digits, - and _", len(options.Token))
 	}
 	store, err := emulator.OpenStore(filepath.Join(dir, "cloudflare.json"), &state{
 		Tunnels: map[string]*tunnel{}, Records: map[string]*record{},
@@ -93,7 +95,9 @@ func New(dir string, options Options) (*Server, error) {
 	if err := s.ensureToken(); err != nil {
 		return nil, err
 	}
-	s.Server = emulator.NewServer("Cloudflare API", options.Log, s.inspect, func(w http.ResponseWriter, status int, message string) {
+	s.Server = emulator.NewServer("Cloudflare API", options.Log, s.inspect, func(w http.ResponseWriter, status int,
+		message string,
+	) {
 		writeError(w, refuse(status, 10000, "%s", message))
 	})
 	s.routes()
@@ -174,7 +178,8 @@ func (s *Server) authorize(r *http.Request) error {
 func (s *Server) locate(r *http.Request) error {
 	account, zone := r.PathValue("account"), r.PathValue("zone")
 	if account != "" && account != s.options.AccountID || zone != "" && zone != s.options.ZoneID {
-		return refuse(http.StatusNotFound, 7003, "Could not route to %s, perhaps your object identifier is invalid?", strings.TrimPrefix(r.URL.Path, Prefix))
+		return refuse(http.StatusNotFound, 7003, "Could not route to %s, perhaps your object identifier is "+
+			"invalid?", strings.TrimPrefix(r.URL.Path, Prefix))
 	}
 	return nil
 }

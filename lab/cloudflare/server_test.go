@@ -130,10 +130,14 @@ func TestTheAccountSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)
 	tunnel := first.id(t, accounts+"/cfd_tunnel", `{"name":"site","config_src":"cloudflare","tunnel_secret":"`+secret+`"}`)
-	first.api(t, http.MethodPut, accounts+"/cfd_tunnel/"+tunnel+"/configurations", `{"config":{"ingress":[{"service":"http_status:404"}]}}`)
-	record := first.id(t, zones+"/dns_records", `{"name":"a.lab.test","type":"CNAME","content":"`+tunnel+`.cfargotunnel.com","ttl":1,"proxied":true}`)
-	policy := first.id(t, accounts+"/access/policies", `{"name":"team","decision":"allow","include":[{"email":{"email":"a@lab.test"}}]}`)
-	app := first.id(t, accounts+"/access/apps", `{"name":"a","type":"self_hosted","domain":"a.lab.test","policies":[{"id":"`+policy+`","precedence":1}]}`)
+	first.api(t, http.MethodPut, accounts+"/cfd_tunnel/"+tunnel+"/configurations",
+		`{"config":{"ingress":[{"service":"http_status:404"}]}}`)
+	record := first.id(t, zones+"/dns_records",
+		`{"name":"a.lab.test","type":"CNAME","content":"`+tunnel+`.cfargotunnel.com","ttl":1,"proxied":true}`)
+	policy := first.id(t, accounts+"/access/policies",
+		`{"name":"team","decision":"allow","include":[{"email":{"email":"a@lab.test"}}]}`)
+	app := first.id(t, accounts+"/access/apps",
+		`{"name":"a","type":"self_hosted","domain":"a.lab.test","policies":[{"id":"`+policy+`","precedence":1}]}`)
 
 	second := start(t, dir) // as after kill -9: nothing was closed
 	if second.Token() != first.Token() {
@@ -172,7 +176,8 @@ func TestNoSecretLeaks(t *testing.T) {
 	if strings.Contains(shown, secret) {
 		t.Error("the tunnel's secret is shown")
 	}
-	_, text, _ := strings.Cut(c.do(t, http.MethodGet, cloudflare.Prefix+accounts+"/cfd_tunnel/"+tunnel+"/token", "").text, `"result":"`)
+	_, text, _ := strings.Cut(c.do(t, http.MethodGet, cloudflare.Prefix+accounts+"/cfd_tunnel/"+tunnel+"/token", "").text,
+		`"result":"`)
 	text, _, _ = strings.Cut(text, `"`)
 	token, err := base64.StdEncoding.DecodeString(text)
 	if want := `"s":"` + secret + `","t":"` + tunnel + `"`; err != nil || !strings.Contains(string(token), want) {
@@ -238,9 +243,11 @@ func TestRequestsAreCountedByTemplate(t *testing.T) {
 	c := start(t, t.TempDir())
 	tunnel := c.id(t, accounts+"/cfd_tunnel", `{"name":"site","config_src":"cloudflare"}`)
 	c.ResetRequests()
-	c.api(t, http.MethodPut, accounts+"/cfd_tunnel/"+tunnel+"/configurations", `{"config":{"ingress":[{"service":"http_status:404"}]}}`)
+	c.api(t, http.MethodPut, accounts+"/cfd_tunnel/"+tunnel+"/configurations",
+		`{"config":{"ingress":[{"service":"http_status:404"}]}}`)
 	c.id(t, zones+"/dns_records", `{"name":"b","type":"CNAME","content":"x.test"}`)
-	c.do(t, http.MethodPost, cloudflare.Prefix+zones+"/dns_records", `{"name":"b","type":"CNAME","content":"y.test"}`) // refused
+	c.do(t, http.MethodPost, cloudflare.Prefix+zones+"/dns_records",
+		`{"name":"b","type":"CNAME","content":"y.test"}`) // refused
 	counts := c.Requests()
 	config := counts["PUT /client/v4/accounts/{account}/cfd_tunnel/{tunnel}/configurations"]
 	records := counts["POST /client/v4/zones/{zone}/dns_records"]

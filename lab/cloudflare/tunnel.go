@@ -208,7 +208,8 @@ func (s *Server) deleteTunnel(st *state, r *http.Request) (any, error) {
 		}
 	}
 	if len(names) > 0 {
-		return nil, refuse(http.StatusBadRequest, 1022, "Cannot delete tunnel because DNS records point to it: %s", strings.Join(names, ", "))
+		return nil, refuse(http.StatusBadRequest, 1022, "Cannot delete tunnel because DNS records point to "+
+			"it: %s", strings.Join(names, ", "))
 	}
 	deleted := now()
 	t.DeletedAt, t.Config = &deleted, nil

@@ -13,11 +13,41 @@ func TestUpdates(t *testing.T) {
 		name, method, path, body string
 		wants                    []string
 	}{
-		{"tunnel", "PATCH", accounts + "/cfd_tunnel/" + s.tunnel, `{"name":"renamed"}`, []string{s.tunnel, `"name":"renamed"`, `"config_src":"cloudflare"`}},
-		{"record", "PATCH", zones + "/dns_records/" + s.record, `{"comment":"by hand"}`, []string{s.record, `"comment":"by hand"`, `"proxied":true`, s.tunnel}},
-		{"record replaced", "PUT", zones + "/dns_records/" + s.record, `{"name":"app.lab.test","type":"CNAME","content":"x.test","ttl":300}`, []string{s.record, `"comment":null`, `"proxied":false`, `"content":"x.test"`, `"ttl":300`}},
-		{"policy", "PUT", accounts + "/access/policies/" + s.policy, `{"name":"team","decision":"allow","include":[{"email":{"email":"b@lab.test"}}]}`, []string{s.policy, "b@lab.test", `"app_count":1`}},
-		{"application", "PUT", accounts + "/access/apps/" + s.app, `{"name":"app","type":"self_hosted","domain":"app.lab.test","session_duration":"1h"}`, []string{s.app, `"session_duration":"1h"`, `"policies":[]`}},
+		{
+			"tunnel",
+			"PATCH",
+			accounts + "/cfd_tunnel/" + s.tunnel,
+			`{"name":"renamed"}`,
+			[]string{s.tunnel, `"name":"renamed"`, `"config_src":"cloudflare"`},
+		},
+		{
+			"record",
+			"PATCH",
+			zones + "/dns_records/" + s.record,
+			`{"comment":"by hand"}`,
+			[]string{s.record, `"comment":"by hand"`, `"proxied":true`, s.tunnel},
+		},
+		{
+			"record replaced",
+			"PUT",
+			zones + "/dns_records/" + s.record,
+			`{"name":"app.lab.test","type":"CNAME","content":"x.test","ttl":300}`,
+			[]string{s.record, `"comment":null`, `"proxied":false`, `"content":"x.test"`, `"ttl":300`},
+		},
+		{
+			"policy",
+			"PUT",
+			accounts + "/access/policies/" + s.policy,
+			`{"name":"team","decision":"allow","include":[{"email":{"email":"b@lab.test"}}]}`,
+			[]string{s.policy, "b@lab.test", `"app_count":1`},
+		},
+		{
+			"application",
+			"PUT",
+			accounts + "/access/apps/" + s.app,
+			`{"name":"app","type":"self_hosted","domain":"app.lab.test","session_duration":"1h"}`,
+			[]string{s.app, `"session_duration":"1h"`, `"policies":[]`},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := s.total(t)

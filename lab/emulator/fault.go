@@ -53,7 +53,8 @@ func (f Fault) Validate() error {
 		problems = append(problems, fmt.Errorf("fault status %d: only a %s fault has one, 500 to 599", f.Status, ServerError))
 	}
 	if (f.Kind == Slow) != (f.DelayMS > 0) {
-		problems = append(problems, fmt.Errorf("fault delayMs %d: a %s fault needs one above 0, the others have none", f.DelayMS, Slow))
+		problems = append(problems, fmt.Errorf("fault delayMs %d: a %s fault needs one above 0, the others have "+
+			"none", f.DelayMS, Slow))
 	}
 	if f.Path != "" && !strings.HasPrefix(f.Path, "/") {
 		problems = append(problems, fmt.Errorf("fault path %q does not start with a slash and would never match", f.Path))

@@ -32,7 +32,10 @@ type Count struct {
 
 // NewServer returns a server without routes. state answers GET /lab/state; refuse
 // writes an error in the shape of the emulated API.
-func NewServer(name string, log *slog.Logger, state func() (any, error), refuse func(w http.ResponseWriter, status int, message string)) *Server {
+func NewServer(
+	name string, log *slog.Logger, state func() (any, error),
+	refuse func(w http.ResponseWriter, status int, message string),
+) *Server {
 	if log == nil {
 		log = slog.Default()
 	}
@@ -136,7 +139,8 @@ func (s *Server) fail(w *recorder, r *http.Request, fault Fault) {
 // emulator was written must not be answered by chance.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	s.log.Error("emulator: unknown request", "emulator", s.name, "method", r.Method, "path", r.URL.Path)
-	s.refuse(w, http.StatusNotImplemented, fmt.Sprintf("%s %s is not emulated by the lab's %s: add it to the emulator", r.Method, r.URL.Path, s.name))
+	s.refuse(w, http.StatusNotImplemented, fmt.Sprintf("%s %s is not emulated by the lab's %s: add it to the "+
+		"emulator", r.Method, r.URL.Path, s.name))
 }
 
 func (s *Server) postFault(w http.ResponseWriter, r *http.Request) {

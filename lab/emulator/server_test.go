@@ -89,7 +89,8 @@ func TestRequestsAreCountedByRoute(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := answer.Requests["POST /things/{thing}"], (Count{Total: 3, OK: 2}); got != want || len(answer.Requests) != 1 {
+	if got, want := answer.Requests["POST /things/{thing}"], (Count{Total: 3, OK: 2}); got != want ||
+		len(answer.Requests) != 1 {
 		t.Errorf("counters: %s", text)
 	}
 	if status, _, err := f.call(t, http.MethodDelete, "/lab/requests", ""); err != nil || status != http.StatusNoContent {
@@ -135,7 +136,8 @@ func TestFaults(t *testing.T) {
 
 func TestFaultsChooseTheirRequests(t *testing.T) {
 	f := start(t)
-	status, text, err := f.call(t, http.MethodPost, "/lab/faults", `{"kind":"conflict","method":"POST","path":"/things/a","times":2}`)
+	status, text, err := f.call(t, http.MethodPost, "/lab/faults",
+		`{"kind":"conflict","method":"POST","path":"/things/a","times":2}`)
 	if err != nil || status != http.StatusCreated {
 		t.Fatalf("%d %s %v", status, text, err)
 	}

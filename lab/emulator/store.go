@@ -33,7 +33,8 @@ func OpenStore[T any](path string, initial *T) (*Store[T], error) {
 		return nil, fmt.Errorf("emulator state %s: %w", path, err)
 	}
 	if err := json.Unmarshal(text, store.state); err != nil {
-		return nil, fmt.Errorf("emulator state %s: not readable: %w: the emulated cloud is lost; remove the file to start with an empty one", path, err)
+		return nil, fmt.Errorf("emulator state %s: not readable: %w: the emulated cloud is lost; remove the file to start "+
+			"with an empty one", path, err)
 	}
 	return store, nil
 }

@@ -11,7 +11,8 @@ import (
 
 func TestArguments(t *testing.T) {
 	cmd := command(t.Context(), layout.Layout{State: "/state"}, []string{"get", "nodes"})
-	want := "ip netns exec tinyrack-operator /state/bin/kubectl --kubeconfig=/state/kubeconfig --request-timeout=20s get nodes"
+	want := "ip netns exec tinyrack-operator /state/bin/kubectl --kubeconfig=/state/kubeconfig --request-timeout=20s " +
+		"get nodes"
 	if got := strings.Join(cmd.Args, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -57,7 +57,8 @@ const Operator = "tinyrack-operator"
 // OperatorIP is the operator's address on the public side, the one that the bootstrap rules admit.
 const OperatorIP = "10.77.0.2"
 
-// OnOperator is the command line with which args run on the operator's device: in its network, with its name resolution.
+// OnOperator is the command line with which args run on the operator's device: in its network, with its name
+// resolution.
 func OnOperator(args ...string) []string {
 	return append([]string{"ip", "netns", "exec", Operator}, args...)
 }
@@ -178,9 +179,11 @@ func (l Layout) SealingKey() string { return l.Path("sealing.pem") }
 // GitCredentials is the credential store for the lab's git server.
 func (l Layout) GitCredentials() string { return l.Path("git-credentials") }
 
-// Headscale is the folder of the tailnet's control server, Devices those of the devices that are not machines.
+// Headscale is the folder of the tailnet's control server.
 func (l Layout) Headscale() string { return l.Path("headscale") }
-func (l Layout) Devices() string   { return l.Path("devices") }
+
+// Devices is the folder of the devices of the tailnet that are no machines.
+func (l Layout) Devices() string { return l.Path("devices") }
 
 // Pulumi holds the stack: backend, plugins, configuration.
 func (l Layout) Pulumi() string { return l.Path("pulumi") }

@@ -200,8 +200,8 @@ func (d *Devices) Tailscale(ctx context.Context, name string, args ...string) *e
 
 // Exec is a command as it runs on a device: in its network, with its name resolution.
 func Exec(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", name},
-		args...)...) //nolint:gosec // the caller's own command
+	command := append([]string{"netns", "exec", name}, args...)
+	return exec.CommandContext(ctx, "ip", command...) //nolint:gosec // the caller's own command
 }
 
 // Stop ends the device and removes all that Start made, the node in the tailnet included. What an interrupted Start or

@@ -37,6 +37,16 @@ PermitRootLogin prohibit-password
 UseDNS no
 `
 
+// k3sDropIn puts what the lab has instead of a registry and of a kernel of its own into k3s' folder at each of its
+// starts: uninstalling k3s removes the whole folder.
+const k3sDropIn = `[Service]
+ExecStartPre=/bin/sh -euc 'mkdir -p /var/lib/rancher/k3s/agent; cd /var/lib/rancher/k3s/agent; \
+	ln -sfn /opt/images images; [ ! -f ` + containerdConfig + ` ] || { \
+	mkdir -p etc/containerd; cp ` + containerdConfig + ` etc/containerd/config.toml.tmpl; }'
+`
+
+const containerdConfig = "/etc/lab/containerd.toml.tmpl"
+
 type file struct {
 	path, text string
 	mode       os.FileMode
@@ -54,6 +64,8 @@ func (m *Machine) personalise() error {
 		{"etc/ssh/sshd_config.d/lab.conf", sshdConfig, 0o644},
 		{"root/.ssh/authorized_keys", m.AuthorizedKey, 0o600},
 		{"etc/systemd/system/lab-cgroups.service", cgroupsUnit, 0o644},
+		{"usr/lib/systemd/system/k3s.service.d/lab.conf", k3sDropIn, 0o644},
+		{"usr/lib/systemd/system/k3s-agent.service.d/lab.conf", k3sDropIn, 0o644},
 	}
 	files = append(files, tailscaleFiles(m.CA)...)
 	// The sources that the root filesystem was made from are out of the machine's reach.
@@ -87,8 +99,6 @@ func (m *Machine) personalise() error {
 		"etc/systemd/system/systemd-networkd.socket":              "/dev/null",
 		"etc/systemd/system/systemd-networkd-wait-online.service": "/dev/null",
 		"usr/local/bin/containerd":                                "k3s",
-		// A link, since uninstalling k3s removes its whole folder.
-		"var/lib/rancher/k3s/agent/images": "/opt/images",
 	}
 	maps.Copy(links, tailscaleLinks)
 	for _, p := range cniPlugins {
@@ -103,7 +113,7 @@ func (m *Machine) personalise() error {
 	}
 	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, tailscaleProgram: m.Artifacts.Tailscale}
 	if !capable(unix.CAP_SYS_RESOURCE) {
-		copies["var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"] = m.Artifacts.ContainerdConfig
+		copies[containerdConfig] = m.Artifacts.ContainerdConfig
 	}
 	for at, from := range copies {
 		text, err := os.ReadFile(from) //nolint:gosec // our own artifact

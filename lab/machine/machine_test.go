@@ -31,11 +31,14 @@ func TestSupervisor(t *testing.T) {
 		env                []string
 	}{
 		"version 2": {
-			[]string{"/cg"}, true, true,
-			"sh -euc echo $$ > /cg/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn, []string{writable},
+			[]string{"/cg"},
+			true, true,
+			"sh -euc echo $$ > /cg/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn,
+			[]string{writable},
 		},
 		"version 1, limits of the host's": {
-			[]string{"/cg/cpu", "/cg/memory"}, false, false,
+			[]string{"/cg/cpu", "/cg/memory"},
+			false, false,
 			"sh -euc echo $$ > /cg/cpu/second-ns/cgroup.procs\n" +
 				"echo $$ > /cg/memory/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn +
 				" --drop-capability=CAP_SYS_RESOURCE",
@@ -96,6 +99,9 @@ func TestPersonalise(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(m.root(), path)); err != nil || string(got) != want {
 			t.Errorf("%s holds %q (%v), want %q", path, got, err, want)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(m.root(), "var/lib/rancher")); err == nil {
+		t.Error("the bare machine has a part of k3s")
 	}
 	if info, err := os.Stat(filepath.Join(m.root(), "etc/ssh/ssh_host_ed25519_key")); err != nil ||
 		info.Mode().Perm() != 0o600 {

@@ -16,12 +16,12 @@ func Inside(namespace string, do func() error) error {
 		// Never unlocked: the thread ends with this goroutine, and nobody else gets it.
 		runtime.LockOSThread()
 		done <- func() error {
-			at, err := os.Open("/run/netns/" + namespace)
+			at, err := os.Open("/run/netns/" + namespace) //nolint:gosec // a fixed folder
 			if err != nil {
 				return err
 			}
 			defer at.Close()
-			if err := unix.Setns(int(at.Fd()), unix.CLONE_NEWNET); err != nil { //nolint:gosec // a descriptor
+			if err := unix.Setns(int(at.Fd()), unix.CLONE_NEWNET); err != nil {
 				return fmt.Errorf("network namespace %s: %w", namespace, err)
 			}
 			return do()

@@ -103,10 +103,10 @@ func strangerLink(address string) string {
 }
 
 func removeLink(ctx context.Context, link string) error {
-	if ip(ctx, "link show "+link) != nil {
-		return nil
+	if ip(ctx, "link show "+link) == nil {
+		return ip(ctx, "link delete "+link)
 	}
-	return ip(ctx, "link delete "+link)
+	return nil // it is gone
 }
 
 // foreignNetwork refuses to shadow a network that this host already talks to.
@@ -134,8 +134,8 @@ func foreignNetwork() error {
 }
 
 func ip(ctx context.Context, args string) error {
-	out, err := exec.CommandContext(ctx, "ip",
-		strings.Fields(args)...).CombinedOutput() //nolint:gosec // fixed commands
+	cmd := exec.CommandContext(ctx, "ip", strings.Fields(args)...) //nolint:gosec // fixed commands
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("ip %s: %w: %s", args, err, strings.TrimSpace(string(out)))
 	}

@@ -16,8 +16,10 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 	if err := os.WriteFile(program, []byte("both in one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := &Machine{Dir: dir, CA: "the lab's authority", Artifacts: &artifacts.Set{Tailscale: program, Flannel: program,
-		ContainerdConfig: program}}
+	m := &Machine{Dir: dir, CA: "the lab's authority", Artifacts: &artifacts.Set{
+		Tailscale: program, Flannel: program,
+		ContainerdConfig: program,
+	}}
 	for _, d := range []string{"etc", "usr/sbin"} {
 		if err := os.MkdirAll(filepath.Join(m.root(), d), 0o755); err != nil {
 			t.Fatal(err)
@@ -30,7 +32,7 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 	}
 	read := func(path string) string {
 		t.Helper()
-		text, err := os.ReadFile(filepath.Join(m.root(), path)) //nolint:gosec // the test's own folder
+		text, err := os.ReadFile(filepath.Join(m.root(), path))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,10 @@ func Stack(ctx context.Context, checkout, name, command string, plugins pulumi.P
 	}
 	defer os.RemoveAll(dir)
 	var out strings.Builder
-	stack := &pulumi.Stack{Project: layout.Project, Name: name, Dir: dir, Checkout: checkout, Out: &out, Network: pulumi.NoNetwork}
+	stack := &pulumi.Stack{
+		Project: layout.Project, Name: name, Dir: dir, Checkout: checkout, Out: &out,
+		Network: pulumi.NoNetwork,
+	}
 	if err := stack.Install(command, plugins); err != nil {
 		return err
 	}

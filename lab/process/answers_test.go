@@ -34,7 +34,7 @@ func TestShow(t *testing.T) {
 	if err == nil || err.Error() != "two does not run" {
 		t.Errorf("got %v", err)
 	}
-	if want := "  one              ✓ runs\n  two              ✗ does not run: `make up`\n"; out.String() != want {
+	if want := "  one                ✓ runs\n  two                ✗ does not run: `make up`\n"; out.String() != want {
 		t.Errorf("shown\n%swant\n%s", out.String(), want)
 	}
 	if err := r.Show(&out, []string{"one"}); err != nil {

@@ -35,7 +35,8 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"The site is up: 1 create, 1 same.\n", "  machine     10.77.0.10 (public side): ip netns exec tinyrack-operator ssh -i " + l.MachineKey() +
+		"The site is up: 1 create, 1 same.\n", "  machine     10.77.0.10 (public side): ip netns exec tinyrack-operator " +
+			"ssh -i " + l.MachineKey() +
 			" root@tinyrack.tail.lab.test\n",
 		"ip netns exec tinyrack-operator " + l.Kubectl() + " --kubeconfig=" + l.Kubeconfig() + " get pods",
 		"https://10.77.0.1:3000/tinyrack/infrastructure.git (user tinyrack, token in ",

@@ -114,7 +114,9 @@ func TestDevices(t *testing.T) {
 		path, body string
 		status     int
 	}{
-		{"/name", `{"name":"a b"}`, 400}, {"/tags", `{"tags":["tag:none"]}`, 400}, {"/tags", `{"tags":[]}`, 501},
+		{"/name", `{"name":"a b"}`, 400},
+		{"/tags", `{"tags":["tag:none"]}`, 400},
+		{"/tags", `{"tags":[]}`, 501},
 		{"/authorized", `{"authorized":false}`, 501},
 	} {
 		if got := c.do(t, http.MethodPost, at(0)+test.path, test.body); got.status != test.status {
@@ -140,11 +142,13 @@ func TestAControlServerThatIsDownIsAFaultNotAnAnswer(t *testing.T) {
 	before := c.control.Policy()
 	c.control.Down = errors.New("connection refused")
 	for _, request := range []struct{ method, path, body string }{
-		{"GET", tailnet + "/devices", ""}, {"GET", tailnet + "/keys/" + id, ""},
+		{"GET", tailnet + "/devices", ""},
+		{"GET", tailnet + "/keys/" + id, ""},
 		{"DELETE", tailnet + "/keys/" + id, ""},
 		{"POST", tailnet + "/keys", `{"capabilities":{"devices":{"create":{"tags":["tag:k3s"]}}}}`},
 		{"POST", tailnet + "/acl", "{}"},
-		{"DELETE", "/api/v2/device/1", ""}, {"GET", "/lab/state", ""},
+		{"DELETE", "/api/v2/device/1", ""},
+		{"GET", "/lab/state", ""},
 	} {
 		if got := c.do(t, request.method, request.path, request.body); got.status != http.StatusInternalServerError {
 			t.Errorf("%s %s: %d %s", request.method, request.path, got.status, got.text)

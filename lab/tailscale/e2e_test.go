@@ -317,9 +317,12 @@ func TestARealTailnet(t *testing.T) {
 			to    string
 			admit bool
 		}{
-			{operator, "site:2201", true}, {operator, "site:2202", false},
-			{member, "site:2201", false}, {member, "site:2202", false},
-			{storage, "site:2202", true}, {storage, "site:2201", false},
+			{operator, "site:2201", true},
+			{operator, "site:2202", false},
+			{member, "site:2201", false},
+			{member, "site:2202", false},
+			{storage, "site:2202", true},
+			{storage, "site:2201", false},
 		} {
 			if err := w.reaches(test.from, test.to); (err == nil) != test.admit {
 				t.Errorf("%s to %s: %v", test.from.Name, test.to, err)
@@ -476,10 +479,12 @@ func TestARealTailnet(t *testing.T) {
 	if err := machine.RemoveNetwork(ctx); err != nil {
 		t.Error(err)
 	}
-	for what, command := range map[string]string{"links": "ip -o link | grep -v ' lo:'", "namespaces": "ip netns",
-		"files": "find /etc/netns " + w.devices.Dir + " -mindepth 1"} {
+	for what, command := range map[string]string{
+		"links": "ip -o link | grep -v ' lo:'", "namespaces": "ip netns",
+		"files": "find /etc/netns " + w.devices.Dir + " -mindepth 1",
+	} {
 		if out, _ := exec.CommandContext(ctx, "sh", "-c",
-			command).Output(); len(out) > 0 { //nolint:gosec // fixed commands
+			command).Output(); len(out) > 0 {
 			t.Errorf("%s are left: %s", what, out)
 		}
 	}
@@ -519,8 +524,10 @@ func certificate(t *testing.T, certFile, keyFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der},
-		keyFile: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: der},
+		keyFile:  {Type: "EC PRIVATE KEY", Bytes: keyDER},
+	} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -133,8 +133,10 @@ func (st *state) checkTags(tags []string) error {
 func (s *Server) listKeys(st *state, _ *http.Request) (any, error) {
 	list := []map[string]any{}
 	for _, k := range sorted(st.Keys) {
-		list = append(list, map[string]any{"id": k.ID, "keyType": "auth", "description": k.Description,
-			"created": k.Created, "expires": k.Expires})
+		list = append(list, map[string]any{
+			"id": k.ID, "keyType": "auth", "description": k.Description,
+			"created": k.Created, "expires": k.Expires,
+		})
 	}
 	return map[string]any{"keys": list}, nil
 }

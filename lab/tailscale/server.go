@@ -160,12 +160,16 @@ func (s *Server) inspect() (any, error) {
 				"policy":  map[string]any{"default": st.Policy == "", "text": st.policyText(), "etag": st.etag()},
 				"keys":    keys,
 				"devices": devices,
-				"dns": map[string]any{"magicDNS": st.MagicDNS, "nameservers": st.Nameservers,
-					"searchPaths": st.SearchPaths},
+				"dns": map[string]any{
+					"magicDNS": st.MagicDNS, "nameservers": st.Nameservers,
+					"searchPaths": st.SearchPaths,
+				},
 				"settings": st.Settings,
 			},
-			"counts": map[string]int{"policies": policies, "keys": len(keys), "validKeys": usable,
-				"devices": len(devices)},
+			"counts": map[string]int{
+				"policies": policies, "keys": len(keys), "validKeys": usable,
+				"devices": len(devices),
+			},
 			"total": policies + len(keys) + len(devices),
 		})
 		return nil

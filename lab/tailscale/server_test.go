@@ -76,8 +76,10 @@ func (c *cloud) client(t *testing.T) *client.Client {
 		t.Fatal(err)
 	}
 	id, secret := c.Client()
-	return &client.Client{BaseURL: base, Tailnet: tailscale.DefaultTailnet,
-		Auth: &client.OAuth{ClientID: id, ClientSecret: secret}}
+	return &client.Client{
+		BaseURL: base, Tailnet: tailscale.DefaultTailnet,
+		Auth: &client.OAuth{ClientID: id, ClientSecret: secret},
+	}
 }
 
 type answer struct {
@@ -191,8 +193,10 @@ func TestOfficialClient(t *testing.T) {
 	}
 
 	on, days := true, 90
-	if err := api.TailnetSettings().Update(ctx, client.UpdateTailnetSettingsRequest{DevicesApprovalOn: &on,
-		DevicesKeyDurationDays: &days}); err != nil {
+	if err := api.TailnetSettings().Update(ctx, client.UpdateTailnetSettingsRequest{
+		DevicesApprovalOn:      &on,
+		DevicesKeyDurationDays: &days,
+	}); err != nil {
 		t.Errorf("settings: %v", err)
 	}
 	settings, err := api.TailnetSettings().Get(ctx)
@@ -338,8 +342,10 @@ func TestAccessTokens(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for _, options := range []tailscale.Options{
-		{Control: &controltest.Fake{}, Tailnet: "-"}, {Control: &controltest.Fake{}, Domain: "a b"},
-		{Control: &controltest.Fake{}, ClientID: "only"}, {},
+		{Control: &controltest.Fake{}, Tailnet: "-"},
+		{Control: &controltest.Fake{}, Domain: "a b"},
+		{Control: &controltest.Fake{}, ClientID: "only"},
+		{},
 	} {
 		if _, err := tailscale.New(t.TempDir(), options); err == nil {
 			t.Errorf("accepted %+v", options)

@@ -16,14 +16,18 @@ var labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // validate refuses names that are not defined and rules that can have no meaning.
 // Like the service, it reports the first problem.
 func (p *policy) validate() error {
-	for field, value := range map[string][]byte{"postures": p.Postures, "defaultSrcPosture": p.DefaultSrcPosture,
-		"ipsets": p.IPSets} {
+	for field, value := range map[string][]byte{
+		"postures": p.Postures, "defaultSrcPosture": p.DefaultSrcPosture,
+		"ipsets": p.IPSets,
+	} {
 		if value != nil {
 			return notEmulated(field)
 		}
 	}
-	for _, check := range []func() error{p.validateNames, p.validateACLs, p.validateGrants, p.validateSSH,
-		p.validateApprovers} {
+	for _, check := range []func() error{
+		p.validateNames, p.validateACLs, p.validateGrants, p.validateSSH,
+		p.validateApprovers,
+	} {
 		if err := check(); err != nil {
 			return err
 		}

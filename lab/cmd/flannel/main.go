@@ -1,5 +1,6 @@
-// Command flannel is the CNI plugin that joins a pod to flannel's network. k3s bundles upstream's, which no package registry
-// holds; this one does the same for the lab: it reads the subnet that flannel leased and hands the work to bridge.
+// Command flannel is the CNI plugin that joins a pod to flannel's network. k3s bundles upstream's, which no package
+// registry holds; this one does the same for the lab: it reads the subnet that flannel leased and hands the work to
+// bridge.
 package main
 
 import (
@@ -76,7 +77,8 @@ func lease(config map[string]any) error {
 	}
 	// FLANNEL_SUBNET is the gateway's address; host-local wants the network's.
 	ipam := map[string]any{
-		"type": "host-local", "ranges": [][]map[string]string{{{"subnet": gateway.Masked().String()}}}, "routes": []map[string]string{},
+		"type": "host-local", "ranges": [][]map[string]string{{{"subnet": gateway.Masked().String()}}},
+		"routes": []map[string]string{},
 	}
 	if network := env["FLANNEL_NETWORK"]; network != "" {
 		ipam["routes"] = []map[string]string{{"dst": network}}

@@ -1,4 +1,5 @@
-// Command pause is the first process of every pod in the lab: it holds the pod's namespaces and reaps what is orphaned there.
+// Command pause is the first process of every pod in the lab: it holds the pod's namespaces and reaps what is orphaned
+// there.
 package main
 
 import (

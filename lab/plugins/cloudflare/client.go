@@ -94,7 +94,9 @@ func (c *client) do(ctx context.Context, method, path string, body, result any) 
 
 // attempt makes the request once. The pause says when another attempt makes
 // sense: 0 for soon, negative for never.
-func (c *client) attempt(ctx context.Context, method, path string, payload []byte, result any) (pause time.Duration, err error) {
+func (c *client) attempt(
+	ctx context.Context, method, path string, payload []byte, result any,
+) (pause time.Duration, err error) {
 	const never = -1
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -165,7 +167,8 @@ func path(segments ...string) string {
 	return b.String()
 }
 
-// collection completes a resource whose objects are made by a POST to one place, and read, replaced and removed below it.
+// collection completes a resource whose objects are made by a POST to one place, and read, replaced and removed below
+// it.
 func (c *client) collection(at func(schema.Values, ...string) string, request func(schema.Values) object,
 	properties func(object) schema.Values, r schema.Resource,
 ) schema.Resource {

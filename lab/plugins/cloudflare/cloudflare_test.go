@@ -49,7 +49,10 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.requests = append(c.requests, strings.TrimSpace(r.Method+" "+at+" "+string(text)))
 	refuse := func(status, code int, message string) {
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "errors": []any{map[string]any{"code": code, "message": message}}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "errors": []any{map[string]any{
+			"code":    code,
+			"message": message,
+		}}})
 	}
 	if r.Header.Get("Authorization") != "Bearer "+apiToken {
 		refuse(http.StatusForbidden, 10000, "Authentication error")
@@ -88,7 +91,10 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	delete(result, "tunnel_secret")
-	_ = json.NewEncoder(w).Encode(map[string]any{"success": true, "errors": []any{}, "messages": []any{}, "result": result})
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"success": true, "errors": []any{}, "messages": []any{},
+		"result": result,
+	})
 }
 
 func (c *cloud) took() []string {
@@ -108,7 +114,10 @@ func expect(t *testing.T, c *cloud, want ...string) {
 
 func start(t *testing.T, c *cloud) *plugintest.Plugin {
 	t.Helper()
-	return plugintest.Start(t, cloudflare.New, plugintest.Map(map[string]any{"apiToken": apiToken, "baseUrl": c.URL + "/client/v4"}))
+	return plugintest.Start(t, cloudflare.New, plugintest.Map(map[string]any{
+		"apiToken": apiToken,
+		"baseUrl":  c.URL + "/client/v4",
+	}))
 }
 
 func token(name string) string {
@@ -150,7 +159,9 @@ func TestLife(t *testing.T) {
 			outputs: map[string]any{"version": 1.0, "source": "cloudflare"},
 		},
 		"DnsRecord": {
-			inputs:   map[string]any{"zoneId": "z", "name": "h.example", "type": "CNAME", "content": "t.cfargotunnel.com", "ttl": 1.0, "proxied": true},
+			inputs: map[string]any{
+				"zoneId": "z", "name": "h.example", "type": "CNAME", "content": "t.cfargotunnel.com", "ttl": 1.0, "proxied": true,
+			},
 			create:   `POST /zones/z/dns_records {"content":"t.cfargotunnel.com","name":"h.example","proxied":true,"ttl":1,"type":"CNAME"}`,
 			change:   map[string]any{"content": "u"},
 			update:   `PUT /zones/z/dns_records/id1 {"content":"u","name":"h.example","proxied":true,"ttl":1,"type":"CNAME"}`,
@@ -209,7 +220,8 @@ func TestLife(t *testing.T) {
 					t.Errorf("output %s is %v, want %v", name, got, value)
 				}
 			}
-			if readID, inputs, read := p.Read(tok, id, in, state); readID != id || !inputs.DeepEquals(in) || !read.DeepEquals(state) {
+			if readID, inputs, read := p.Read(tok, id, in, state); readID != id || !inputs.DeepEquals(in) ||
+				!read.DeepEquals(state) {
 				t.Errorf("a refresh changes\n%v\n%v\nto\n%v\n%v", in, state, inputs, read)
 			}
 			if diff := p.Diff(tok, in, in); len(diff.GetDiffs()) != 0 {
@@ -258,7 +270,10 @@ func TestDriftIsSeen(t *testing.T) {
 	api := newCloud(t)
 	p := start(t, api)
 	tok := token("DnsRecord")
-	in := p.Check(tok, plugintest.Map(map[string]any{"zoneId": "z", "name": "h", "type": "A", "content": "192.0.2.1", "ttl": 60.0}))
+	in := p.Check(tok, plugintest.Map(map[string]any{
+		"zoneId": "z", "name": "h", "type": "A", "content": "192.0.2.1",
+		"ttl": 60.0,
+	}))
 	id, state := p.Create(tok, in)
 	api.objects["/zones/z/dns_records/"+id]["content"] = "192.0.2.2"
 	_, inputs, read := p.Read(tok, id, in, state)
@@ -274,7 +289,10 @@ func TestTunnelSecretIsSecretAndStaysOnRefresh(t *testing.T) {
 	in := p.Check(tok, plugintest.Map(map[string]any{"accountId": "a", "name": "t", "tunnelSecret": tunnelSecret}))
 	id, state := p.Create(tok, in)
 	_, inputs, read := p.Read(tok, id, in, state)
-	for name, m := range map[string]resource.PropertyMap{"checked": in, "state": state, "read inputs": inputs, "read": read} {
+	for name, m := range map[string]resource.PropertyMap{
+		"checked": in, "state": state, "read inputs": inputs,
+		"read": read,
+	} {
 		if !m["tunnelSecret"].IsSecret() || m["tunnelSecret"].SecretValue().Element.V != tunnelSecret {
 			t.Errorf("%s: tunnelSecret is %s", name, m["tunnelSecret"].TypeString())
 		}
@@ -289,7 +307,10 @@ func TestFaults(t *testing.T) {
 	api := newCloud(t)
 	p := start(t, api)
 	tok := token("DnsRecord")
-	in := p.Check(tok, plugintest.Map(map[string]any{"zoneId": "z", "name": "h", "type": "A", "content": "192.0.2.1", "ttl": 60.0}))
+	in := p.Check(tok, plugintest.Map(map[string]any{
+		"zoneId": "z", "name": "h", "type": "A", "content": "192.0.2.1",
+		"ttl": 60.0,
+	}))
 	api.fail = []int{429, 503}
 	p.Create(tok, in)
 	if got := len(api.took()); got != 3 {
@@ -317,14 +338,49 @@ func TestRefusals(t *testing.T) {
 		inputs map[string]any
 		want   string
 	}{
-		"no zone":           {"DnsRecord", map[string]any{"name": "h", "type": "A", "ttl": 1.0}, `missing required property "zoneId"`},
-		"no ttl":            {"DnsRecord", map[string]any{"zoneId": "z", "name": "h", "type": "A"}, `missing required property "ttl"`},
-		"ttl 2":             {"DnsRecord", map[string]any{"zoneId": "z", "name": "h", "type": "A", "ttl": 2.0}, "ttl must be 1"},
-		"misspelt":          {"DnsRecord", map[string]any{"zoneId": "z", "name": "h", "type": "A", "ttl": 1.0, "proxyed": true}, `does not support property "proxyed"`},
-		"misspelt inside":   {"ZeroTrustTunnelCloudflaredConfig", map[string]any{"accountId": "a", "tunnelId": "t", "config": map[string]any{"ingress": []any{}}}, `"config.ingress"`},
-		"rule without goal": {"ZeroTrustTunnelCloudflaredConfig", map[string]any{"accountId": "a", "tunnelId": "t", "config": map[string]any{"ingresses": []any{map[string]any{}}}}, `"config.ingresses[0].service"`},
-		"short secret":      {"ZeroTrustTunnelCloudflared", map[string]any{"accountId": "a", "name": "t", "tunnelSecret": "c2hvcnQ="}, "at least 32 bytes"},
-		"other selector":    {"ZeroTrustAccessPolicy", map[string]any{"accountId": "a", "name": "p", "decision": "allow", "includes": []any{map[string]any{"geo": map[string]any{}}}}, `"includes[0].geo"`},
+		"no zone": {
+			"DnsRecord",
+			map[string]any{"name": "h", "type": "A", "ttl": 1.0},
+			`missing required property "zoneId"`,
+		},
+		"no ttl": {
+			"DnsRecord",
+			map[string]any{"zoneId": "z", "name": "h", "type": "A"},
+			`missing required property "ttl"`,
+		},
+		"ttl 2": {
+			"DnsRecord",
+			map[string]any{"zoneId": "z", "name": "h", "type": "A", "ttl": 2.0},
+			"ttl must be 1",
+		},
+		"misspelt": {
+			"DnsRecord",
+			map[string]any{"zoneId": "z", "name": "h", "type": "A", "ttl": 1.0, "proxyed": true},
+			`does not support property "proxyed"`,
+		},
+		"misspelt inside": {
+			"ZeroTrustTunnelCloudflaredConfig",
+			map[string]any{"accountId": "a", "tunnelId": "t", "config": map[string]any{"ingress": []any{}}},
+			`"config.ingress"`,
+		},
+		"rule without goal": {
+			"ZeroTrustTunnelCloudflaredConfig",
+			map[string]any{"accountId": "a", "tunnelId": "t", "config": map[string]any{"ingresses": []any{map[string]any{}}}},
+			`"config.ingresses[0].service"`,
+		},
+		"short secret": {
+			"ZeroTrustTunnelCloudflared",
+			map[string]any{"accountId": "a", "name": "t", "tunnelSecret": "c2hvcnQ="},
+			"at least 32 bytes",
+		},
+		"other selector": {
+			"ZeroTrustAccessPolicy",
+			map[string]any{
+				"accountId": "a", "name": "p", "decision": "allow",
+				"includes": []any{map[string]any{"geo": map[string]any{}}},
+			},
+			`"includes[0].geo"`,
+		},
 	} {
 		_, failures, err := p.TryCheck(token(c.kind), plugintest.Map(c.inputs))
 		if err != nil || len(failures) != 1 || !strings.Contains(failures[0], c.want) {

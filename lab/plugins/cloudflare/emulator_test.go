@@ -41,7 +41,8 @@ func TestAgainstTheEmulator(t *testing.T) {
 	quiet := func() {
 		t.Helper()
 		for _, m := range all {
-			if id, in, state := p.Read(m.token, m.id, m.in, m.state); id != m.id || !in.DeepEquals(m.in) || !state.DeepEquals(m.state) {
+			if id, in, state := p.Read(m.token, m.id, m.in, m.state); id != m.id || !in.DeepEquals(m.in) ||
+				!state.DeepEquals(m.state) {
 				t.Errorf("%s: a refresh changes\n%v\n%v\nto\n%v\n%v", m.token, m.in, m.state, in, state)
 			}
 		}

@@ -99,7 +99,8 @@ func (c *client) tunnelConfig() schema.Resource {
 		ingresses := []any{}
 		for _, rule := range rules {
 			if o, ok := rule.(map[string]any); ok {
-				ingresses = append(ingresses, map[string]any(object(o).fields("hostname", "hostname", "path", "path", "service", "service")))
+				ingresses = append(ingresses, map[string]any(object(o).fields("hostname", "hostname", "path", "path", "service",
+					"service")))
 			}
 		}
 		out["config"] = map[string]any{"ingresses": ingresses}

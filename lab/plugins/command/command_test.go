@@ -190,11 +190,17 @@ func TestFailures(t *testing.T) {
 		with []map[string]any // inputs, connection
 		want string
 	}{
-		"failing command":   {[]map[string]any{{"create": "echo why >&2; exit 3"}, nil}, `exited with status 3: running "echo why >&2; exit 3":` + "\nwhy"},
-		"wrong host key":    {[]map[string]any{{"create": "true"}, {"hostKey": sshtest.OtherKey(t)}}, "host key mismatch"},
-		"closed port":       {[]map[string]any{{"create": "true"}, {"port": float64(port)}}, "connection refused"},
-		"key that is none":  {[]map[string]any{{"create": "true"}, {"privateKey": "nonsense"}}, "connection.privateKey"},
-		"login not allowed": {[]map[string]any{{"create": "true"}, {"privateKey": sshtest.Start(t).PrivateKey}}, "unable to authenticate"},
+		"failing command": {
+			[]map[string]any{{"create": "echo why >&2; exit 3"}, nil},
+			`exited with status 3: running "echo why >&2; exit 3":` + "\nwhy",
+		},
+		"wrong host key":   {[]map[string]any{{"create": "true"}, {"hostKey": sshtest.OtherKey(t)}}, "host key mismatch"},
+		"closed port":      {[]map[string]any{{"create": "true"}, {"port": float64(port)}}, "connection refused"},
+		"key that is none": {[]map[string]any{{"create": "true"}, {"privateKey": "nonsense"}}, "connection.privateKey"},
+		"login not allowed": {
+			[]map[string]any{{"create": "true"}, {"privateKey": sshtest.Start(t).PrivateKey}},
+			"unable to authenticate",
+		},
 	}
 	for name, c := range cases {
 		in := p.Check(token, connect(inputs(s, c.with[0]), c.with[1]))
@@ -229,14 +235,25 @@ func TestRefusedInputs(t *testing.T) {
 		in   resource.PropertyMap
 		want string
 	}{
-		"no host key":      {connect(inputs(s, nil), map[string]any{"hostKey": nil}), "connection.hostKey is missing"},
-		"broken host key":  {connect(inputs(s, nil), map[string]any{"hostKey": "nonsense"}), "connection.hostKey is not a public key line"},
-		"no host":          {connect(inputs(s, nil), map[string]any{"host": nil}), `missing required property "connection.host"`},
-		"no connection":    {plugintest.Map(map[string]any{"create": "true"}), `missing required property "connection"`},
-		"unknown property": {inputs(s, map[string]any{"dir": "/"}), `the lab's double of command:remote:Command does not support property "dir"`},
-		"proxy":            {connect(inputs(s, nil), map[string]any{"proxy": map[string]any{"host": "x"}}), `does not support property "connection.proxy"`},
-		"wrong type":       {inputs(s, map[string]any{"create": 1.0}), `property create must be a string`},
-		"wrong logging":    {inputs(s, map[string]any{"logging": "all"}), "must be one of stdout, stderr, stdoutAndStderr, none"},
+		"no host key": {connect(inputs(s, nil), map[string]any{"hostKey": nil}), "connection.hostKey is missing"},
+		"broken host key": {connect(inputs(s, nil), map[string]any{"hostKey": "nonsense"}), "connection.hostKey is not a " +
+			"public key line"},
+		"no host": {
+			connect(inputs(s, nil), map[string]any{"host": nil}),
+			`missing required property "connection.host"`,
+		},
+		"no connection": {plugintest.Map(map[string]any{"create": "true"}), `missing required property "connection"`},
+		"unknown property": {
+			inputs(s, map[string]any{"dir": "/"}),
+			`the lab's double of command:remote:Command does not support property "dir"`,
+		},
+		"proxy": {
+			connect(inputs(s, nil), map[string]any{"proxy": map[string]any{"host": "x"}}),
+			`does not support property "connection.proxy"`,
+		},
+		"wrong type": {inputs(s, map[string]any{"create": 1.0}), `property create must be a string`},
+		"wrong logging": {inputs(s, map[string]any{"logging": "all"}), "must be one of stdout, stderr, stdoutAndStderr, " +
+			"none"},
 	}
 	for name, c := range cases {
 		_, failures, err := p.TryCheck(token, c.in)

@@ -30,7 +30,9 @@ const keepAlive = 15 * time.Second
 
 // run runs text on the host of in["connection"] and returns its output.
 // previous is the last state, whose output the command may get to see.
-func run(ctx context.Context, client *engine.Client, urn resource.URN, in, previous schema.Values, text string) (schema.Values, error) {
+func run(
+	ctx context.Context, client *engine.Client, urn resource.URN, in, previous schema.Values, text string,
+) (schema.Values, error) {
 	conn, err := dial(ctx, client, urn, in.Object("connection"))
 	if err != nil {
 		return nil, err
@@ -62,7 +64,8 @@ func run(ctx context.Context, client *engine.Client, urn resource.URN, in, previ
 				continue
 			}
 			if err := session.Setenv(key, value); err != nil {
-				client.Warn(ctx, urn, "Unable to set %q: this only works if the SSH server is configured to accept it via AcceptEnv; "+
+				client.Warn(ctx, urn, "Unable to set %q: this only works if the SSH server is configured to accept it via "+
+					"AcceptEnv; "+
 					"set addPreviousOutputInEnv to false", key)
 			}
 		}

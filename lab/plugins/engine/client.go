@@ -62,7 +62,9 @@ func (c *Client) Status(ctx context.Context, urn resource.URN, format string, ar
 
 // log never fails: a message that cannot be delivered must not fail the work
 // it tells of.
-func (c *Client) log(ctx context.Context, severity pulumirpc.LogSeverity, urn resource.URN, ephemeral bool, message string) {
+func (c *Client) log(
+	ctx context.Context, severity pulumirpc.LogSeverity, urn resource.URN, ephemeral bool, message string,
+) {
 	rpc := c.connect()
 	if rpc == nil {
 		return

@@ -36,7 +36,9 @@ func timeoutOf(obj *unstructured.Unstructured, custom float64) (time.Duration, e
 
 // await waits until the applied object is ready and returns it as it is then.
 // On failure it returns the last that was seen of it.
-func (p *Provider) await(ctx context.Context, urn property.URN, obj *unstructured.Unstructured, timeout time.Duration) (*unstructured.Unstructured, error) {
+func (p *Provider) await(
+	ctx context.Context, urn property.URN, obj *unstructured.Unstructured, timeout time.Duration,
+) (*unstructured.Unstructured, error) {
 	ready, err := readinessOf(obj)
 	if err != nil || ready == nil {
 		return obj, err
@@ -98,7 +100,8 @@ func (c *cluster) podTroubles(ctx context.Context, live *unstructured.Unstructur
 	if err != nil {
 		return nil
 	}
-	pods, err := api.List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: labels})})
+	selector := metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: labels})
+	pods, err := api.List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return nil
 	}
@@ -124,7 +127,9 @@ func (c *cluster) podTroubles(ctx context.Context, live *unstructured.Unstructur
 
 // awaitGone waits until the object with that UID no longer exists: its
 // finalizers have run.
-func (p *Provider) awaitGone(ctx context.Context, urn property.URN, obj *unstructured.Unstructured, timeout time.Duration) error {
+func (p *Provider) awaitGone(
+	ctx context.Context, urn property.URN, obj *unstructured.Unstructured, timeout time.Duration,
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("timed out after %s", timeout))
 	defer cancel()
 	said := ""
@@ -156,7 +161,10 @@ func terminating(live *unstructured.Unstructured) string {
 	if finalizers := live.GetFinalizers(); len(finalizers) > 0 {
 		waiting = append(waiting, "waiting for finalizers "+strings.Join(finalizers, ", "))
 	}
-	for _, name := range []string{"NamespaceContentRemaining", "NamespaceFinalizersRemaining", "NamespaceDeletionContentFailure"} {
+	for _, name := range []string{
+		"NamespaceContentRemaining", "NamespaceFinalizersRemaining",
+		"NamespaceDeletionContentFailure",
+	} {
 		if status, why := conditionOf(live, name); status == "True" {
 			waiting = append(waiting, why)
 		}

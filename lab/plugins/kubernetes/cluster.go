@@ -120,7 +120,9 @@ func (c *cluster) config() (*rest.Config, string, error) {
 
 // resource finds how the API serves the kind. A kind it does not know is
 // looked up again for a while: its definition may just have been made.
-func (c *cluster) resource(ctx context.Context, kind schema.GroupVersionKind, namespace string, patience time.Duration) (dynamic.ResourceInterface, *meta.RESTMapping, error) {
+func (c *cluster) resource(
+	ctx context.Context, kind schema.GroupVersionKind, namespace string, patience time.Duration,
+) (dynamic.ResourceInterface, *meta.RESTMapping, error) {
 	client, mapper, err := c.connect()
 	if err != nil {
 		return nil, nil, err
@@ -157,7 +159,9 @@ func (c *cluster) resource(ctx context.Context, kind schema.GroupVersionKind, na
 }
 
 // get reads a live object.
-func (c *cluster) get(ctx context.Context, obj *unstructured.Unstructured, patience time.Duration) (*unstructured.Unstructured, error) {
+func (c *cluster) get(
+	ctx context.Context, obj *unstructured.Unstructured, patience time.Duration,
+) (*unstructured.Unstructured, error) {
 	api, _, err := c.resource(ctx, obj.GroupVersionKind(), obj.GetNamespace(), patience)
 	if err != nil {
 		return nil, err
@@ -168,7 +172,9 @@ func (c *cluster) get(ctx context.Context, obj *unstructured.Unstructured, patie
 }
 
 // apply applies an object server-side and returns the live one.
-func (c *cluster) apply(ctx context.Context, obj *unstructured.Unstructured, manager string, force bool) (*unstructured.Unstructured, error) {
+func (c *cluster) apply(
+	ctx context.Context, obj *unstructured.Unstructured, manager string, force bool,
+) (*unstructured.Unstructured, error) {
 	api, mapping, err := c.resource(ctx, obj.GroupVersionKind(), obj.GetNamespace(), kindTimeout)
 	if err != nil {
 		return nil, err

@@ -126,7 +126,10 @@ func (s *server) discover(w http.ResponseWriter, r *http.Request) bool {
 	for _, k := range s.kinds {
 		if k.root() == r.URL.Path {
 			groupVersion = k.groupVersion()
-			resources = append(resources, map[string]any{"name": k.plural, "kind": k.name, "namespaced": k.namespaced, "verbs": []string{"get"}})
+			resources = append(resources, map[string]any{
+				"name": k.plural, "kind": k.name, "namespaced": k.namespaced,
+				"verbs": []string{"get"},
+			})
 		}
 	}
 	if len(resources) == 0 {
@@ -228,7 +231,10 @@ func (s *server) list(w http.ResponseWriter, k kind, namespace string) {
 			items = append(items, obj)
 		}
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"kind": k.name + "List", "apiVersion": k.groupVersion(), "metadata": map[string]any{}, "items": items})
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"kind": k.name + "List", "apiVersion": k.groupVersion(),
+		"metadata": map[string]any{}, "items": items,
+	})
 }
 
 func refuse(w http.ResponseWriter, code int, reason, message string) {

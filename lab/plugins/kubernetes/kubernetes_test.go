@@ -50,7 +50,8 @@ func object(apiVersion, kind, namespace, name string, annotations, with map[stri
 func TestSecret(t *testing.T) {
 	s := newServer(t)
 	p := start(t, s, nil)
-	in := p.Check(secretToken, object("v1", "Secret", "ns", "s", nil, map[string]any{"stringData": map[string]any{"key": "value"}}))
+	in := p.Check(secretToken, object("v1", "Secret", "ns", "s", nil,
+		map[string]any{"stringData": map[string]any{"key": "value"}}))
 	if !in["stringData"].IsSecret() {
 		t.Error("stringData is not secret after Check")
 	}
@@ -64,7 +65,8 @@ func TestSecret(t *testing.T) {
 	if data, _ := s.patched["data"].(map[string]any); data["key"] != "dmFsdWU=" || s.patched["stringData"] != nil {
 		t.Errorf("applied %v, want the data encoded", s.patched)
 	}
-	if readID, inputs, read := p.Read(secretToken, id, in, state); readID != id || !inputs.DeepEquals(in) || !read.DeepEquals(state) {
+	if readID, inputs, read := p.Read(secretToken, id, in, state); readID != id || !inputs.DeepEquals(in) ||
+		!read.DeepEquals(state) {
 		t.Errorf("a refresh changes\n%v\n%v\nto\n%v\n%v", in, state, inputs, read)
 	}
 	s.objects["Secret/ns/s"]["data"] = map[string]any{"key": "b3RoZXI="}
@@ -75,10 +77,12 @@ func TestSecret(t *testing.T) {
 	if diff := p.Diff(secretToken, inputs, in); len(diff.GetReplaces()) != 1 || !diff.GetDeleteBeforeReplace() {
 		t.Errorf("a Secret's data is immutable by default: %v", diff)
 	}
-	if diff := start(t, s, map[string]any{"enableSecretMutable": true}).Diff(secretToken, inputs, in); len(diff.GetDiffs()) != 1 || len(diff.GetReplaces()) != 0 {
+	if diff := start(t, s, map[string]any{"enableSecretMutable": true}).Diff(secretToken, inputs,
+		in); len(diff.GetDiffs()) != 1 || len(diff.GetReplaces()) != 0 {
 		t.Errorf("enableSecretMutable must update in place: %v", diff)
 	}
-	if err := p.Delete(secretToken, id, in, state); err != nil || s.objects["Secret/ns/s"] != nil || s.deleted[0] != "Foreground" {
+	if err := p.Delete(secretToken, id, in, state); err != nil || s.objects["Secret/ns/s"] != nil ||
+		s.deleted[0] != "Foreground" {
 		t.Errorf("delete: %v, left %v, policies %v", err, s.objects, s.deleted)
 	}
 	if gone, _, _ := p.Read(secretToken, id, in, state); gone != "" {
@@ -92,9 +96,11 @@ func TestSecret(t *testing.T) {
 func TestUpdateKeepsItsFieldManager(t *testing.T) {
 	s := newServer(t)
 	p := start(t, s, map[string]any{"enableConfigMapMutable": true})
-	in := p.Check(configMapToken, object("v1", "ConfigMap", "ns", "c", nil, map[string]any{"data": map[string]any{"a": "1"}}))
+	in := p.Check(configMapToken, object("v1", "ConfigMap", "ns", "c", nil,
+		map[string]any{"data": map[string]any{"a": "1"}}))
 	id, state := p.Create(configMapToken, in)
-	news := p.Check(configMapToken, object("v1", "ConfigMap", "ns", "c", nil, map[string]any{"data": map[string]any{"a": "2"}}))
+	news := p.Check(configMapToken, object("v1", "ConfigMap", "ns", "c", nil,
+		map[string]any{"data": map[string]any{"a": "2"}}))
 	if _, err := p.Update(configMapToken, id, state, in, news, true); err != nil || s.writes != 1 {
 		t.Errorf("a preview wrote: %v, %d writes", err, s.writes)
 	}
@@ -112,7 +118,8 @@ func TestExistingObjects(t *testing.T) {
 	start(t, s, nil).Create(configMapToken, in)
 
 	_, _, err := start(t, s, nil).TryCreate(configMapToken, in)
-	if err == nil || !strings.Contains(err.Error(), `configmap "ns/c" already exists`) || !strings.Contains(err.Error(), "upsertExistingObjects") {
+	if err == nil || !strings.Contains(err.Error(), `configmap "ns/c" already exists`) ||
+		!strings.Contains(err.Error(), "upsertExistingObjects") {
 		t.Errorf("error %v, want the refusal and its way out", err)
 	}
 	start(t, s, map[string]any{"upsertExistingObjects": true}).Create(configMapToken, in)
@@ -122,7 +129,8 @@ func TestExistingObjects(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `conflict with "theirs"`) {
 		t.Errorf("error %v, want the conflict", err)
 	}
-	forced := object("v1", "ConfigMap", "ns", "c", map[string]any{"pulumi.com/patchForce": "true"}, map[string]any{"data": map[string]any{"a": "1"}})
+	forced := object("v1", "ConfigMap", "ns", "c", map[string]any{"pulumi.com/patchForce": "true"},
+		map[string]any{"data": map[string]any{"a": "1"}})
 	start(t, s, map[string]any{"upsertExistingObjects": true}).Create(configMapToken, forced)
 }
 
@@ -139,7 +147,10 @@ func TestDeploymentWaitsForItsRollout(t *testing.T) {
 		if n > 3 {
 			ready = 2
 		}
-		obj["status"] = map[string]any{"observedGeneration": 1.0, "replicas": 2.0, "updatedReplicas": 2.0, "availableReplicas": ready}
+		obj["status"] = map[string]any{
+			"observedGeneration": 1.0, "replicas": 2.0, "updatedReplicas": 2.0,
+			"availableReplicas": ready,
+		}
 	}
 	p := start(t, s, nil)
 	p.Create(deploymentToken, p.Check(deploymentToken, deployment(nil)))
@@ -178,7 +189,8 @@ func TestFailedRolloutIsAPartialFailure(t *testing.T) {
 	s.objects["Pod/ns/d-1"] = map[string]any{
 		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "d-1", "namespace": "ns"},
 		"status": map[string]any{"containerStatuses": []any{map[string]any{
-			"name": "main", "state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff", "message": "no such image"}},
+			"name":  "main",
+			"state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff", "message": "no such image"}},
 		}}},
 	}
 	s.onGet = func(_ int, obj map[string]any) {
@@ -190,12 +202,14 @@ func TestFailedRolloutIsAPartialFailure(t *testing.T) {
 	_, _, err := p.TryCreate(deploymentToken, p.Check(deploymentToken, deployment(nil)))
 	failed := initError(t, err)
 	text := strings.Join(failed.GetReasons(), " ")
-	for _, want := range []string{"ProgressDeadlineExceeded: too slow", "pod d-1, container main: ImagePullBackOff: no such image"} {
+	for _, want := range []string{"ProgressDeadlineExceeded: too slow", "pod d-1, container main: ImagePullBackOff: no " +
+		"such image"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("reasons %q, want %q", text, want)
 		}
 	}
-	if failed.GetId() != "ns/d" || len(failed.GetInputs().GetFields()) == 0 || len(failed.GetProperties().GetFields()) == 0 {
+	if failed.GetId() != "ns/d" || len(failed.GetInputs().GetFields()) == 0 ||
+		len(failed.GetProperties().GetFields()) == 0 {
 		t.Errorf("id %q, want it with inputs and state", failed.GetId())
 	}
 
@@ -219,7 +233,8 @@ func TestDefinitionBringsItsKind(t *testing.T) {
 	p := start(t, s, nil)
 	// The provider has looked at the kinds before the definition is there.
 	p.Create(namespaceToken, p.Check(namespaceToken, object("v1", "Namespace", "", "flux-system", nil, nil)))
-	p.Create(crdToken, p.Check(crdToken, object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "x", nil, map[string]any{"spec": map[string]any{}})))
+	p.Create(crdToken, p.Check(crdToken, object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "x", nil,
+		map[string]any{"spec": map[string]any{}})))
 	in := p.Check(fluxToken, object("fluxcd.controlplane.io/v1", "FluxInstance", "flux-system", "flux",
 		map[string]any{"pulumi.com/waitFor": "condition=Ready"}, map[string]any{"spec": map[string]any{"a": 1.0}}))
 	id, state := p.Create(fluxToken, in)
@@ -242,11 +257,13 @@ func TestDefinitionBringsItsKind(t *testing.T) {
 func TestDeleteWaitsForFinalizers(t *testing.T) {
 	s := newServer(t)
 	p := start(t, s, nil)
-	in := p.Check(namespaceToken, object("v1", "Namespace", "", "n", map[string]any{"pulumi.com/timeoutSeconds": "1"}, nil))
+	in := p.Check(namespaceToken, object("v1", "Namespace", "", "n", map[string]any{"pulumi.com/timeoutSeconds": "1"},
+		nil))
 	id, state := p.Create(namespaceToken, in)
 	s.objects["Namespace/n"]["metadata"].(map[string]any)["finalizers"] = []any{"example.org/hold"}
 	err := p.Delete(namespaceToken, id, in, state)
-	if err == nil || !strings.Contains(err.Error(), "example.org/hold") || !strings.Contains(err.Error(), "timed out after 1s") {
+	if err == nil || !strings.Contains(err.Error(), "example.org/hold") ||
+		!strings.Contains(err.Error(), "timed out after 1s") {
 		t.Errorf("error %v, want the finalizer that holds it", err)
 	}
 	go func() {
@@ -264,7 +281,8 @@ func TestDeleteWaitsForFinalizers(t *testing.T) {
 func TestPreviewWithoutACluster(t *testing.T) {
 	config := map[string]any{"kubeconfig": kubeconfigFor("http://127.0.0.1:1"), "clusterIdentifier": "x"}
 	p := plugintest.Start(t, kubernetes.New, plugintest.Map(config))
-	in := p.Check(configMapToken, object("v1", "ConfigMap", "ns", "c", nil, map[string]any{"data": map[string]any{"a": "1"}}))
+	in := p.Check(configMapToken, object("v1", "ConfigMap", "ns", "c", nil,
+		map[string]any{"data": map[string]any{"a": "1"}}))
 	state := p.PreviewCreate(configMapToken, in)
 	other := object("v1", "ConfigMap", "ns", "c", nil, map[string]any{"data": map[string]any{"a": "2"}})
 	if diff := p.Diff(configMapToken, in, other); len(diff.GetDiffs()) != 1 {
@@ -275,14 +293,16 @@ func TestPreviewWithoutACluster(t *testing.T) {
 	}
 
 	begin := time.Now()
-	if _, _, err := p.TryCreate(configMapToken, in); err == nil || !strings.Contains(err.Error(), "configured Kubernetes cluster is unreachable") {
+	if _, _, err := p.TryCreate(configMapToken, in); err == nil ||
+		!strings.Contains(err.Error(), "configured Kubernetes cluster is unreachable") {
 		t.Errorf("error %v, want unreachable", err)
 	}
 	if err := p.Delete(configMapToken, "ns/c", in, state); err == nil || !strings.Contains(err.Error(), "unreachable") {
 		t.Errorf("error %v, want unreachable", err)
 	}
 	config["deleteUnreachable"] = true
-	if err := plugintest.Start(t, kubernetes.New, plugintest.Map(config)).Delete(configMapToken, "ns/c", in, state); err != nil {
+	if err := plugintest.Start(t, kubernetes.New, plugintest.Map(config)).Delete(configMapToken, "ns/c", in,
+		state); err != nil {
 		t.Errorf("deleteUnreachable: %v", err)
 	}
 	if took := time.Since(begin); took > 10*time.Second {
@@ -300,25 +320,35 @@ func TestRefusals(t *testing.T) {
 		"no name":       {configMapToken, object("v1", "ConfigMap", "ns", "", nil, nil), "metadata.name is missing"},
 		"other kind":    {configMapToken, object("v1", "Secret", "ns", "c", nil, nil), `kind is "Secret"`},
 		"other version": {configMapToken, object("v2", "ConfigMap", "ns", "c", nil, nil), `apiVersion is "v2"`},
-		"bad waitFor":   {configMapToken, object("v1", "ConfigMap", "ns", "c", map[string]any{"pulumi.com/waitFor": "ready"}, nil), "neither condition"},
+		"bad waitFor": {
+			configMapToken,
+			object("v1", "ConfigMap", "ns", "c", map[string]any{"pulumi.com/waitFor": "ready"}, nil),
+			"neither condition",
+		},
 	} {
 		_, failures, err := p.TryCheck(c.token, c.inputs)
 		if err != nil || len(failures) != 1 || !strings.Contains(failures[0], c.want) {
 			t.Errorf("%s: %v %q, want %q", name, err, failures, c.want)
 		}
 	}
-	for _, token := range []string{"kubernetes:helm.sh/v3:Release", "kubernetes:yaml/v2:ConfigFile", "kubernetes:core/v1:SecretPatch"} {
+	for _, token := range []string{
+		"kubernetes:helm.sh/v3:Release", "kubernetes:yaml/v2:ConfigFile",
+		"kubernetes:core/v1:SecretPatch",
+	} {
 		if _, _, err := p.TryCheck(token, nil); err == nil || !strings.Contains(err.Error(), "does not support") {
 			t.Errorf("%s: %v, want a refusal", token, err)
 		}
 	}
-	if _, _, err := p.TryCreate(configMapToken, object("v1", "ConfigMap", "ns", "c", nil, nil)); err == nil || !strings.Contains(err.Error(), "has no kubeconfig") {
+	if _, _, err := p.TryCreate(configMapToken, object("v1", "ConfigMap", "ns", "c", nil, nil)); err == nil ||
+		!strings.Contains(err.Error(), "has no kubeconfig") {
 		t.Errorf("without a kubeconfig: %v", err)
 	}
-	if _, failures := p.CheckConfig("kubernetes", plugintest.Map(map[string]any{"renderYamlToDirectory": "x"})); len(failures) != 1 {
+	if _, failures := p.CheckConfig("kubernetes",
+		plugintest.Map(map[string]any{"renderYamlToDirectory": "x"})); len(failures) != 1 {
 		t.Errorf("failures %q, want renderYamlToDirectory refused", failures)
 	}
-	if _, err := plugintest.Unconfigured(t, kubernetes.New).Configure(plugintest.Map(map[string]any{"enableServerSideApply": false})); err == nil {
+	if _, err := plugintest.Unconfigured(t,
+		kubernetes.New).Configure(plugintest.Map(map[string]any{"enableServerSideApply": false})); err == nil {
 		t.Error("client-side apply is not refused")
 	}
 }
@@ -329,10 +359,23 @@ func TestAnotherClusterReplacesEverything(t *testing.T) {
 		olds, news map[string]any
 		replace    bool
 	}{
-		"same cluster, new certificate": {map[string]any{"clusterIdentifier": "a", "kubeconfig": "1"}, map[string]any{"clusterIdentifier": "a", "kubeconfig": "2"}, false},
-		"another cluster":               {map[string]any{"clusterIdentifier": "a", "kubeconfig": "1"}, map[string]any{"clusterIdentifier": "b", "kubeconfig": "1"}, true},
-		"no identifier":                 {map[string]any{"kubeconfig": "1"}, map[string]any{"kubeconfig": "2"}, true},
-		"identifier is new":             {map[string]any{"kubeconfig": "1"}, map[string]any{"kubeconfig": "1", "clusterIdentifier": "a"}, false},
+		"same cluster, new " +
+			"certificate": {
+			map[string]any{"clusterIdentifier": "a", "kubeconfig": "1"},
+			map[string]any{"clusterIdentifier": "a", "kubeconfig": "2"},
+			false,
+		},
+		"another cluster": {
+			map[string]any{"clusterIdentifier": "a", "kubeconfig": "1"},
+			map[string]any{"clusterIdentifier": "b", "kubeconfig": "1"},
+			true,
+		},
+		"no identifier": {map[string]any{"kubeconfig": "1"}, map[string]any{"kubeconfig": "2"}, true},
+		"identifier is new": {
+			map[string]any{"kubeconfig": "1"},
+			map[string]any{"kubeconfig": "1", "clusterIdentifier": "a"},
+			false,
+		},
 	} {
 		diff := p.DiffConfig("kubernetes", plugintest.Map(c.olds), plugintest.Map(c.news))
 		if got := len(diff.GetReplaces()) > 0; got != c.replace || len(diff.GetDiffs()) == 0 {
@@ -341,7 +384,8 @@ func TestAnotherClusterReplacesEverything(t *testing.T) {
 	}
 	unknown := plugintest.Map(map[string]any{"clusterIdentifier": "a"})
 	unknown["kubeconfig"] = plugintest.Unknown()
-	if diff := p.DiffConfig("kubernetes", plugintest.Map(map[string]any{"clusterIdentifier": "a", "kubeconfig": "1"}), unknown); len(diff.GetReplaces()) != 0 {
+	if diff := p.DiffConfig("kubernetes", plugintest.Map(map[string]any{"clusterIdentifier": "a", "kubeconfig": "1"}),
+		unknown); len(diff.GetReplaces()) != 0 {
 		t.Errorf("a kubeconfig that is not known yet replaces: %v", diff)
 	}
 }

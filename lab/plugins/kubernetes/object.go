@@ -34,9 +34,11 @@ func kindOf(token string) (schema.GroupVersionKind, error) {
 	kind := parts[2]
 	switch {
 	case !ok, group == "helm.sh", strings.HasPrefix(group, "yaml"), strings.HasPrefix(group, "kustomize"):
-		return schema.GroupVersionKind{}, fmt.Errorf("the lab's double of the kubernetes plugin does not support %s: only plain objects", token)
+		return schema.GroupVersionKind{}, fmt.Errorf("the lab's double of the kubernetes plugin does not support %s: only "+
+			"plain objects", token)
 	case strings.HasSuffix(kind, "Patch"):
-		return schema.GroupVersionKind{}, fmt.Errorf("the lab's double of the kubernetes plugin does not support patches of objects such as %s", token)
+		return schema.GroupVersionKind{}, fmt.Errorf("the lab's double of the kubernetes plugin does not support patches "+
+			"of objects such as %s", token)
 	}
 	if group == "core" {
 		group = ""

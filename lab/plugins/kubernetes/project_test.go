@@ -11,8 +11,11 @@ import (
 func TestProjection(t *testing.T) {
 	cases := map[string]struct{ in, live, want map[string]any }{
 		"defaults of the server are left out": {
-			in:   map[string]any{"spec": map[string]any{"replicas": 1.0}},
-			live: map[string]any{"spec": map[string]any{"replicas": int64(1), "strategy": "Rolling"}, "status": map[string]any{}},
+			in: map[string]any{"spec": map[string]any{"replicas": 1.0}},
+			live: map[string]any{
+				"spec":   map[string]any{"replicas": int64(1), "strategy": "Rolling"},
+				"status": map[string]any{},
+			},
 			want: map[string]any{"spec": map[string]any{"replicas": 1.0}},
 		},
 		"a changed value is shown": {
@@ -31,8 +34,11 @@ func TestProjection(t *testing.T) {
 			want: map[string]any{"metadata": map[string]any{"labels": map[string]any{}, "x": false}},
 		},
 		"items are matched by name": {
-			in:   map[string]any{"c": []any{map[string]any{"name": "a", "v": "1"}, map[string]any{"name": "b", "v": "2"}}},
-			live: map[string]any{"c": []any{map[string]any{"name": "b", "v": "2", "d": "x"}, map[string]any{"name": "a", "v": "1"}}},
+			in: map[string]any{"c": []any{map[string]any{"name": "a", "v": "1"}, map[string]any{"name": "b", "v": "2"}}},
+			live: map[string]any{"c": []any{map[string]any{"name": "b", "v": "2", "d": "x"}, map[string]any{
+				"name": "a",
+				"v":    "1",
+			}}},
 			want: map[string]any{"c": []any{map[string]any{"name": "a", "v": "1"}, map[string]any{"name": "b", "v": "2"}}},
 		},
 		"a longer list is shown": {
@@ -65,12 +71,36 @@ func TestReplacements(t *testing.T) {
 		replace     bool
 		deleteFirst bool
 	}{
-		"a label":       {kinds.GroupVersionKind{Kind: "Service"}, change{map[string]any{"metadata": map[string]any{"name": "a"}}, map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"x": "y"}}}}, false, false},
-		"the name":      {kinds.GroupVersionKind{Kind: "Service"}, change{map[string]any{"metadata": meta("a", "n")}, map[string]any{"metadata": meta("b", "n")}}, true, false},
-		"the namespace": {kinds.GroupVersionKind{Kind: "Service"}, change{map[string]any{"metadata": meta("a", "n")}, map[string]any{"metadata": meta("a", "o")}}, true, false},
+		"a label": {
+			kinds.GroupVersionKind{Kind: "Service"},
+			change{
+				map[string]any{"metadata": map[string]any{"name": "a"}},
+				map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"x": "y"}}},
+			},
+			false,
+			false,
+		},
+		"the name": {
+			kinds.GroupVersionKind{Kind: "Service"},
+			change{map[string]any{"metadata": meta("a", "n")}, map[string]any{"metadata": meta("b", "n")}},
+			true,
+			false,
+		},
+		"the namespace": {
+			kinds.GroupVersionKind{Kind: "Service"},
+			change{map[string]any{"metadata": meta("a", "n")}, map[string]any{"metadata": meta("a", "o")}},
+			true,
+			false,
+		},
 		"a selector": {kinds.GroupVersionKind{Group: "apps", Kind: "Deployment"}, change{
-			map[string]any{"metadata": meta("a", "n"), "spec": map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"a.b/c": "x"}}}},
-			map[string]any{"metadata": meta("a", "n"), "spec": map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"a.b/c": "y"}}}},
+			map[string]any{
+				"metadata": meta("a", "n"),
+				"spec":     map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"a.b/c": "x"}}},
+			},
+			map[string]any{
+				"metadata": meta("a", "n"),
+				"spec":     map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"a.b/c": "y"}}},
+			},
 		}, true, true},
 		"replicas": {kinds.GroupVersionKind{Group: "apps", Kind: "Deployment"}, change{
 			map[string]any{"spec": map[string]any{"replicas": 1.0}}, map[string]any{"spec": map[string]any{"replicas": 2.0}},
@@ -86,7 +116,10 @@ func TestReplacements(t *testing.T) {
 			map[string]any{"apiVersion": "x/v1"}, map[string]any{"apiVersion": "y/v1"},
 		}, true, true},
 		"a mutable Secret's type": {kinds.GroupVersionKind{Kind: "Secret"}, change{
-			map[string]any{"metadata": meta("a", "n"), "type": "Opaque"}, map[string]any{"metadata": meta("a", "n"), "type": "kubernetes.io/tls"},
+			map[string]any{"metadata": meta("a", "n"), "type": "Opaque"}, map[string]any{
+				"metadata": meta("a", "n"),
+				"type":     "kubernetes.io/tls",
+			},
 		}, true, true},
 		"a mutable Secret's data": {kinds.GroupVersionKind{Kind: "Secret"}, change{
 			map[string]any{"data": map[string]any{"a.b": "1"}}, map[string]any{"data": map[string]any{"a.b": "2"}},
@@ -99,21 +132,26 @@ func TestReplacements(t *testing.T) {
 	p := newProvider(nil, "1.2.3")
 	p.settings.mutableSecrets, p.settings.mutableConfigMaps = true, true
 	for name, c := range cases {
-		diff, deleteFirst := p.compare(c.kind, property.NewPropertyMapFromMap(c.change.olds), property.NewPropertyMapFromMap(c.change.news))
+		diff, deleteFirst := p.compare(c.kind, property.NewPropertyMapFromMap(c.change.olds),
+			property.NewPropertyMapFromMap(c.change.news))
 		replace := false
 		for _, change := range diff {
 			replace = replace || change.Kind.IsReplace()
 		}
 		if len(diff) == 0 || replace != c.replace || deleteFirst != c.deleteFirst {
-			t.Errorf("%s: replace %t, delete first %t, want %t, %t (%v)", name, replace, deleteFirst, c.replace, c.deleteFirst, diff)
+			t.Errorf("%s: replace %t, delete first %t, want %t, %t "+
+				"(%v)", name, replace, deleteFirst, c.replace, c.deleteFirst, diff)
 		}
 	}
 }
 
 func TestWaitFor(t *testing.T) {
 	live := &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{
-		"phase":      "Running",
-		"conditions": []any{map[string]any{"type": "Ready", "status": "True"}, map[string]any{"type": "Stalled", "status": "False"}},
+		"phase": "Running",
+		"conditions": []any{
+			map[string]any{"type": "Ready", "status": "True"},
+			map[string]any{"type": "Stalled", "status": "False"},
+		},
 	}}}
 	for expression, want := range map[string]bool{
 		"condition=Ready":                                        true,
@@ -136,7 +174,10 @@ func TestWaitFor(t *testing.T) {
 			t.Errorf("%s: ready %t (%q), %v, want %t", expression, got, waiting, err, want)
 		}
 	}
-	for _, expression := range []string{"Ready", "condition=", "jsonpath=", "jsonpath={.a", `["condition=Ready"`, "jsonpath={.a}b"} {
+	for _, expression := range []string{
+		"Ready", "condition=", "jsonpath=", "jsonpath={.a", `["condition=Ready"`,
+		"jsonpath={.a}b",
+	} {
 		if _, err := parseWaitFor(expression); err == nil {
 			t.Errorf("%s is not refused", expression)
 		}

@@ -105,7 +105,8 @@ func (p *Provider) DiffConfig(_ context.Context, req plugin.DiffConfigRequest) (
 	delete(diff, "version")
 	identified := req.OldInputs.HasValue("clusterIdentifier") && req.NewInputs.HasValue("clusterIdentifier")
 	for path, change := range diff {
-		if path == "clusterIdentifier" && identified || !identified && (path == "kubeconfig" || path == "context" || path == "cluster") {
+		if path == "clusterIdentifier" && identified || !identified && (path == "kubeconfig" || path == "context" ||
+			path == "cluster") {
 			change.Kind = change.Kind.AsReplace()
 			diff[path] = change
 		}
@@ -178,7 +179,10 @@ func (p *Provider) Create(ctx context.Context, req plugin.CreateRequest) (plugin
 	if err != nil {
 		return plugin.CreateResponse{}, p.describe("create", obj, err)
 	}
-	return plugin.CreateResponse{ID: property.ID(id), Properties: stateOf(req.Properties, manager), Status: property.StatusOK}, nil
+	return plugin.CreateResponse{
+		ID: property.ID(id), Properties: stateOf(req.Properties, manager),
+		Status: property.StatusOK,
+	}, nil
 }
 
 // refuseExisting fails when the object exists: a program that makes it would
@@ -218,7 +222,10 @@ func (p *Provider) Update(ctx context.Context, req plugin.UpdateRequest) (plugin
 // write applies the object and waits until it is ready. An object that exists
 // but does not become ready is a partial failure: the engine keeps it in the
 // state and the next run goes on with it.
-func (p *Provider) write(ctx context.Context, urn property.URN, obj *unstructured.Unstructured, inputs property.PropertyMap, manager string, custom float64) (string, error) {
+func (p *Provider) write(
+	ctx context.Context, urn property.URN, obj *unstructured.Unstructured, inputs property.PropertyMap, manager string,
+	custom float64,
+) (string, error) {
 	timeout, err := timeoutOf(obj, custom)
 	if err != nil {
 		return "", err

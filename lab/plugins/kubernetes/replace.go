@@ -14,14 +14,18 @@ import (
 // immutable are the properties that cannot be changed in place, by group and
 // kind; the official plugin's.
 var immutable = map[string][]string{
-	"/PersistentVolumeClaim": {"spec.accessModes", "spec.selector", "spec.storageClassName", "spec.volumeName", "spec.volumeMode"},
-	"/Pod":                   {"spec"},
-	"/ResourceQuota":         {"spec.scopes"},
-	"/Service":               {"spec.clusterIP", "spec.type"},
-	"apps/DaemonSet":         {"spec.selector"},
-	"apps/Deployment":        {"spec.selector"},
-	"apps/StatefulSet":       {"spec.podManagementPolicy", "spec.selector", "spec.serviceName", "spec.volumeClaimTemplates"},
-	"batch/Job":              {"spec.completions", "spec.selector", "spec.template"},
+	"/PersistentVolumeClaim": {
+		"spec.accessModes", "spec.selector", "spec.storageClassName", "spec.volumeName", "spec.volumeMode",
+	},
+	"/Pod":            {"spec"},
+	"/ResourceQuota":  {"spec.scopes"},
+	"/Service":        {"spec.clusterIP", "spec.type"},
+	"apps/DaemonSet":  {"spec.selector"},
+	"apps/Deployment": {"spec.selector"},
+	"apps/StatefulSet": {
+		"spec.podManagementPolicy", "spec.selector", "spec.serviceName", "spec.volumeClaimTemplates",
+	},
+	"batch/Job": {"spec.completions", "spec.selector", "spec.template"},
 	"rbac.authorization.k8s.io/ClusterRoleBinding": {"roleRef"},
 	"rbac.authorization.k8s.io/RoleBinding":        {"roleRef"},
 	"storage.k8s.io/StorageClass":                  {"parameters", "provisioner"},
@@ -50,7 +54,9 @@ func (p *Provider) forced(kind kinds.GroupVersionKind, olds property.PropertyMap
 // compare returns the difference of two sets of inputs, with the kind of each
 // change, and whether the object must be deleted before it can be replaced: it
 // keeps its name.
-func (p *Provider) compare(kind kinds.GroupVersionKind, olds, news property.PropertyMap) (diff map[string]plugin.PropertyDiff, deleteFirst bool) {
+func (p *Provider) compare(
+	kind kinds.GroupVersionKind, olds, news property.PropertyMap,
+) (diff map[string]plugin.PropertyDiff, deleteFirst bool) {
 	diff = schema.Compare(olds, news)
 	forced := p.forced(kind, olds)
 	replace := false

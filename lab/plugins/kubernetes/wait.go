@@ -175,7 +175,8 @@ func deploymentReady(live *unstructured.Unstructured) (bool, string, error) {
 	if status, why := conditionOf(live, "Progressing"); status == "False" {
 		return false, "", fmt.Errorf("the rollout does not progress: %s", why)
 	}
-	waiting := fmt.Sprintf("%d of %d replicas updated, %d available, %d old ones left", updated, wanted, available, max(total-updated, 0))
+	waiting := fmt.Sprintf("%d of %d replicas updated, %d available, %d old ones "+
+		"left", updated, wanted, available, max(total-updated, 0))
 	return updated == wanted && available == wanted && total == wanted, waiting, nil
 }
 
@@ -186,7 +187,8 @@ func statefulSetReady(live *unstructured.Unstructured) (bool, string, error) {
 	if !observed(live) {
 		return false, "waiting for the stateful set controller", nil
 	}
-	return updated == wanted && ready == wanted, fmt.Sprintf("%d of %d replicas updated, %d ready", updated, wanted, ready), nil
+	return updated == wanted && ready == wanted, fmt.Sprintf("%d of %d replicas updated, %d "+
+		"ready", updated, wanted, ready), nil
 }
 
 func daemonSetReady(live *unstructured.Unstructured) (bool, string, error) {
@@ -196,7 +198,8 @@ func daemonSetReady(live *unstructured.Unstructured) (bool, string, error) {
 	if !observed(live) {
 		return false, "waiting for the daemon set controller", nil
 	}
-	return updated == wanted && available == wanted, fmt.Sprintf("%d of %d pods updated, %d available", updated, wanted, available), nil
+	return updated == wanted && available == wanted, fmt.Sprintf("%d of %d pods updated, %d "+
+		"available", updated, wanted, available), nil
 }
 
 func jobReady(live *unstructured.Unstructured) (bool, string, error) {

@@ -62,7 +62,9 @@ func (h *Host) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
 }
 
 // Handshake implements pulumirpc.LanguageRuntimeServer.
-func (h *Host) Handshake(_ context.Context, req *pulumirpc.LanguageHandshakeRequest) (*pulumirpc.LanguageHandshakeResponse, error) {
+func (h *Host) Handshake(
+	_ context.Context, req *pulumirpc.LanguageHandshakeRequest,
+) (*pulumirpc.LanguageHandshakeResponse, error) {
 	h.engine.SetAddress(req.GetEngineAddress())
 	return &pulumirpc.LanguageHandshakeResponse{}, nil
 }
@@ -73,7 +75,9 @@ func (h *Host) GetPluginInfo(context.Context, *emptypb.Empty) (*pulumirpc.Plugin
 }
 
 // RuntimeOptionsPrompts implements pulumirpc.LanguageRuntimeServer.
-func (h *Host) RuntimeOptionsPrompts(context.Context, *pulumirpc.RuntimeOptionsRequest) (*pulumirpc.RuntimeOptionsResponse, error) {
+func (h *Host) RuntimeOptionsPrompts(
+	context.Context, *pulumirpc.RuntimeOptionsRequest,
+) (*pulumirpc.RuntimeOptionsResponse, error) {
 	return &pulumirpc.RuntimeOptionsResponse{}, nil
 }
 
@@ -128,7 +132,8 @@ func (h *Host) Run(ctx context.Context, req *pulumirpc.RunRequest) (*pulumirpc.R
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		return &pulumirpc.RunResponse{Error: fmt.Sprintf("program exited with non-zero exit code: %d", exit.ExitCode())}, nil
 	}
-	return &pulumirpc.RunResponse{Error: fmt.Sprintf("problem executing program (could not run language executor): %v", err)}, nil
+	return &pulumirpc.RunResponse{Error: fmt.Sprintf("problem executing program (could not run language "+
+		"executor): %v", err)}, nil
 }
 
 // build returns the program's executable, and a function that removes it if
@@ -169,7 +174,8 @@ func (h *Host) build(ctx context.Context, info *pulumirpc.ProgramInfo, opts opti
 	h.engine.Status(ctx, "", "Compiling the program ...")
 	ctx, end := h.begin(ctx)
 	defer end()
-	cmd := exec.CommandContext(ctx, tool, "build", "-o", target, entry) //nolint:gosec // building the user's program is the purpose
+	cmd := exec.CommandContext(ctx, tool, "build", "-o", //nolint:gosec // building the user's program is the purpose
+		target, entry)
 	cmd.Dir = program
 	if said, err := output(cmd); err != nil {
 		cleanup()

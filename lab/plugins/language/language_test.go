@@ -51,7 +51,9 @@ func runProgram(h *Host, info *pulumirpc.ProgramInfo) (*pulumirpc.RunResponse, e
 }
 
 func TestRunTellsTheProgramAboutItself(t *testing.T) {
-	info := project(t, map[string]any{"buildTarget": "bin/p"}, map[string]string{"go.mod": goModText, "main.go": `package main
+	info := project(t, map[string]any{"buildTarget": "bin/p"}, map[string]string{
+		"go.mod": goModText,
+		"main.go": `package main
 
 import ("os"; "strings")
 
@@ -62,7 +64,8 @@ func main() {
 	}
 	_ = os.WriteFile("env", []byte(strings.Join(out, "\n")), 0o600)
 }
-`})
+`,
+	})
 	res, err := runProgram(newHost(t), info)
 	if err != nil || res.GetError() != "" || res.GetBail() {
 		t.Fatalf("run: %v %v", err, res)
@@ -95,13 +98,15 @@ func main() {
 
 func TestFailingPrograms(t *testing.T) {
 	main := func(body string) map[string]string {
-		return map[string]string{"go.mod": goModText, "main.go": "package main\n\nimport \"os\"\n\nfunc main() { " + body + " }\n"}
+		return map[string]string{"go.mod": goModText, "main.go": "package main\n\nimport \"os\"\n\nfunc " +
+			"main() { " + body + " }\n"}
 	}
 	h := newHost(t)
 	if res, err := runProgram(h, project(t, nil, main("os.Exit(32)"))); err != nil || !res.GetBail() {
 		t.Errorf("a program that has told its error: %v %v", res, err)
 	}
-	if res, err := runProgram(h, project(t, nil, main("os.Exit(3)"))); err != nil || !strings.Contains(res.GetError(), "exit code: 3") {
+	if res, err := runProgram(h, project(t, nil, main("os.Exit(3)"))); err != nil ||
+		!strings.Contains(res.GetError(), "exit code: 3") {
 		t.Errorf("exit 3: %v %v", res, err)
 	}
 	for name, c := range map[string]struct {

@@ -27,7 +27,9 @@ type pluginFile struct {
 
 // GetRequiredPackages implements pulumirpc.LanguageRuntimeServer: every module
 // of go.mod that carries a pulumi-plugin.json needs its plugin.
-func (h *Host) GetRequiredPackages(ctx context.Context, req *pulumirpc.GetRequiredPackagesRequest) (*pulumirpc.GetRequiredPackagesResponse, error) {
+func (h *Host) GetRequiredPackages(
+	ctx context.Context, req *pulumirpc.GetRequiredPackagesRequest,
+) (*pulumirpc.GetRequiredPackagesResponse, error) {
 	plugins, err := required(ctx, req.GetInfo().GetProgramDirectory())
 	if err != nil {
 		return nil, err
@@ -43,7 +45,9 @@ func (h *Host) GetRequiredPackages(ctx context.Context, req *pulumirpc.GetRequir
 
 // GetRequiredPlugins implements pulumirpc.LanguageRuntimeServer, for engines
 // that do not know packages.
-func (h *Host) GetRequiredPlugins(ctx context.Context, req *pulumirpc.GetRequiredPluginsRequest) (*pulumirpc.GetRequiredPluginsResponse, error) {
+func (h *Host) GetRequiredPlugins(
+	ctx context.Context, req *pulumirpc.GetRequiredPluginsRequest,
+) (*pulumirpc.GetRequiredPluginsResponse, error) {
 	plugins, err := required(ctx, req.GetInfo().GetProgramDirectory())
 	if err != nil {
 		return nil, err
@@ -58,7 +62,9 @@ func (h *Host) GetRequiredPlugins(ctx context.Context, req *pulumirpc.GetRequire
 }
 
 // GetProgramDependencies implements pulumirpc.LanguageRuntimeServer.
-func (h *Host) GetProgramDependencies(_ context.Context, req *pulumirpc.GetProgramDependenciesRequest) (*pulumirpc.GetProgramDependenciesResponse, error) {
+func (h *Host) GetProgramDependencies(
+	_ context.Context, req *pulumirpc.GetProgramDependenciesRequest,
+) (*pulumirpc.GetProgramDependenciesResponse, error) {
 	file, _, err := goMod(req.GetInfo().GetProgramDirectory())
 	if err != nil {
 		return nil, err
@@ -75,7 +81,9 @@ func (h *Host) GetProgramDependencies(_ context.Context, req *pulumirpc.GetProgr
 
 // InstallDependencies implements pulumirpc.LanguageRuntimeServer: it downloads
 // the modules that are not in the module cache yet.
-func (h *Host) InstallDependencies(req *pulumirpc.InstallDependenciesRequest, stream grpc.ServerStreamingServer[pulumirpc.InstallDependenciesResponse]) error {
+func (h *Host) InstallDependencies(
+	req *pulumirpc.InstallDependenciesRequest, stream grpc.ServerStreamingServer[pulumirpc.InstallDependenciesResponse],
+) error {
 	tool, err := goTool()
 	if err != nil {
 		return err

@@ -143,7 +143,9 @@ func (p *Plugin) Create(token string, inputs resource.PropertyMap) (id string, s
 }
 
 // TryCreate makes a resource.
-func (p *Plugin) TryCreate(token string, inputs resource.PropertyMap) (id string, state resource.PropertyMap, err error) {
+func (p *Plugin) TryCreate(
+	token string, inputs resource.PropertyMap,
+) (id string, state resource.PropertyMap, err error) {
 	res, err := p.rpc.Create(p.t.Context(), &pulumirpc.CreateRequest{Urn: URN(token, "r"), Properties: p.marshal(inputs)})
 	if err != nil {
 		return "", nil, err
@@ -164,7 +166,9 @@ func (p *Plugin) PreviewCreate(token string, inputs resource.PropertyMap) resour
 }
 
 // Read refreshes a resource; an empty id says that it is gone.
-func (p *Plugin) Read(token, id string, inputs, state resource.PropertyMap) (readID string, newInputs, newState resource.PropertyMap) {
+func (p *Plugin) Read(
+	token, id string, inputs, state resource.PropertyMap,
+) (readID string, newInputs, newState resource.PropertyMap) {
 	p.t.Helper()
 	res, err := p.rpc.Read(p.t.Context(), &pulumirpc.ReadRequest{
 		Id: id, Urn: URN(token, "r"), Inputs: p.marshal(inputs), Properties: p.marshal(state),
@@ -176,9 +180,12 @@ func (p *Plugin) Read(token, id string, inputs, state resource.PropertyMap) (rea
 }
 
 // Update changes a resource in place.
-func (p *Plugin) Update(token, id string, state, olds, news resource.PropertyMap, preview bool) (resource.PropertyMap, error) {
+func (p *Plugin) Update(
+	token, id string, state, olds, news resource.PropertyMap, preview bool,
+) (resource.PropertyMap, error) {
 	res, err := p.rpc.Update(p.t.Context(), &pulumirpc.UpdateRequest{
-		Id: id, Urn: URN(token, "r"), Olds: p.marshal(state), OldInputs: p.marshal(olds), News: p.marshal(news), Preview: preview,
+		Id: id, Urn: URN(token, "r"), Olds: p.marshal(state), OldInputs: p.marshal(olds), News: p.marshal(news),
+		Preview: preview,
 	})
 	if err != nil {
 		return nil, err

@@ -101,7 +101,8 @@ func randomPassword() schema.Resource {
 				least += in.Int(c.minimum)
 			}
 			if in.Int("length") < max(1, least) {
-				return fmt.Errorf("length must be at least 1 and at least minLower + minUpper + minNumeric + minSpecial (%d)", least)
+				return fmt.Errorf("length must be at least 1 and at least minLower + minUpper + minNumeric + minSpecial "+
+					"(%d)", least)
 			}
 			return nil
 		},

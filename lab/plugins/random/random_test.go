@@ -119,7 +119,8 @@ func TestRefusedInputs(t *testing.T) {
 			t.Errorf("%s: %v %q, want %q", name, err, failures, c.want)
 		}
 	}
-	if _, _, err := p.TryCheck("random:index/randomPet:RandomPet", nil); err == nil || !strings.Contains(err.Error(), "RandomPet") {
+	if _, _, err := p.TryCheck("random:index/randomPet:RandomPet", nil); err == nil ||
+		!strings.Contains(err.Error(), "RandomPet") {
 		t.Errorf("another type: %v", err)
 	}
 }

@@ -61,7 +61,9 @@ func (p *Provider) find(token string) (Resource, error) {
 }
 
 // Handshake implements plugin.Provider.
-func (p *Provider) Handshake(_ context.Context, req plugin.ProviderHandshakeRequest) (*plugin.ProviderHandshakeResponse, error) {
+func (p *Provider) Handshake(
+	_ context.Context, req plugin.ProviderHandshakeRequest,
+) (*plugin.ProviderHandshakeResponse, error) {
 	p.Engine.SetAddress(req.EngineAddress)
 	return &plugin.ProviderHandshakeResponse{AcceptSecrets: true, AcceptResources: true, AcceptOutputs: false}, nil
 }

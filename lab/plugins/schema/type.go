@@ -65,7 +65,9 @@ func (ps Properties) check(owner string, values resource.PropertyMap) (resource.
 	return ps.checkAt("", owner, values)
 }
 
-func (ps Properties) checkAt(path, owner string, values resource.PropertyMap) (resource.PropertyMap, []plugin.CheckFailure) {
+func (ps Properties) checkAt(
+	path, owner string, values resource.PropertyMap,
+) (resource.PropertyMap, []plugin.CheckFailure) {
 	var failures []plugin.CheckFailure
 	fail := func(at, format string, args ...any) {
 		failures = append(failures, plugin.CheckFailure{

@@ -32,17 +32,22 @@ func TestAgainstTheEmulator(t *testing.T) {
 	}{
 		{aclToken, map[string]any{"acl": policy, "resetAclOnDestroy": true}},
 		{dnsToken, map[string]any{"magicDns": true}},
-		{keyToken, map[string]any{"preauthorized": true, "tags": []any{"tag:k3s"}, "recreateIfInvalid": "never", "description": "join"}},
+		{
+			keyToken,
+			map[string]any{"preauthorized": true, "tags": []any{"tag:k3s"}, "recreateIfInvalid": "never", "description": "join"},
+		},
 	} {
 		in := p.Check(c.token, plugintest.Map(c.in))
 		id, state := p.Create(c.token, in)
-		if readID, inputs, read := p.Read(c.token, id, in, state); readID != id || !inputs.DeepEquals(in) || !read.DeepEquals(state) {
+		if readID, inputs, read := p.Read(c.token, id, in, state); readID != id || !inputs.DeepEquals(in) ||
+			!read.DeepEquals(state) {
 			t.Errorf("%s: a refresh changes\n%v\n%v\nto\n%v\n%v", c.token, in, state, inputs, read)
 		}
 		if c.token == aclToken {
 			// The policy is no longer the default one: nobody else may overwrite it.
 			other := p.Check(aclToken, plugintest.Map(map[string]any{"acl": "{}"}))
-			if _, _, err := p.TryCreate(aclToken, other); err == nil || !strings.Contains(err.Error(), "overwrite a non-default policy") {
+			if _, _, err := p.TryCreate(aclToken, other); err == nil || !strings.Contains(err.Error(), "overwrite a "+
+				"non-default policy") {
 				t.Errorf("a second policy: %v", err)
 			}
 			news := in.Copy()

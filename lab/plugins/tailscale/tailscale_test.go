@@ -72,7 +72,10 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if strings.Contains(string(body), "failing test") {
 			w.WriteHeader(http.StatusBadRequest)
-			answer(map[string]any{"message": "test(s) failed", "data": []any{map[string]any{"user": "a@b", "errors": []string{"address denied"}}}})
+			answer(map[string]any{"message": "test(s) failed", "data": []any{map[string]any{
+				"user":   "a@b",
+				"errors": []string{"address denied"},
+			}}})
 			return
 		}
 		c.policy = string(body)
@@ -176,7 +179,8 @@ func TestForeignPolicyIsKept(t *testing.T) {
 	c.policy, c.foreign = `{"theirs": true}`, true
 	p := start(t, c)
 	in := p.Check(aclToken, plugintest.Map(map[string]any{"acl": "{}"}))
-	if _, _, err := p.TryCreate(aclToken, in); err == nil || !strings.Contains(err.Error(), "overwrite a non-default policy") {
+	if _, _, err := p.TryCreate(aclToken, in); err == nil || !strings.Contains(err.Error(), "overwrite a non-default "+
+		"policy") {
 		t.Errorf("error %v, want the refusal", err)
 	}
 	if c.policy != `{"theirs": true}` {

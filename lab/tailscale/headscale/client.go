@@ -47,8 +47,10 @@ type preAuthKey struct {
 }
 
 func (k preAuthKey) joinKey() tailscale.JoinKey {
-	return tailscale.JoinKey{ID: k.ID, Tags: k.Tags, Reusable: k.Reusable, Ephemeral: k.Ephemeral, Used: k.Used,
-		Expires: k.Expiration}
+	return tailscale.JoinKey{
+		ID: k.ID, Tags: k.Tags, Reusable: k.Reusable, Ephemeral: k.Ephemeral, Used: k.Used,
+		Expires: k.Expiration,
+	}
 }
 
 // CreateKey implements tailscale.Control.

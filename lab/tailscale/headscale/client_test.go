@@ -42,7 +42,8 @@ func TestNodes(t *testing.T) {
 	c, _ := server(t, map[string]string{"GET /node": `{"nodes":[
 		{"id":"1","machineKey":"mkey:a","nodeKey":"nodekey:b","ipAddresses":["100.64.0.1","fd7a:115c:a1e0::1"],"name":"site",
 		 "user":{"id":"2147455555","name":"tagged-devices"},"lastSeen":"2026-11-24T10:00:00Z","expiry":null,
-		 "preAuthKey":{"ephemeral":true},"createdAt":"2026-11-24T09:00:00Z","givenName":"site-1","online":false,"tags":["tag:a"]},
+		 "preAuthKey":{"ephemeral":true},"createdAt":"2026-11-24T09:00:00Z","givenName":"site-1","online":false,
+		 "tags":["tag:a"]},
 		{"id":"2","name":"laptop","givenName":"laptop","user":{"name":"admin@lab.test"},
 		 "expiry":"2027-05-23T09:00:00Z","online":true,"tags":[]},
 		{"id":"3","name":"old","givenName":"old","user":{"name":"admin@lab.test"},

@@ -109,8 +109,8 @@ func (s *Server) ensureKey(ctx context.Context) error {
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, s.Program, "--config", s.path("config.yaml"), "apikeys", "create", "--expiration",
-		"8760h") //nolint:gosec // our own
+	args := []string{"--config", s.path("config.yaml"), "apikeys", "create", "--expiration", "8760h"}
+	cmd := exec.CommandContext(ctx, s.Program, args...) //nolint:gosec // our own
 	cmd.Dir, cmd.Env = s.Dir, append(s.environment(), "PATH="+os.Getenv("PATH"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -135,8 +135,10 @@ func (s *Server) http() (*http.Client, error) {
 		return nil, fmt.Errorf("%s has no certificate", s.CA)
 	}
 	return &http.Client{
-		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots,
-			MinVersion: tls.VersionTLS12}},
+		Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{
+			RootCAs:    roots,
+			MinVersion: tls.VersionTLS12,
+		}},
 	}, nil
 }
 
@@ -178,8 +180,10 @@ func (s *Server) config() map[string]any {
 		// As Tailscale's default: 180 days for a person's device, none for a tagged one.
 		"node":   m{"expiry": "180d", "ephemeral": m{"inactivity_timeout": "2m"}},
 		"policy": m{"mode": "database"},
-		"dns": m{"magic_dns": true, "base_domain": s.Domain, "override_local_dns": false,
-			"nameservers": m{"global": []string{}}},
+		"dns": m{
+			"magic_dns": true, "base_domain": s.Domain, "override_local_dns": false,
+			"nameservers": m{"global": []string{}},
+		},
 		"disable_check_updates": true, "logtail": m{"enabled": false}, "log": m{"level": "info", "format": "text"},
 	}
 }

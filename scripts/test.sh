@@ -1,0 +1,22 @@
+#!/bin/sh
+# All tests that need no running lab: those of the program and of the lab, the GitOps tree, and a preview of every stack.
+# What the tests call is installed first: none of them is skipped for a missing tool.
+set -eu
+
+die() {
+	printf 'test: %s\n' "$*" >&2
+	exit 1
+}
+
+main() {
+	cd "$(dirname "$0")/.."
+	# shellcheck source=scripts/tools.sh
+	. scripts/tools.sh
+	install_packages shellcheck openssl flock=util-linux unshare=util-linux nft=nftables ip=iproute2 ssh=openssh-client
+	go test ./...
+	go -C lab test ./...
+	make --no-print-directory check-tree
+	go -C lab run . preview
+}
+
+main
