@@ -9,11 +9,13 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -185,10 +187,41 @@ func TestSealingKeyNew(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 
+	for _, file := range []string{s.certificate(), s.canary()} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s is not readable like its neighbours: %v, %v", file, info.Mode(), err)
+		}
+	}
+
 	certificate, before := readFile(t, s.certificate()), readFile(t, s.canary())
 	s.mustRun(t, "", "sealing-key.sh", "lab", "--key", out)
 	if readFile(t, s.certificate()) != certificate || readFile(t, s.canary()) != before {
 		t.Error("a second run with the same key changed the tree")
+	}
+}
+
+// TestSealingKeyRenewsTheCertificate gives the script a certificate of its key that ends in ten days.
+func TestSealingKeyRenewsTheCertificate(t *testing.T) {
+	s := newSite(t)
+	key, text := rsaPEM(t, 2048)
+	end := time.Now().Add(10 * 24 * time.Hour)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: end}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	if err := os.WriteFile(s.certificate(), []byte(short), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.mustRun(t, "", "sealing-key.sh", "lab", "--key", s.keep(t, "key.pem", text))
+	block, _ := pem.Decode([]byte(readFile(t, s.certificate())))
+	renewed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !renewed.NotAfter.After(time.Now().Add(9 * 365 * 24 * time.Hour)) {
+		t.Errorf("the certificate ends on %v", renewed.NotAfter)
 	}
 }
 
@@ -326,11 +359,11 @@ func TestSeal(t *testing.T) {
 			binary, "memos-system", "memos-token", []string{"token"}, map[string]string{"token": binary},
 		},
 		"one line each": {
-			"a b\n$(c) \\ %s",
+			" a b \n$(c) \\ %s",
 			"memos-system",
 			"memos-token",
 			[]string{"first", "se_cond.x"},
-			map[string]string{"first": "a b", "se_cond.x": `$(c) \ %s`},
+			map[string]string{"first": " a b ", "se_cond.x": `$(c) \ %s`},
 		},
 		"names that YAML takes for more": {"v", "on", "1e3", []string{"null"}, map[string]string{"null": "v"}},
 	}

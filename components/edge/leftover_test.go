@@ -130,6 +130,29 @@ func TestLookForLeftoversKeepsSecretsToItself(t *testing.T) {
 	}
 }
 
+// TestLookForLeftoversAsksForTheVeryName compares the requests, and reports a deletion that is refused.
+func TestLookForLeftoversAsksForTheVeryName(t *testing.T) {
+	var asked []string
+	cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.String())
+		if r.Method == http.MethodDelete {
+			http.Error(w, "no", http.StatusConflict)
+			return
+		}
+		fmt.Fprint(w, `{"result":[{"id":"old","name":"notes.example.org","type":"CNAME","content":"t1.cfargotunnel.com",`+
+			`"proxied":true,"comment":"managed by Pulumi"}]}`)
+	}))
+	defer cloud.Close()
+	err := API{Token: "token", BaseURL: cloud.URL}.removeLeftover(t.Context(), leftovers["record"], wanted["record"], "")
+	if err == nil || !strings.Contains(err.Error(), "409") {
+		t.Errorf("a refused deletion: %v", err)
+	}
+	want := "GET /zones/fed/dns_records?name.exact=notes.example.org&type=CNAME DELETE /zones/fed/dns_records/old"
+	if got := strings.Join(asked, " "); got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+}
+
 func TestPlainOpensSecrets(t *testing.T) {
 	got := plain(resource.PropertyMap{
 		"tunnelSecret": resource.MakeSecret(resource.NewProperty(testSecret)),

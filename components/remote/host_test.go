@@ -294,7 +294,8 @@ func TestAptWaitsForItsLocks(t *testing.T) {
 	}
 	h.Fake("apt-get", "echo 'E: Unable to lock directory /var/lib/apt/lists/'; exit 100")
 	h.Fake("date", `n=$(cat "$ROOT/now" 2>/dev/null || echo 0); echo $((n + 100)) >"$ROOT/now"; echo "$n"`)
-	if r := h.Run(render(t, "apt_get update"), ""); r.Code == 0 || !strings.Contains(r.Stderr, "Unable to lock") {
+	if r := h.Run(render(t, "apt_get update"), ""); r.Code == 0 || !strings.Contains(r.Stderr, "Unable to lock") ||
+		len(r.Calls) < 5 {
 		t.Errorf("a lock that is never free: %+v", r)
 	}
 }

@@ -188,6 +188,20 @@ func TestClusterNetworksAreKept(t *testing.T) {
 		"other pods": {map[string]string{dropIn: "cluster-cidr: 10.1.0.0/16\nservice-cidr: " +
 			"10.56.0.0/16\n"}, "runs with cluster-cidr 10.1.0.0/16, the configuration wants 10.55.0.0/16"},
 		"defaults": {map[string]string{}, "runs with cluster-cidr 10.42.0.0/16"},
+		"other services": {
+			map[string]string{dropIn: "cluster-cidr: 10.55.0.0/16\nservice-cidr: 10.1.0.0/16\n"},
+			"runs with service-cidr 10.1.0.0/16, the configuration wants 10.56.0.0/16",
+		},
+		"default services": {
+			map[string]string{dropIn: "cluster-cidr: 10.55.0.0/16\n"}, "runs with service-cidr 10.43.0.0/16",
+		},
+		"a later file says nothing": {
+			map[string]string{
+				"/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.55.0.0/16\nservice-cidr: 10.56.0.0/16\n",
+				dropIn:                         "node-name: one\n",
+			},
+			"",
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
