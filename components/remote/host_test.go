@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"golang.org/x/crypto/ssh"
@@ -126,25 +129,63 @@ func TestUploadRuns(t *testing.T) {
 	}
 }
 
+// waiting is the number of bytes in a pipe that nobody has read.
+func waiting(pipe *os.File) (count int32) {
+	const unread = 0x541b // FIONREAD of ioctl_fionread(2)
+	_, _, code := syscall.Syscall(syscall.SYS_IOCTL, pipe.Fd(), unread, uintptr(unsafe.Pointer(&count)))
+	if code != 0 {
+		return 0
+	}
+	return count
+}
+
+// TestUploadIsClosedToOthers looks at the folder that the first upload after a boot makes.
+func TestUploadIsClosedToOthers(t *testing.T) {
+	h := remotetest.New(t)
+	if err := os.RemoveAll(filepath.Join(h.Root, "run")); err != nil {
+		t.Fatal(err)
+	}
+	r := register(t, func(ctx *pulumi.Context, host *remote.Host) error {
+		return run(ctx, host, "one", &remote.Command{Create: remote.Text{Body: "true"}, ReadOnly: true})
+	})
+	in := r.Get(t, "one").Plain()
+	receive(t, h, in["create"].(string), in["stdin"].(string))
+	if mode := h.Mode("/run/tinyrack"); mode != 0o700 {
+		t.Errorf("others may look at the scripts: %v", mode)
+	}
+}
+
 // receive runs a command line as sshd would, below the host's root.
 func receive(t *testing.T, h *remotetest.Host, line, stdin string) string {
 	t.Helper()
 	line = strings.ReplaceAll(line, "/run/tinyrack", h.Root+"/run/tinyrack")
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Env = append(os.Environ(), "ROOT="+h.Root, "PATH="+h.Bin()+":"+os.Getenv("PATH"))
-	// In pieces, as a network delivers them.
-	pipe, err := cmd.StdinPipe()
+	in, pipe, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer in.Close()
+	cmd.Stdin = in
+	ended := make(chan struct{})
+	defer close(ended)
+	// In pieces, as a network delivers them: the next one comes when nothing is left of the one before.
 	go func() {
 		defer pipe.Close()
 		for len(stdin) > 0 {
 			n := min(len(stdin), 1000)
-			if _, err := pipe.Write([]byte(stdin[:n])); err != nil {
+			if _, err := pipe.WriteString(stdin[:n]); err != nil {
 				return
 			}
 			stdin = stdin[n:]
+			for waiting(pipe) > 0 {
+				select {
+				case <-ended:
+					return
+				default:
+					runtime.Gosched()
+				}
+			}
 		}
 	}()
 	out, err := cmd.Output()
