@@ -31,6 +31,8 @@ func TestValidateAccepts(t *testing.T) {
 		"tcp":                      func(a *Args) { a.Ingress[1].Service = "tcp://db.db-system:5432" },
 		"ssh without port":         func(a *Args) { a.Ingress[1].Service = "ssh://git.git-system" },
 		"an address":               func(a *Args) { a.Ingress[1].Service = "http://[fd00::1]:8080" },
+		"the lowest port":          func(a *Args) { a.Ingress[1].Service = "http://memos.memos-system:1" },
+		"the highest port":         func(a *Args) { a.Ingress[1].Service = "http://memos.memos-system:65535" },
 		"the lowest status":        func(a *Args) { a.Ingress[1].Service = "http_status:100" },
 		"the highest status":       func(a *Args) { a.Ingress[1].Service = "http_status:999" },
 		"unix":                     func(a *Args) { a.Ingress[1].Service = "unix:/run/app.sock" },

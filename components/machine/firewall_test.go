@@ -1002,6 +1002,21 @@ esac`)
 	h.wantKept(rules)
 }
 
+func TestFirewallWatchEndsATrialWithoutATimer(t *testing.T) {
+	former, rules := firewallRules(t)
+	h := newFirewallHost(t)
+	h.apply(former)
+	h.connect()
+	h.run("trial", rules, fromBootstrap)
+	h.Run(`rm "$ROOT/state/timer"`, "")
+	h.pass(140)
+	h.Fake("sleep", "exit 1")
+	if r := h.watchdog("watch"); !strings.Contains(r.Stderr, "a trial was never ended") {
+		t.Errorf("got %+v", r)
+	}
+	h.wantKept(former)
+}
+
 func TestFirewallReset(t *testing.T) {
 	_, rules := firewallRules(t)
 	h := newFirewallHost(t)

@@ -79,6 +79,7 @@ func TestPackagesTwice(t *testing.T) {
 	h := packagesHost(t)
 	h.Fake("multipathd", "")
 	h.Write("/state/installed", "curl\n")
+	h.Write("/state/kernel/net.ipv4.ip_forward", "1\n") // the next one has to be set all the same
 	text := packagesText(t, "open-iscsi curl", someSysctl)
 	r := h.Run(text, "")
 	if r.Code != 0 || r.Stdout != "" {
@@ -86,6 +87,11 @@ func TestPackagesTwice(t *testing.T) {
 	}
 	if got := h.Read("/state/installed"); got != "curl\nopen-iscsi\n" {
 		t.Errorf("installed %q: only what is missing may be installed", got)
+	}
+	// Without it dpkg would ask about a configuration file that somebody changed.
+	if !r.Called("apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends " +
+		"-o Dpkg::Options::=--force-confold open-iscsi") {
+		t.Errorf("got %q", r.Calls)
 	}
 	if h.Read("/etc/sysctl.d/90-tinyrack.conf") != someSysctl+"\n" ||
 		h.Read("/state/kernel/net.ipv4.ping_group_range") != "0 2147483647\n" ||

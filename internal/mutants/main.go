@@ -57,7 +57,9 @@ func run(ctx context.Context, gremlins string, areas []string) error {
 	var scores []score
 	var problems []error
 	take := func(s score, err error) {
-		scores = append(scores, s)
+		if s.total > 0 {
+			scores = append(scores, s)
+		}
 		problems = append(problems, err)
 	}
 	for _, s := range sections {
@@ -115,10 +117,7 @@ func report(scores []score) {
 	fmt.Fprintln(table, "| area\t| mistakes\t| caught\t| of\t| %\t|")
 	fmt.Fprintln(table, "|---\t|---\t|---\t|---\t|---\t|")
 	for _, r := range rows {
-		percent := 0
-		if r.total > 0 {
-			percent = 100 * r.caught / r.total
-		}
+		percent := 100 * r.caught / r.total
 		fmt.Fprintf(table, "| %s\t| %s\t| %d\t| %d\t| %d\t|\n", r.area, r.kind, r.caught, r.total, percent)
 	}
 	_ = table.Flush()
