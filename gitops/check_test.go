@@ -66,9 +66,9 @@ func runCheck(t *testing.T, fail string) (calls []string, said string, ok bool) 
 			`$(basename "$0" | sed 's/^\(golangci-lint\).*/\1/')`))
 	}
 	command := exec.Command("sh", filepath.Join(root, "scripts/check.sh"))
-	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache, "CALLS="+log, "FAIL="+fail)
-	if fail == "" {
-		command.Env = command.Env[:len(command.Env)-1]
+	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache, "CALLS="+log)
+	if fail != "" {
+		command.Env = append(command.Env, "FAIL="+fail)
 	}
 	output, err := command.CombinedOutput()
 	return strings.Split(readFile(t, log), "\n"), string(output), err == nil

@@ -137,19 +137,28 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"variables from a second object": {
-			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n      - kind: Secret\n        name: more\n"}},
+			edits: []edit{{
+				applications, "        name: cluster-vars\n",
+				"        name: cluster-vars\n      - kind: Secret\n        name: more\n",
+			}},
 			want: []string{
 				`lab: apps: postBuild has variables besides ConfigMap cluster-vars: they would hide facts of the program: set them in Pulumi.lab.yaml`,
 			},
 		},
 		"dependency in another namespace": {
-			edits: []edit{{applications, "    - name: infrastructure-configs\n", "    - name: infrastructure-configs\n      namespace: default\n"}},
+			edits: []edit{{
+				applications, "- name: infrastructure-configs\n",
+				"- name: infrastructure-configs\n      namespace: default\n",
+			}},
 			want: []string{
 				`lab: apps: depends on infrastructure-configs, which is not a layer of this environment: it would wait for ever`,
 			},
 		},
 		"misspelt field in a list": {
-			edits: []edit{{applications, "    - name: infrastructure-configs\n", "    - name: infrastructure-configs\n      namespaces: flux-system\n"}},
+			edits: []edit{{
+				applications, "- name: infrastructure-configs\n",
+				"- name: infrastructure-configs\n      namespaces: flux-system\n",
+			}},
 			want: []string{
 				`lab: flux-system: Kustomization flux-system/apps: does not fit its schema: /spec/dependsOn/0: additionalProperties 'namespaces' not allowed`,
 			},
@@ -275,7 +284,8 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"plain Secret, encoded": {
-			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n  namespace: memos-system\ndata:\n  token: YWJj\n"),
+			edits: withExtra("apiVersion: v1\nkind: Secret\nmetadata:\n  name: memos-token\n" +
+				"  namespace: memos-system\ndata:\n  token: YWJj\n"),
 			want: []string{
 				`lab: apps: Secret memos-system/memos-token: has its values in clear in git: everyone who can read the repository has them: seal them with scripts/seal.sh lab, and replace them`,
 			},
@@ -383,7 +393,9 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"sealed for its namespace": {
-			edits: []edit{{canary, "  annotations:\n", "  annotations:\n    sealedsecrets.bitnami.com/namespace-wide: \"true\"\n"}},
+			edits: []edit{{
+				canary, "  annotations:\n", "  annotations:\n    sealedsecrets.bitnami.com/namespace-wide: \"true\"\n",
+			}},
 			want: []string{
 				`lab: infrastructure-configs: SealedSecret sealed-secrets/canary: is annotated sealedsecrets.bitnami.com/namespace-wide: anyone who can create a SealedSecret could copy it and read it: seal it again with scripts/seal.sh lab`,
 			},

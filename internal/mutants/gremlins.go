@@ -29,8 +29,8 @@ func unleash(ctx context.Context, gremlins, root, folder string) (score, error) 
 	defer os.RemoveAll(work)
 	output := filepath.Join(work, "result.json")
 	// One worker: each copies the module and links the tests anew. The time-out is a multiple of the first run's time.
-	command := exec.CommandContext(ctx, gremlins, "unleash", "--workers=1", "--timeout-coefficient=10", //nolint:gosec // ours
-		"--output="+output, "./"+folder)
+	arguments := []string{"unleash", "--workers=1", "--timeout-coefficient=10", "--output=" + output, "./" + folder}
+	command := exec.CommandContext(ctx, gremlins, arguments...) //nolint:gosec // the program that was just built
 	command.Dir = root
 	command.Env = append(os.Environ(), "TMPDIR="+work,
 		"GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -ldflags=-w"))
