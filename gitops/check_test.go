@@ -25,9 +25,9 @@ esac
 // the other tools had their turn.
 func TestCheckReportsEveryProblem(t *testing.T) {
 	clean := []string{
-		"shellcheck --shell=bash ./.ci/run",
-		"shellcheck --shell=sh ./scripts/check.sh",
-		"shellcheck --shell=sh ./scripts/tools.sh",
+		"shellcheck --external-sources --shell=bash ./.ci/run",
+		"shellcheck --external-sources --shell=sh ./scripts/check.sh",
+		"shellcheck --external-sources --shell=sh ./scripts/tools.sh",
 		"yamllint --strict .",
 		"golangci-lint run ./... in checkout",
 		"golangci-lint run ./... in lab",
@@ -66,7 +66,8 @@ func runCheck(t *testing.T, fail string) (calls []string, said string, ok bool) 
 			`$(basename "$0" | sed 's/^\(golangci-lint\).*/\1/')`))
 	}
 	command := exec.Command("sh", filepath.Join(root, "scripts/check.sh"))
-	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache, "CALLS="+log, "FAIL="+fail)
+	path := "PATH=" + bin + ":" + os.Getenv("PATH")
+	command.Env = append(os.Environ(), path, "XDG_CACHE_HOME="+cache, "CALLS="+log, "FAIL="+fail)
 	if fail == "" {
 		command.Env = command.Env[:len(command.Env)-1]
 	}

@@ -29,7 +29,8 @@ func unleash(ctx context.Context, gremlins, root, folder string) (score, error) 
 	defer os.RemoveAll(work)
 	output := filepath.Join(work, "result.json")
 	// One worker: each copies the module and links the tests anew. The time-out is a multiple of the first run's time.
-	command := exec.CommandContext(ctx, gremlins, "unleash", "--workers=1", "--timeout-coefficient=5", //nolint:gosec // ours
+	command := exec.CommandContext(ctx, gremlins, //nolint:gosec // built by the caller
+		"unleash", "--workers=1", "--timeout-coefficient=5",
 		"--output="+output, "./"+folder)
 	command.Dir = root
 	command.Env = append(os.Environ(), "TMPDIR="+work,

@@ -102,14 +102,14 @@ func (s section) run(ctx context.Context, root string) (score, error) {
 // noticed plants the mistake, runs the tests and puts the file back.
 func (m mistake) noticed(ctx context.Context, root string, arguments []string) (bool, error) {
 	path := filepath.Join(root, m.file)
-	before, err := os.ReadFile(path) //nolint:gosec // the copy's own file
+	before, err := os.ReadFile(path) //nolint:gosec // a file of the copy
 	switch {
 	case m.old == "" && errors.Is(err, os.ErrNotExist):
-		defer os.Remove(path) //nolint:errcheck // a file that stays is seen by the next run of the tests
+		defer os.Remove(path)
 	case err != nil:
 		return false, err
 	default:
-		defer os.WriteFile(path, before, 0o600) //nolint:errcheck,gosec // as above; WriteFile keeps the mode
+		defer os.WriteFile(path, before, 0o600) //nolint:errcheck // the next run of the tests sees a file that stays
 	}
 	after := m.text
 	if m.old != "" {
@@ -118,12 +118,13 @@ func (m mistake) noticed(ctx context.Context, root string, arguments []string) (
 		}
 		after = strings.Replace(string(before), m.old, m.text, 1)
 	}
-	if err := os.WriteFile(path, []byte(after), 0o600); err != nil { //nolint:gosec // the copy's own file
+	if err := os.WriteFile(path, []byte(after), 0o600); err != nil {
 		return false, err
 	}
 	// A text that no shell reads would be noticed by anything.
 	if strings.HasSuffix(path, ".sh") {
-		if said, err := exec.CommandContext(ctx, "sh", "-n", path).CombinedOutput(); err != nil {
+		check := exec.CommandContext(ctx, "sh", "-n", path) //nolint:gosec // a file of the copy
+		if said, err := check.CombinedOutput(); err != nil {
 			return false, fmt.Errorf("sh cannot read the result: %s", said)
 		}
 	}
@@ -190,7 +191,7 @@ func copyFile(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(to, text, info.Mode().Perm()) //nolint:gosec // the copy's own file
+	return os.WriteFile(to, text, info.Mode().Perm())
 }
 
 func say(format string, values ...any) {
