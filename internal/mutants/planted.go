@@ -102,7 +102,7 @@ func (s section) run(ctx context.Context, root string) (score, error) {
 // noticed plants the mistake, runs the tests and puts the file back.
 func (m mistake) noticed(ctx context.Context, root string, arguments []string) (bool, error) {
 	path := filepath.Join(root, m.file)
-	before, err := os.ReadFile(path) //nolint:gosec // the copy's own file
+	before, err := os.ReadFile(path) //nolint:gosec // a file of the copy
 	switch {
 	case m.old == "" && errors.Is(err, os.ErrNotExist):
 		defer os.Remove(path)
