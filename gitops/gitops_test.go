@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v5"
 )
 
 // TestTree checks the tree of this checkout, for every environment.
@@ -115,6 +117,26 @@ func TestSubstitution(t *testing.T) {
 	}
 	if len(e.tree.problems) > 0 {
 		t.Errorf("problems: %v", e.tree.problems)
+	}
+}
+
+// TestSchemaRefusesUnknownFieldsAnywhere misspells a field in an object, in a list's item and in a map's value.
+func TestSchemaRefusesUnknownFieldsAnywhere(t *testing.T) {
+	const entry = `{"type": "object", "properties": {"name": {"type": "string"}}}`
+	s := &schemas{custom: map[string]*jsonschema.Schema{}}
+	if err := s.add([]byte(`{"spec": {"group": "g", "names": {"kind": "K"}, "versions": [{"name": "v1", "served": true,
+		"schema": {"openAPIV3Schema": {"type": "object", "properties": {
+			"object": ` + entry + `, "list": {"type": "array", "items": ` + entry + `},
+			"map": {"type": "object", "additionalProperties": ` + entry + `}}}}}]}}`)); err != nil {
+		t.Fatal(err)
+	}
+	wrong := map[string]any{"nam": "x"}
+	for field, value := range map[string]any{
+		"object": wrong, "list": []any{wrong}, "map": map[string]any{"key": wrong}, "nothing": "x",
+	} {
+		if err := s.custom["g/v1/K"].Validate(map[string]any{field: value}); err == nil {
+			t.Errorf("%s: an unknown field was taken", field)
+		}
 	}
 }
 

@@ -13,24 +13,32 @@ const (
 	newCommit = "2222222222222222222222222222222222222222"
 	onOld     = "refs/heads/main@sha1:" + oldCommit
 	onNew     = "refs/heads/main@sha1:" + newCommit
+	onNewer   = "refs/heads/main@sha1:3333333333333333333333333333333333333333"
 )
 
-// fakeCluster answers the queries of wait.sh from files: /instance, /revision,
-// /kustomizations and /message. A request to reconcile is handled at once,
-// unless a file /deaf is there.
+// fakeCluster answers the queries of wait.sh from files: /instance, /revision, /kustomizations and /message, and of the
+// source /generations and /ready. A request to reconcile is handled at once, unless a file /deaf is there; it brings
+// the commit of /next, and the one after it that of /later. While the Kustomizations are asked, /newer comes in.
 const fakeCluster = `
 case "$*" in
 *" annotate "*gitrepositories*)
 	for last; do :; done
 	echo "${last#*=}" >"$ROOT/asked"
-	[ ! -f "$ROOT/next" ] || mv "$ROOT/next" "$ROOT/revision" ;;
-*" annotate "*kustomizations*" --all "*) : >"$ROOT/asked-all" ;;
+	[ ! -f "$ROOT/next" ] || mv "$ROOT/next" "$ROOT/revision"
+	[ ! -f "$ROOT/later" ] || mv "$ROOT/later" "$ROOT/next" ;;
+*" annotate "*kustomizations*" --all "*)
+	: >"$ROOT/asked-all"
+	[ ! -f "$ROOT/newer" ] || {
+		mv "$ROOT/newer" "$ROOT/revision"
+		mv "$ROOT/newer-kustomizations" "$ROOT/kustomizations"
+	} ;;
 *" get fluxinstances"*) cat "$ROOT/instance" ;;
 *" get gitrepositories"*)
 	token=$(cat "$ROOT/asked" 2>/dev/null)
 	handled=$token
 	[ ! -f "$ROOT/deaf" ] || handled=
-	printf '1|1|%s|%s|True|%s|stored artifact | fine\n' "$token" "$handled" "$(cat "$ROOT/revision")" ;;
+	printf '%s|%s|%s|%s|%s|stored artifact | fine\n' "$(cat "$ROOT/generations")" "$token" "$handled" \
+		"$(cat "$ROOT/ready")" "$(cat "$ROOT/revision")" ;;
 *" get kustomizations"*range*) cat "$ROOT/kustomizations" ;;
 *" get kustomizations"*) cat "$ROOT/message" ;;
 *) echo "unexpected: $*" >&2; exit 64 ;;
@@ -50,6 +58,8 @@ func cluster(t *testing.T, revision string, units ...string) *remotetest.Host {
 	// Every look at the clock is a minute later: a wait of 900 s has few rounds.
 	h.Fake("date", `n=$(cat "$ROOT/clock" 2>/dev/null || echo 0); echo $((n + 60)) >"$ROOT/clock"; echo "$n"`)
 	h.Write("/instance", readyInstance)
+	h.Write("/generations", "1|1")
+	h.Write("/ready", "True")
 	h.Write("/revision", revision)
 	h.Write("/kustomizations", strings.Join(units, ""))
 	h.Write("/message", "kustomize build failed: no such file\nsecond line\n")
@@ -89,8 +99,19 @@ func TestWaitEndsWhenReady(t *testing.T) {
 
 func TestWaitSeesTheWantedCommitArrive(t *testing.T) {
 	h := cluster(t, onOld, unit("flux-system", "True", onNew))
-	h.Write("/next", onNew)
+	// The first request does not bring it yet.
+	h.Write("/later", onNew)
 	if r := h.Run(renderedWait(t, newCommit), ""); r.Code != 0 || r.Stdout != onNew+"\n" {
+		t.Errorf("got %d %q\n%s", r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// TestWaitFollowsANewerCommit pushes a commit while the wanted one is applied.
+func TestWaitFollowsANewerCommit(t *testing.T) {
+	h := cluster(t, onNew, unit("flux-system", "True", onOld))
+	h.Write("/newer", onNewer)
+	h.Write("/newer-kustomizations", unit("flux-system", "True", onNewer))
+	if r := h.Run(renderedWait(t, newCommit), ""); r.Code != 0 || r.Stdout != onNewer+"\n" {
 		t.Errorf("got %d %q\n%s", r.Code, r.Stdout, r.Stderr)
 	}
 }
@@ -139,6 +160,16 @@ func TestWaitNamesWhatIsNotReady(t *testing.T) {
 		},
 		"a source that does not fetch": {
 			func(h *remotetest.Host) { h.Write("/deaf", "") },
+			"",
+			[]string{"not Ready on any revision", "GitRepository flux-system: stored artifact | fine"},
+		},
+		"a source that has not seen its new text": {
+			func(h *remotetest.Host) { h.Write("/generations", "2|1") },
+			"",
+			[]string{"not Ready on any revision", "GitRepository flux-system: stored artifact | fine"},
+		},
+		"a source that is not Ready": {
+			func(h *remotetest.Host) { h.Write("/ready", "False") },
 			"",
 			[]string{"not Ready on any revision", "GitRepository flux-system: stored artifact | fine"},
 		},
