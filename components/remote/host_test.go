@@ -155,6 +155,23 @@ func TestUploadIsClosedToOthers(t *testing.T) {
 	}
 }
 
+// TestSudoKeepsTheConnection has a sudo that cleans the environment, as the real one does.
+func TestSudoKeepsTheConnection(t *testing.T) {
+	const connection = "203.0.113.7 50000 192.0.2.1 22"
+	t.Setenv("SSH_CONNECTION", connection)
+	h := remotetest.New(t)
+	h.Fake("sudo", `[ "$1" = -n ] || exit 1; shift; unset SSH_CONNECTION; exec "$@"`)
+	r := register(t, func(ctx *pulumi.Context, host *remote.Host) error {
+		host.User = "debian"
+		body := `printf '%s' "$SSH_CONNECTION"`
+		return run(ctx, host, "one", &remote.Command{Create: remote.Text{Body: body}, ReadOnly: true})
+	})
+	in := r.Get(t, "one").Plain()
+	if got := receive(t, h, in["create"].(string), in["stdin"].(string)); got != connection {
+		t.Errorf("the script sees the connection %q", got)
+	}
+}
+
 // receive runs a command line as sshd would, below the host's root.
 func receive(t *testing.T, h *remotetest.Host, line, stdin string) string {
 	t.Helper()
