@@ -24,13 +24,16 @@ type generated struct {
 
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
 func (g generated) facts() map[string]any {
-	return map[string]any{
-		"hosts.tinyrack.hostKey":        g.hostKey,
+	facts := map[string]any{
 		"cluster.binaries.amd64.sha256": g.k3s,
 		"cluster.installScript.sha256":  g.k3sScript,
 		"sealedSecrets.certificate":     g.sealing,
 		"flux.ca":                       g.certificateOfGit,
 	}
+	for _, m := range layout.Machines {
+		facts["hosts."+m.Name+".hostKey"] = g.hostKey
+	}
+	return facts
 }
 
 // empty are throw-away facts for the paths that a committed configuration may leave empty: the n-th where there are
