@@ -58,7 +58,7 @@ func down(ctx context.Context, at layout.Layout) error {
 func destroyable(at layout.Layout) bool {
 	runner := process.New(at)
 	needed := []string{layout.HeadscaleProcess, layout.CloudsProcess, layout.Operator}
-	for _, m := range layout.Machines {
+	for _, m := range at.Made() {
 		needed = append(needed, m.Process())
 	}
 	return !slices.ContainsFunc(needed, func(name string) bool { return !runner.Running(name) })
@@ -75,11 +75,11 @@ func destroy(ctx context.Context, at layout.Layout) error {
 // remove removes what runs, all of it even if some cannot be.
 func remove(ctx context.Context, at layout.Layout) error {
 	var errs []error
-	for _, m := range layout.Machines {
+	for _, m := range at.Made() {
 		errs = append(errs, machine.New(at, m).Remove(ctx))
 	}
 	errs = append(errs, devices(at, "", nil).Remove(ctx), headscale.New(at, "").Stop(ctx, process.New(at)))
-	for _, name := range slices.Backward(layout.Processes()) {
+	for _, name := range slices.Backward(at.Processes()) {
 		errs = append(errs, process.New(at).Stop(ctx, name))
 	}
 	return errors.Join(append(errs, machine.RemoveNetwork(ctx))...)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/process"
 )
@@ -31,9 +33,17 @@ func TestDestroyableWhileAllRuns(t *testing.T) {
 	at := layout.Layout{State: t.TempDir()}
 	runner := process.New(at)
 	needed := []string{layout.HeadscaleProcess, layout.CloudsProcess, layout.Operator}
-	for _, m := range layout.Machines {
-		needed = append(needed, m.Process())
+	// Of the machines those count that were made.
+	at.Machines = []layout.Machine{{Name: "planned", IPv4: "10.77.0.12"}}
+	made := layout.Machine{Name: "made", IPv4: "10.77.0.11"}
+	text, err := json.Marshal(made)
+	if err == nil {
+		err = file.Write(at.Record(made), text, 0o600)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed = append(needed, made.Process())
 	for _, name := range needed {
 		spec := process.Spec{
 			Name: name, Args: []string{"sleep", "60"}, Ready: func(context.Context) error { return nil },

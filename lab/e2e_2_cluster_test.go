@@ -50,7 +50,7 @@ func TestClusterRunsWhatItShould(t *testing.T) {
 		t.Errorf("the canary reads %q (%v): it was not opened with the restored key", canary, err)
 	}
 	server := ask("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
-	if server != "https://"+theMachine.FQDN()+":6443" {
+	if server != "https://"+first(l).FQDN()+":6443" {
 		t.Errorf("the kubeconfig points at %s, not at the name in the tailnet", server)
 	}
 }

@@ -31,13 +31,14 @@ func TestPublicSideIsShut(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	target := first(running(t)).IPv4
 	wanted := map[string]string{stranger: "[]", layout.Operator: "[22]"}
 	var group sync.WaitGroup
 	for namespace, want := range wanted {
 		group.Go(func() {
 			var open []int
 			err := machine.Inside(namespace, func() (err error) {
-				open, err = scan(netip.MustParseAddr(theMachine.IPv4))
+				open, err = scan(netip.MustParseAddr(target))
 				return err
 			})
 			if got := fmt.Sprint(open); err != nil || got != want {

@@ -39,7 +39,7 @@ func TestWhoReachesTheMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	target := addressOf(t, theMachine.Name)
+	target := addressOf(t, first(l).Name)
 	listening := onMachine(t, l, "ss -ltnH | awk '{ sub(/.*:/, \"\", $4); print $4 }' | sort -un | tr '\\n' ' '")
 	t.Logf("the machine listens on %s", listening)
 	// Every device can reach something: the control server. So a denial is the policy's.
@@ -70,7 +70,7 @@ func TestWhoReachesTheMachine(t *testing.T) {
 		}
 		group.Go(func() {
 			// Nothing listens there: a refusal would be the device's own answer.
-			err := dial(theMachine.Namespace, status.Self.TailscaleIPs[0], 22)
+			err := dial(first(l).Namespace(), status.Self.TailscaleIPs[0], 22)
 			if err == nil || errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("the machine reaches %s: %v", device.Name, err)
 			}

@@ -56,7 +56,7 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 		t.Errorf("the tailnet is %+v, its DNS was %+v", after, before)
 	}
 	// From a stranger's side: the firewall is gone, too.
-	left, err := sshTo(t.Context(), l, nil, theMachine.IPv4, "ls -d /etc/tinyrack /var/lib/tinyrack /etc/rancher/k3s "+
+	left, err := sshTo(t.Context(), l, nil, first(l), first(l).IPv4, "ls -d /etc/tinyrack /var/lib/tinyrack /etc/rancher/k3s "+
 		"/var/lib/rancher/k3s/server /usr/local/bin/k3s-uninstall.sh 2>/dev/null; nft list tables | grep tinyrack; "+
 		"systemctl is-active k3s tinyrack-firewall-watch | grep -w active; "+
 		"tailscale status --json --peers=false | grep '\"BackendState\": \"Running\"'; true")
@@ -196,14 +196,14 @@ func TestDownLeavesNothing(t *testing.T) {
 	l := running(t)
 	succeed(t, "down")
 	for _, path := range []string{
-		l.State, "/run/netns/" + theMachine.Namespace, "/run/netns/" + layout.Operator, "/etc/netns/" + layout.Operator,
+		l.State, "/run/netns/" + first(l).Namespace(), "/run/netns/" + layout.Operator, "/etc/netns/" + layout.Operator,
 		"/sys/class/net/" + machine.Bridge,
 	} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}
 	}
-	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + theMachine.Namespace); len(groups) > 0 {
+	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + first(l).Namespace()); len(groups) > 0 {
 		t.Errorf("control groups are left: %v", groups)
 	}
 	for _, file := range []string{"/proc/self/mounts"} {

@@ -74,16 +74,18 @@ func output(l *lab) *strings.Builder {
 
 // ssh runs a command on the machine, over the tailnet as the program does.
 func ssh(ctx context.Context, l *lab, command string) (string, error) {
-	return sshTo(ctx, l, layout.OnOperator(), theMachine.FQDN(), command)
+	return sshTo(ctx, l, layout.OnOperator(), first(l), first(l).FQDN(), command)
 }
 
-// sshTo is ssh to one of the machine's names, in the network that the line enters.
-func sshTo(ctx context.Context, l *lab, network []string, name, command string) (string, error) {
-	host, err := secret.PublicKey(l.secrets.HostKey)
+// sshTo is ssh to a machine by one of its names, in the network that the line enters.
+func sshTo(
+	ctx context.Context, l *lab, network []string, to layout.Machine, name, command string,
+) (string, error) {
+	host, err := secret.PublicKey(l.secrets.HostKeys[to.Name])
 	if err != nil {
 		return "", err
 	}
-	known := l.Path("known_hosts")
+	known := l.Path("known_hosts-" + to.Name)
 	if err := file.Write(known, []byte(name+" "+host+"\n"), 0o600); err != nil {
 		return "", err
 	}
@@ -130,8 +132,8 @@ func eventually(t *testing.T, within time.Duration, what string, ask func() erro
 	}
 }
 
-// theMachine is the lab's first.
-var theMachine = layout.Machines[0]
+// first is the lab's first machine.
+func first(l *lab) layout.Machine { return l.Machines[0] }
 
 // changes are the operations of the last run, by kind, without what stayed the same.
 func changes(t *testing.T) map[string]int {

@@ -20,7 +20,7 @@ func status(ctx context.Context, at layout.Layout) error {
 	if err := host.New(layout.HostDir).RefuseOther(at.Checkout); err != nil {
 		return err
 	}
-	running := process.New(at).Show(os.Stdout, layout.Processes())
+	running := process.New(at).Show(os.Stdout, at.Processes())
 	emulated := clouds.Show(ctx, os.Stdout)
 	say("")
 	return errors.Join(running, emulated, kubectl.Show(ctx, at, os.Stdout))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/authority"
@@ -80,7 +81,7 @@ func preparation(l *lab) []progress.Task {
 // provisioning is everything from the network to the cluster.
 func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 	return []progress.Task{
-		{Name: "network", Do: machine.MakeNetwork},
+		{Name: "network", Do: func(ctx context.Context) error { return machine.MakeNetwork(ctx, l.Layout) }},
 		{Name: "tailnet control server", Do: func(ctx context.Context) error {
 			if err := authority.Make(l.TLS(), layout.HostIP); err != nil {
 				return err
@@ -106,7 +107,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 		{Name: "git server", Do: func(ctx context.Context) error {
 			return gitserver.New(l.Layout).Start(ctx, l.runner, l.set.Gitea, l.set.GiteaStatic, l.secrets)
 		}},
-		{Name: "machine", Do: func(ctx context.Context) error {
+		{Name: "machines", Do: func(ctx context.Context) error {
 			if err := file.Write(l.MachineKey(), []byte(l.secrets.MachineKey), 0o600); err != nil {
 				return err
 			}
@@ -115,12 +116,8 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 					return err
 				}
 			}
-			for _, m := range layout.Machines {
-				if err := machine.New(l.Layout, m).Start(ctx, l.set, l.secrets); err != nil {
-					return err
-				}
-			}
-			return nil
+			// Those that left the settings, too: the program takes leave of them over SSH.
+			return machine.Start(ctx, l.Layout, slices.Concat(l.Machines, l.Left()), l.set, l.secrets)
 		}},
 		{Name: "site repository", Do: func(ctx context.Context) error { return siteOf(l).Seed(ctx) }},
 		{Name: "program", Do: func(ctx context.Context) error {
@@ -139,6 +136,13 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 				return err
 			}
 			return l.stack.Up(ctx)
+		}},
+		{Name: "machines that left", Do: func(ctx context.Context) error {
+			var errs []error
+			for _, m := range l.Left() {
+				errs = append(errs, machine.New(l.Layout, m).Remove(ctx))
+			}
+			return errors.Join(errs...)
 		}},
 		{Name: "kubeconfig", Do: func(ctx context.Context) error {
 			kubeconfig, err := l.stack.Output(ctx, "kubeconfig")

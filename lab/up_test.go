@@ -1,6 +1,7 @@
 package main
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -28,7 +29,7 @@ func TestUpIsTheseSteps(t *testing.T) {
 		"host tools", "lab programs",
 		"network", "tailnet control server", "clouds and artifact server", "operator's device", "object storage",
 		"git server",
-		"machine", "site repository", "program", "pulumi up", "kubeconfig",
+		"machines", "site repository", "program", "pulumi up", "machines that left", "kubeconfig",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("steps %q, want %q", got, want)
@@ -36,16 +37,17 @@ func TestUpIsTheseSteps(t *testing.T) {
 }
 
 func TestOpenIsOfOneLab(t *testing.T) {
-	at := layout.Layout{State: t.TempDir(), Checkout: "/checkout"}
+	at := layout.Layout{State: t.TempDir(), Checkout: "/checkout", Settings: "/settings.yaml"}
 	first, err := open(at)
 	if err != nil {
 		t.Fatal(err)
 	}
 	second, err := open(at)
-	if err != nil || *first.secrets != *second.secrets {
+	if err != nil || !reflect.DeepEqual(first.secrets, second.secrets) {
 		t.Errorf("opened twice it has other secrets: %v", err)
 	}
 	if s := first.stack; s.Project != "tinyrack" || s.Name != "lab" || s.Dir != at.Pulumi() || s.Checkout != "/checkout" ||
+		s.Settings != "/settings.yaml" ||
 		!slices.Equal(s.Network, []string{"ip", "netns", "exec", "tinyrack-operator"}) {
 		t.Errorf("its stack is %+v", s)
 	}

@@ -98,7 +98,8 @@ func (h Host) other(checkout string) *Owner {
 
 // running tells whether any of that lab's programs runs. After a reboot, say, none does.
 func (o *Owner) running() bool {
-	return slices.ContainsFunc(layout.Processes(), process.New(layout.Layout{State: o.State}).Running)
+	l := layout.Layout{State: o.State}
+	return slices.ContainsFunc(l.Processes(), process.New(l).Running)
 }
 
 func (o *Owner) refusal() error {

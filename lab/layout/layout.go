@@ -63,39 +63,6 @@ func OnOperator(args ...string) []string {
 	return append([]string{"ip", "netns", "exec", Operator}, args...)
 }
 
-// Machine is one of the lab's bare hosts.
-type Machine struct {
-	// Name is the host name; the stack's settings know the machine by it.
-	Name string
-	// Namespace is the network namespace in which the machine boots, and its name for its supervisor and its control
-	// groups.
-	Namespace string
-	// IPv4 and IPv6 are its public addresses. IPv6 is empty where it has none.
-	IPv4, IPv6 string
-	// Roles are server, agent and storage, as in the stack's settings.
-	Roles []string
-}
-
-// Process is the name of the machine's process for the runner.
-func (m Machine) Process() string { return "machine-" + m.Name }
-
-// FQDN is the machine's name in the tailnet.
-func (m Machine) FQDN() string { return m.Name + "." + TailnetDomain }
-
-// Machines are all of the lab's. One more is one more line.
-var Machines = []Machine{
-	{Name: "tinyrack", Namespace: "tinyrack-lab", IPv4: "10.77.0.10", Roles: []string{"server"}},
-}
-
-// Processes are the lab's long-lived processes, in the order in which they start.
-func Processes() []string {
-	names := []string{HeadscaleProcess, CloudsProcess, Operator, S3Process, GitProcess}
-	for _, m := range Machines {
-		names = append(names, m.Process())
-	}
-	return names
-}
-
 // Layout is where a lab's files are.
 type Layout struct {
 	// Checkout is the project's folder.
@@ -104,10 +71,13 @@ type Layout struct {
 	State string
 	// Cache is where finished artifacts are kept, outside any checkout. It goes with `clean`.
 	Cache string
+	// Settings is the file with the settings of the lab's stack, Machines are the hosts in it.
+	Settings string
+	Machines []Machine
 }
 
 // Find returns the layout of the checkout in or above the working directory. XDG_CACHE_HOME and TINYRACK_LAB_STATE move
-// cache and state.
+// cache and state; TINYRACK_LAB_SETTINGS is a file in the place of the checkout's Pulumi.lab.yaml.
 func Find() (Layout, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -125,7 +95,17 @@ func Find() (Layout, error) {
 	if state == "" {
 		state = "/var/lib/tinyrack-lab"
 	}
-	return Layout{Checkout: checkout, State: state, Cache: filepath.Join(cache, "tinyrack-lab")}, nil
+	settings := os.Getenv("TINYRACK_LAB_SETTINGS")
+	if settings == "" {
+		settings = filepath.Join(checkout, "Pulumi."+Stack+".yaml")
+	}
+	machines, err := machinesOf(settings)
+	if err != nil {
+		return Layout{}, err
+	}
+	return Layout{
+		Checkout: checkout, State: state, Cache: filepath.Join(cache, "tinyrack-lab"), Settings: settings, Machines: machines,
+	}, nil
 }
 
 // checkoutAbove is the folder of the project: the first from dir upwards with a Pulumi.yaml.
@@ -188,8 +168,11 @@ func (l Layout) Devices() string { return l.Path("devices") }
 // Pulumi holds the stack: backend, plugins, configuration.
 func (l Layout) Pulumi() string { return l.Path("pulumi") }
 
-// Machine is the folder of a machine's disk.
+// Machine is the folder of a machine: its disk, and its record.
 func (l Layout) Machine(m Machine) string { return l.Path("machines", m.Name) }
+
+// Record is the file that says what machine was made, once anything of it was.
+func (l Layout) Record(m Machine) string { return filepath.Join(l.Machine(m), "machine.json") }
 
 // MachineKey is the private key that logs in to the machines.
 func (l Layout) MachineKey() string { return l.Path("machine.key") }

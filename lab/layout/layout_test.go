@@ -8,23 +8,50 @@ import (
 	"testing"
 )
 
+const twoHosts = `config:
+  tinyrack:hosts:
+    one: {address: 10.77.0.11, roles: [agent, storage]}
+    zero: {address: 10.77.0.9, roles: [server], port: 22}
+`
+
 func TestFind(t *testing.T) {
 	checkout, cache := t.TempDir(), t.TempDir()
 	inside := filepath.Join(checkout, "lab", "deep")
 	if err := os.MkdirAll(inside, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(checkout, "Pulumi.yaml"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	settings := filepath.Join(checkout, "Pulumi.lab.yaml")
+	for path, text := range map[string]string{filepath.Join(checkout, "Pulumi.yaml"): "", settings: twoHosts} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("XDG_CACHE_HOME", cache)
 	t.Setenv("TINYRACK_LAB_STATE", "")
 	t.Chdir(inside)
 	got, err := Find()
-	want := Layout{Checkout: checkout, State: "/var/lib/tinyrack-lab", Cache: filepath.Join(cache, "tinyrack-lab")}
-	if err != nil || got != want {
+	want := Layout{
+		Checkout: checkout, State: "/var/lib/tinyrack-lab", Cache: filepath.Join(cache, "tinyrack-lab"), Settings: settings,
+		Machines: []Machine{
+			{Name: "zero", IPv4: "10.77.0.9", Roles: []string{"server"}},
+			{Name: "one", IPv4: "10.77.0.11", Roles: []string{"agent", "storage"}},
+		},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v (%v), want %+v", got, err, want)
 	}
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	t.Setenv("TINYRACK_LAB_SETTINGS", other)
+	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "the settings of the lab's stack: open "+other) {
+		t.Errorf("without its settings: %v", err)
+	}
+	if err := os.WriteFile(other, []byte(strings.ReplaceAll(twoHosts, "zero", "null")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Find(); err != nil || got.Settings != other || got.Machines[0].Name != "null" {
+		t.Errorf("other settings: %+v, %v", got, err)
+	}
+	t.Setenv("TINYRACK_LAB_SETTINGS", "")
 	t.Setenv("TINYRACK_LAB_STATE", "/elsewhere")
 	if got, err := Find(); err != nil || got.Kubeconfig() != "/elsewhere/kubeconfig" {
 		t.Errorf("a moved state: %+v, %v", got, err)
@@ -62,28 +89,8 @@ func TestPathsAreBelowTheState(t *testing.T) {
 	if len(seen) < 10 {
 		t.Fatalf("only %d paths were looked at", len(seen))
 	}
-	if got := l.Machine(Machine{Name: "one"}); got != "/state/machines/one" || l.Path("a", "b") != "/state/a/b" {
+	if got := l.Machine(Machine{Name: "one"}); got != "/state/machines/one" || l.Path("a", "b") != "/state/a/b" ||
+		l.Record(Machine{Name: "one"}) != "/state/machines/one/machine.json" {
 		t.Errorf("a machine's folder is %s, a path %s", got, l.Path("a", "b"))
-	}
-}
-
-func TestMachinesDifferInEverythingThatIsTheHosts(t *testing.T) {
-	seen := map[string]bool{}
-	for _, m := range Machines {
-		for _, value := range []string{
-			"name " + m.Name, "namespace " + m.Namespace, "address " + m.IPv4, "process " + m.Process(),
-		} {
-			if seen[value] || strings.HasSuffix(value, " ") {
-				t.Errorf("%+v: %q is empty or taken", m, value)
-			}
-			seen[value] = true
-		}
-		if len(m.Roles) == 0 {
-			t.Errorf("%s has no role", m.Name)
-		}
-	}
-	processes := Processes()
-	if want := "headscale clouds tinyrack-operator s3 gitea machine-tinyrack"; strings.Join(processes, " ") != want {
-		t.Errorf("processes %v, want %s", processes, want)
 	}
 }

@@ -47,14 +47,14 @@ ExecStartPre=/bin/sh -euc 'mkdir -p /var/lib/rancher/k3s/agent; cd /var/lib/ranc
 
 const containerdConfig = "/etc/lab/containerd.toml.tmpl"
 
-type file struct {
+type entry struct {
 	path, text string
 	mode       os.FileMode
 }
 
 // personalise writes what makes a freshly unpacked Debian this machine.
 func (m *Machine) personalise() error {
-	files := []file{
+	files := []entry{
 		{"etc/hostname", m.Host.Name + "\n", 0o644},
 		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 " + m.Host.Name + "\n", 0o644},
 		// Nothing answers there, and at once: the lab has no name server.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // Machine is one of the lab's hosts. Its packages and programs are bare: what the program is to install is not there,
 // but for tailscale, which the lab has no package of.
 type Machine struct {
-	// Host is its name, its addresses and its network namespace, which MakeNetwork makes.
+	// Host is its name, its address and its network namespace, which MakeNetwork makes.
 	Host layout.Machine
 	// Dir is the folder of its disk, which is gone with Remove.
 	Dir       string
@@ -41,7 +42,7 @@ type Machine struct {
 	PackageSource string
 }
 
-// New returns a machine of the lab. What is started needs more: see Start.
+// New returns a machine of the lab. What is started needs more: see prepare.
 func New(l layout.Layout, m layout.Machine) *Machine {
 	return &Machine{
 		Host: m, Dir: l.Machine(m), Runner: process.New(l), Images: l.Images(), caFile: l.CA(),
@@ -49,22 +50,47 @@ func New(l layout.Layout, m layout.Machine) *Machine {
 	}
 }
 
-// Start installs the machine from the artifacts, once, and boots it.
-func (m *Machine) Start(ctx context.Context, set *artifacts.Set, secrets *secret.Secrets) error {
+// prepare gives the machine what it is installed from.
+func (m *Machine) prepare(set *artifacts.Set, secrets *secret.Secrets) error {
 	authorized, err := secret.PublicKey(secrets.MachineKey)
 	if err != nil {
 		return err
 	}
-	m.Artifacts, m.HostKey, m.AuthorizedKey = set, []byte(secrets.HostKey), authorized+"\n"
+	hostKey, err := secrets.HostKey(m.Host.Name)
+	if err != nil {
+		return err
+	}
+	m.Artifacts, m.HostKey, m.AuthorizedKey = set, []byte(hostKey), authorized+"\n"
 	ca, err := os.ReadFile(m.caFile)
 	if err != nil {
 		return err
 	}
 	m.CA = string(ca)
-	if err := m.Install(ctx); err != nil {
-		return err
+	return nil
+}
+
+// Start installs machines from the artifacts, once, and boots them, side by side.
+func Start(
+	ctx context.Context, l layout.Layout, machines []layout.Machine, set *artifacts.Set, secrets *secret.Secrets,
+) error {
+	errs := make([]error, len(machines))
+	var group sync.WaitGroup
+	for i, host := range machines {
+		m := New(l, host)
+		if errs[i] = m.prepare(set, secrets); errs[i] != nil {
+			continue
+		}
+		group.Go(func() {
+			if errs[i] = m.Install(ctx); errs[i] == nil {
+				errs[i] = m.Boot(ctx)
+			}
+			if errs[i] != nil {
+				errs[i] = fmt.Errorf("machine %s: %w", host.Name, errs[i])
+			}
+		})
 	}
-	return m.Boot(ctx)
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 func (m *Machine) root() string { return filepath.Join(m.Dir, "root") }
@@ -101,7 +127,7 @@ func (m *Machine) unpack(ctx context.Context) *exec.Cmd {
 // Boot switches the machine on and waits for its SSH server.
 func (m *Machine) Boot(ctx context.Context) error {
 	modules()
-	if err := makeCgroups(m.Host.Namespace); err != nil {
+	if err := makeCgroups(m.Host.Namespace()); err != nil {
 		return err
 	}
 	return m.Runner.Start(ctx, m.spec(hierarchies(), unified(), capable(unix.CAP_SYS_RESOURCE)))
@@ -110,9 +136,9 @@ func (m *Machine) Boot(ctx context.Context) error {
 // spec is the machine's supervisor. It enters the machine's control groups below the hierarchies; unified says whether
 // the host has only the second version of them, and resources whether it may raise limits.
 func (m *Machine) spec(hierarchies []string, unified, resources bool) process.Spec {
-	args := append(enterCgroups(m.Host.Namespace, hierarchies),
-		"systemd-nspawn", "--quiet", "--directory="+m.root(), "--machine="+m.Host.Namespace, "--boot", "--keep-unit",
-		"--register=no", "--console=pipe", "--network-namespace-path=/run/netns/"+m.Host.Namespace, "--resolv-conf=off",
+	args := append(enterCgroups(m.Host.Namespace(), hierarchies),
+		"systemd-nspawn", "--quiet", "--directory="+m.root(), "--machine="+m.Host.Namespace(), "--boot", "--keep-unit",
+		"--register=no", "--console=pipe", "--network-namespace-path=/run/netns/"+m.Host.Namespace(), "--resolv-conf=off",
 		"--timezone=off",
 		"--link-journal=no", "--capability=all", "--system-call-filter=@keyring bpf @mount @pkey perf_event_open",
 		"--bind=/dev/kmsg", "--bind=/dev/net/tun", "--bind-ro="+m.Images+":/opt/images",
@@ -127,15 +153,16 @@ func (m *Machine) spec(hierarchies []string, unified, resources bool) process.Sp
 	return process.Spec{Name: m.Host.Process(), Args: args, Env: env, Ready: m.sshReady}
 }
 
-// Remove switches the machine off and deletes its disk.
+// Remove switches the machine off and removes its network and its disk, and its record with it.
 func (m *Machine) Remove(ctx context.Context) error {
 	if err := m.Halt(ctx); err != nil {
 		return err
 	}
-	if err := unmountBelow(m.Dir); err != nil {
-		return err
+	if err := errors.Join(unmountBelow(m.Dir), removeCgroups(m.Host.Namespace()),
+		removeLeg(ctx, m.Host.Namespace(), machineLink(m.Host.IPv4))); err != nil {
+		return err // its record stays, and so it is found again
 	}
-	return errors.Join(os.RemoveAll(m.Dir), removeCgroups(m.Host.Namespace))
+	return os.RemoveAll(m.Dir)
 }
 
 // Halt cuts the machine's power: its disk is thrown away, so nothing is worth an orderly shutdown.
@@ -148,7 +175,7 @@ func (m *Machine) Halt(ctx context.Context) error {
 
 // sshReady asks from inside the machine's network: from outside its firewall may refuse everybody.
 func (m *Machine) sshReady(ctx context.Context) error {
-	return Inside(m.Host.Namespace, func() error {
+	return Inside(m.Host.Namespace(), func() error {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", "127.0.0.1:22")
 		if err != nil {
 			return err

@@ -12,14 +12,14 @@ import (
 )
 
 // second is a machine that is not the lab's own, so that a constant in the place of its value shows.
-var second = layout.Machine{Name: "second", Namespace: "second-ns", IPv4: "10.77.0.11", Roles: []string{"agent"}}
+var second = layout.Machine{Name: "second", IPv4: "10.77.0.11", Roles: []string{"agent"}}
 
 func lab() layout.Layout { return layout.Layout{State: "/state"} }
 
 func TestSupervisor(t *testing.T) {
 	m := New(lab(), second)
-	const nspawn = "systemd-nspawn --quiet --directory=/state/machines/second/root --machine=second-ns --boot " +
-		"--keep-unit --register=no --console=pipe --network-namespace-path=/run/netns/second-ns " +
+	const nspawn = "systemd-nspawn --quiet --directory=/state/machines/second/root --machine=tinyrack-lab-second --boot " +
+		"--keep-unit --register=no --console=pipe --network-namespace-path=/run/netns/tinyrack-lab-second " +
 		"--resolv-conf=off --timezone=off --link-journal=no " +
 		"--capability=all --system-call-filter=@keyring bpf @mount @pkey perf_event_open " +
 		"--bind=/dev/kmsg --bind=/dev/net/tun --bind-ro=/state/images:/opt/images"
@@ -33,14 +33,14 @@ func TestSupervisor(t *testing.T) {
 		"version 2": {
 			[]string{"/cg"},
 			true, true,
-			"sh -euc echo $$ > /cg/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn,
+			"sh -euc echo $$ > /cg/tinyrack-lab-second/cgroup.procs\nexec \"$@\" sh " + nspawn,
 			[]string{writable},
 		},
 		"version 1, limits of the host's": {
 			[]string{"/cg/cpu", "/cg/memory"},
 			false, false,
-			"sh -euc echo $$ > /cg/cpu/second-ns/cgroup.procs\n" +
-				"echo $$ > /cg/memory/second-ns/cgroup.procs\nexec \"$@\" sh " + nspawn +
+			"sh -euc echo $$ > /cg/cpu/tinyrack-lab-second/cgroup.procs\n" +
+				"echo $$ > /cg/memory/tinyrack-lab-second/cgroup.procs\nexec \"$@\" sh " + nspawn +
 				" --drop-capability=CAP_SYS_RESOURCE",
 			[]string{writable, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0"},
 		},

@@ -5,6 +5,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
@@ -47,15 +49,42 @@ func leg(namespace, link, address string) []step {
 }
 
 // MakeNetwork makes the bridge, and the namespaces of the machines, or completes what an interrupted run left.
-func MakeNetwork(ctx context.Context) error {
+func MakeNetwork(ctx context.Context, l layout.Layout) error {
 	if err := foreignNetwork(); err != nil {
 		return err
 	}
+	if err := record(l); err != nil {
+		return err
+	}
 	steps := slices.Clone(bridge)
-	for _, m := range layout.Machines {
-		steps = append(steps, leg(m.Namespace, machineLink(m.IPv4), m.IPv4)...)
+	for _, m := range slices.Concat(l.Machines, l.Left()) {
+		steps = append(steps, leg(m.Namespace(), machineLink(m.IPv4), m.IPv4)...)
 	}
 	return makeSteps(ctx, steps)
+}
+
+// record writes down each machine before anything of it is made, so that it is found again, whatever becomes of the
+// settings.
+func record(l layout.Layout) error {
+	made := l.Made()
+	for _, m := range l.Machines {
+		for _, other := range made {
+			if other.Name == m.Name && other.IPv4 != m.IPv4 || other.Name != m.Name && other.IPv4 == m.IPv4 {
+				return fmt.Errorf("host %s cannot have the address %s: the lab's machine %s has %s: take that host out of the "+
+					"settings, run make up, and add the other after it", m.Name, m.IPv4, other.Name, other.IPv4)
+			}
+		}
+	}
+	for _, m := range l.Machines {
+		text, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if err := file.Write(l.Record(m), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func makeSteps(ctx context.Context, steps []step) error {
@@ -70,14 +99,8 @@ func makeSteps(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// RemoveNetwork removes all that MakeNetwork made.
-func RemoveNetwork(ctx context.Context) error {
-	var errs []error
-	for _, m := range layout.Machines {
-		errs = append(errs, removeLeg(ctx, m.Namespace, machineLink(m.IPv4)))
-	}
-	return errors.Join(append(errs, removeLink(ctx, Bridge))...)
-}
+// RemoveNetwork removes what MakeNetwork made but the machines' own, which goes with them.
+func RemoveNetwork(ctx context.Context) error { return removeLink(ctx, Bridge) }
 
 // removeLeg removes a namespace and its interface, with both ends.
 func removeLeg(ctx context.Context, namespace, link string) error {

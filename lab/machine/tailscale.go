@@ -31,8 +31,8 @@ WantedBy=multi-user.target
 // person does whose control server has a private one.
 const authority = "usr/local/share/ca-certificates/tinyrack-lab.crt"
 
-func tailscaleFiles(ca string) []file {
-	return []file{
+func tailscaleFiles(ca string) []entry {
+	return []entry{
 		{authority, ca, 0o644},
 		{"usr/lib/systemd/system/tailscaled.service", tailscaledUnit, 0o644},
 		{"etc/default/tailscaled", "PORT=\"41641\"\nFLAGS=\"\"\nSSL_CERT_FILE=/" + authority + "\n", 0o644},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -46,7 +45,7 @@ func readConfig(path string) (document, error) {
 // Configure writes the stack's configuration: the committed file with the settings in it, secrets encrypted with the
 // passphrase.
 func (s *Stack) Configure(passphrase string, settings Settings) error {
-	doc, err := readConfig(filepath.Join(s.Checkout, "Pulumi."+s.Name+".yaml"))
+	doc, err := readConfig(s.committed())
 	if err != nil {
 		return err
 	}
@@ -63,7 +62,7 @@ func (s *Stack) Configure(passphrase string, settings Settings) error {
 // Empty are the places of a fact that the committed configuration has with nothing in them: facts that only the person
 // knows who runs the stack. The path is dotted; a * in it stands for every name. They are sorted.
 func (s *Stack) Empty(path string) ([]string, error) {
-	doc, err := readConfig(filepath.Join(s.Checkout, "Pulumi."+s.Name+".yaml"))
+	doc, err := readConfig(s.committed())
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@
 package pulumi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,8 +25,10 @@ type Stack struct {
 	Project, Name string
 	// Dir holds the backend, the command, its plugins and the configuration.
 	Dir string
-	// Checkout is the folder of the program.
+	// Checkout is the folder of the program, with the stack's committed configuration.
 	Checkout string
+	// Settings is a file in the place of the committed configuration. Optional.
+	Settings string
 	// Out takes what a person sees of a run.
 	Out io.Writer
 	// Network is put in front of every command and runs it in another network than this process': NoNetwork, or that of a
@@ -42,6 +45,11 @@ func (s *Stack) Command() string { return s.path("bin", "pulumi") }
 
 // Config is the stack's configuration file, with what the committed one leaves out. It holds secrets, encrypted.
 func (s *Stack) Config() string { return s.path("Pulumi." + s.Name + ".yaml") }
+
+// committed is the file that the configuration is made from.
+func (s *Stack) committed() string {
+	return cmp.Or(s.Settings, filepath.Join(s.Checkout, "Pulumi."+s.Name+".yaml"))
+}
 
 // Backend is the folder with the stack's state.
 func (s *Stack) Backend() string { return s.path("backend") }

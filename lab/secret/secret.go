@@ -33,8 +33,8 @@ type Secrets struct {
 	Passphrase            string
 	GitToken              string // from the git server; empty until it runs
 
-	MachineKey string // private SSH key that logs in
-	HostKey    string // private SSH host key of the machines
+	MachineKey string            // private SSH key that logs in
+	HostKeys   map[string]string // private SSH host keys by machine; see HostKey
 
 	path string
 }
@@ -56,12 +56,26 @@ func Open(path string) (*Secrets, error) {
 	s.CloudflareToken = Token(20)
 	s.TailscaleClientID, s.TailscaleClientSecret = "lab"+Token(8), "tskey-client-"+Token(16)
 	s.S3AccessKey, s.S3SecretKey, s.Passphrase = Token(10), Token(20), Token(20)
-	for _, key := range []*string{&s.MachineKey, &s.HostKey} {
-		if *key, err = SSHKey(); err != nil {
-			return nil, err
-		}
+	if s.MachineKey, err = SSHKey(); err != nil {
+		return nil, err
 	}
 	return s, s.Save()
+}
+
+// HostKey is the private SSH host key of the machine of this name, made once.
+func (s *Secrets) HostKey(name string) (string, error) {
+	if key, made := s.HostKeys[name]; made {
+		return key, nil
+	}
+	key, err := SSHKey()
+	if err != nil {
+		return "", err
+	}
+	if s.HostKeys == nil {
+		s.HostKeys = map[string]string{}
+	}
+	s.HostKeys[name] = key
+	return key, s.Save()
 }
 
 // Save writes the secrets back to their file.

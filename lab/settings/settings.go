@@ -16,10 +16,10 @@ import (
 
 // generated are the facts that a lab finds or makes.
 type generated struct {
-	hostKey          string // public SSH host key line
-	k3s, k3sScript   string // sha256
-	sealing          string // path of the sealing certificate
-	certificateOfGit string // PEM
+	hostKeys         map[string]string // public SSH host key lines by host
+	k3s, k3sScript   string            // sha256
+	sealing          string            // path of the sealing certificate
+	certificateOfGit string            // PEM
 }
 
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
@@ -30,8 +30,8 @@ func (g generated) facts() map[string]any {
 		"sealedSecrets.certificate":     g.sealing,
 		"flux.ca":                       g.certificateOfGit,
 	}
-	for _, m := range layout.Machines {
-		facts["hosts."+m.Name+".hostKey"] = g.hostKey
+	for name, key := range g.hostKeys {
+		facts["hosts."+name+".hostKey"] = key
 	}
 	return facts
 }
@@ -71,10 +71,16 @@ func secrets(s *secret.Secrets, sealingKey string) map[string]string {
 // Lab are the settings of the lab's stack. sealing is the path of the public half of its sealing key.
 func Lab(l layout.Layout, s *secret.Secrets, set *artifacts.Set, sealing string) (pulumi.Settings, error) {
 	var none pulumi.Settings
-	g := generated{sealing: sealing}
+	g := generated{sealing: sealing, hostKeys: map[string]string{}}
 	var err error
-	if g.hostKey, err = secret.PublicKey(s.HostKey); err != nil {
-		return none, err
+	for _, m := range l.Machines {
+		key, err := s.HostKey(m.Name)
+		if err != nil {
+			return none, err
+		}
+		if g.hostKeys[m.Name], err = secret.PublicKey(key); err != nil {
+			return none, err
+		}
 	}
 	if g.k3s, err = artifacts.SHA256(set.K3s); err != nil {
 		return none, err
@@ -103,7 +109,11 @@ func ThrowAway(stack *pulumi.Stack, dir string) (pulumi.Settings, error) {
 		return none, err
 	}
 	made.GitToken = secret.Token(20)
-	hostKey, err := secret.PublicKey(made.HostKey)
+	private, err := secret.SSHKey()
+	if err != nil {
+		return none, err
+	}
+	hostKey, err := secret.PublicKey(private)
 	if err != nil {
 		return none, err
 	}

@@ -23,7 +23,7 @@ var names = []string{
 }
 
 func TestLab(t *testing.T) {
-	l := layout.Layout{State: t.TempDir()}
+	l := layout.Layout{State: t.TempDir(), Machines: []layout.Machine{{Name: "one"}, {Name: "two"}}}
 	secrets, err := secret.Open(l.Secrets())
 	if err != nil {
 		t.Fatal(err)
@@ -44,18 +44,20 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := secret.PublicKey(secrets.HostKey)
-	if err != nil {
-		t.Fatal(err)
+	want := generated{hostKeys: map[string]string{}, sealing: "/sealing.crt", certificateOfGit: "authority"}
+	for _, m := range l.Machines {
+		if want.hostKeys[m.Name], err = secret.PublicKey(secrets.HostKeys[m.Name]); err != nil {
+			t.Fatal(err)
+		}
 	}
-	want := generated{hostKey: public, sealing: "/sealing.crt", certificateOfGit: "authority"}
 	if want.k3s, err = artifacts.SHA256(set.K3s); err != nil {
 		t.Fatal(err)
 	}
 	if want.k3sScript, err = artifacts.SHA256(set.InstallScript); err != nil {
 		t.Fatal(err)
 	}
-	if !maps.Equal(got.Facts, want.facts()) || want.k3s == want.k3sScript {
+	if !maps.Equal(got.Facts, want.facts()) || want.k3s == want.k3sScript ||
+		got.Facts["hosts.one.hostKey"] == got.Facts["hosts.two.hostKey"] {
 		t.Errorf("facts %v, want %v", got.Facts, want.facts())
 	}
 	if found := slices.Sorted(maps.Keys(got.Secrets)); !slices.Equal(found, names) {

@@ -39,7 +39,7 @@ func Print(out io.Writer, l layout.Layout, stack *pulumi.Stack, report *progress
 
 func rows(l layout.Layout, stack *pulumi.Stack) [][2]string {
 	var rows [][2]string
-	for _, m := range layout.Machines {
+	for _, m := range l.Machines {
 		rows = append(rows, [2]string{"machine", m.IPv4 + " (public side): " + strings.Join(layout.OnOperator("ssh"), " ") +
 			" -i " + l.MachineKey() + " root@" + m.FQDN()})
 	}
