@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down status test check-tree mutants e2e check bench clean
+.PHONY: help up down status test check-tree mutants e2e growth check bench clean
 
 # A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
 # modules are used.
@@ -38,6 +38,10 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
 	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
 	go -C lab test -tags e2e -count=1 ./tailscale
+
+# Not a part of e2e: half an hour, and k3s of another release to build before it.
+growth: ## the lab as a site that grows to five machines, is upgraded and shrinks, under a visitor's requests
+	go -C lab test -tags e2e,growth -run '^TestGrowth$$' -count=1 -timeout 120m -v .
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh

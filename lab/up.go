@@ -125,7 +125,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			return preview.BuildProgram(ctx, l.Checkout)
 		}},
 		{Name: "pulumi up", Do: func(ctx context.Context) error {
-			filled, err := settings.Lab(l.Layout, l.secrets, l.set, siteOf(l).Certificate())
+			filled, err := settings.Lab(l.Layout, l.stack, l.secrets, l.set, siteOf(l).Certificate())
 			if err != nil {
 				return err
 			}

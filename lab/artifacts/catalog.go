@@ -67,16 +67,23 @@ var pulumi = Binary{
 	},
 }
 
-var k3s = Binary{
-	Name: "k3s", Module: k3sModule, Package: "./cmd/server", CGO: true,
-	Tags: "ctrd,netcgo,osusergo,providerless,urfave_cli_no_docs",
-	// k3s refuses to start with a Go other than the one it is told it was built with.
-	LDFlags: "-X github.com/k3s-io/k3s/pkg/version.Version=" + K3sVersion +
-		" -X github.com/k3s-io/k3s/pkg/version.GitCommit=cca8faca" +
-		" -X github.com/k3s-io/k3s/pkg/version.UpstreamGolang=" + goVersion +
-		" -X k8s.io/component-base/version.gitVersion=" + K3sVersion +
-		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=32" +
-		" -X k8s.io/client-go/pkg/version.gitVersion=" + K3sVersion,
+var k3s = k3sOf("k3s", k3sModule, K3sVersion)
+
+// k3sOf is k3s at the release, of which the module is the pseudo-version.
+func k3sOf(name string, module Module, release string) Binary {
+	commit := module.Version[strings.LastIndex(module.Version, "-")+1:][:8]
+	minor := strings.Split(release, ".")[1]
+	return Binary{
+		Name: name, Module: module, Package: "./cmd/server", CGO: true,
+		Tags: "ctrd,netcgo,osusergo,providerless,urfave_cli_no_docs",
+		// k3s refuses to start with a Go other than the one it is told it was built with.
+		LDFlags: "-X github.com/k3s-io/k3s/pkg/version.Version=" + release +
+			" -X github.com/k3s-io/k3s/pkg/version.GitCommit=" + commit +
+			" -X github.com/k3s-io/k3s/pkg/version.UpstreamGolang=" + goVersion +
+			" -X k8s.io/component-base/version.gitVersion=" + release +
+			" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=" + minor +
+			" -X k8s.io/client-go/pkg/version.gitVersion=" + release,
+	}
 }
 
 var fluxOperator = Binary{

@@ -9,12 +9,8 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		{
 			Ref: "docker.io/rancher/mirrored-pause:3.6", Files: map[string]string{"pause": pause}, Entrypoint: []string{"/pause"}, User: "65534:65534",
 		},
-		{
-			Ref: "docker.io/rancher/mirrored-coredns-coredns:1.12.0", Files: map[string]string{"coredns": built["coredns"]}, Entrypoint: []string{"/coredns"},
-		},
-		{
-			Ref: "docker.io/rancher/local-path-provisioner:v0.0.30", Files: map[string]string{"usr/bin/local-path-provisioner": built["local-path-provisioner"]},
-		},
+		corednsImage("1.12.0", built["coredns"]),
+		localPathImage("v0.0.30", built["local-path-provisioner"]),
 		busyboxImage(busybox),
 		{
 			Ref: "ghcr.io/controlplaneio-fluxcd/flux-operator:" + FluxOperatorVersion,
@@ -42,6 +38,21 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		})
 	}
 	return list
+}
+
+// The tags are those that k3s' own manifests ask for.
+func corednsImage(tag, program string) Image {
+	return Image{
+		Ref:   "docker.io/rancher/mirrored-coredns-coredns:" + tag,
+		Files: map[string]string{"coredns": program}, Entrypoint: []string{"/coredns"},
+	}
+}
+
+func localPathImage(tag, program string) Image {
+	return Image{
+		Ref:   "docker.io/rancher/local-path-provisioner:" + tag,
+		Files: map[string]string{"usr/bin/local-path-provisioner": program},
+	}
 }
 
 // busyboxImage is what the local-path provisioner runs to make and remove a volume's folder.

@@ -69,7 +69,9 @@ func secrets(s *secret.Secrets, sealingKey string) map[string]string {
 }
 
 // Lab are the settings of the lab's stack. sealing is the path of the public half of its sealing key.
-func Lab(l layout.Layout, s *secret.Secrets, set *artifacts.Set, sealing string) (pulumi.Settings, error) {
+func Lab(
+	l layout.Layout, stack *pulumi.Stack, s *secret.Secrets, set *artifacts.Set, sealing string,
+) (pulumi.Settings, error) {
 	var none pulumi.Settings
 	g := generated{sealing: sealing, hostKeys: map[string]string{}}
 	var err error
@@ -97,7 +99,15 @@ func Lab(l layout.Layout, s *secret.Secrets, set *artifacts.Set, sealing string)
 	if err != nil {
 		return none, err
 	}
-	return pulumi.Settings{Facts: g.facts(), Secrets: secrets(s, string(key))}, nil
+	facts := g.facts()
+	// Who names another k3s than the lab's own names its checksum, too.
+	const checksum = "cluster.binaries.amd64.sha256"
+	if open, err := stack.Empty(checksum); err != nil {
+		return none, err
+	} else if len(open) == 0 {
+		delete(facts, checksum)
+	}
+	return pulumi.Settings{Facts: facts, Secrets: secrets(s, string(key))}, nil
 }
 
 // ThrowAway are settings for a preview of the stack: well formed, they open nothing. A file that they name is written

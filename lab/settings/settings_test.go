@@ -30,7 +30,16 @@ func TestLab(t *testing.T) {
 	}
 	secrets.GitToken = "git"
 	set := &artifacts.Set{K3s: l.Path("k3s"), InstallScript: l.Path("install.sh")}
-	if _, err := Lab(l, secrets, set, "/sealing.crt"); err == nil {
+	committed := l.Path("Pulumi.acme.yaml")
+	stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Settings: committed}
+	write := func(sha256 string) {
+		text := `config: {"tinyrack:cluster": {binaries: {amd64: {sha256: "` + sha256 + `"}}}}`
+		if err := file.Write(committed, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	if _, err := Lab(l, stack, secrets, set, "/sealing.crt"); err == nil {
 		t.Error("a lab without its artifacts has settings")
 	}
 	for path, text := range map[string]string{
@@ -40,7 +49,7 @@ func TestLab(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := Lab(l, secrets, set, "/sealing.crt")
+	got, err := Lab(l, stack, secrets, set, "/sealing.crt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +68,11 @@ func TestLab(t *testing.T) {
 	if !maps.Equal(got.Facts, want.facts()) || want.k3s == want.k3sScript ||
 		got.Facts["hosts.one.hostKey"] == got.Facts["hosts.two.hostKey"] {
 		t.Errorf("facts %v, want %v", got.Facts, want.facts())
+	}
+	write("0123")
+	other, err := Lab(l, stack, secrets, set, "/sealing.crt")
+	if _, filled := other.Facts["cluster.binaries.amd64.sha256"]; err != nil || filled || len(other.Facts) != len(got.Facts)-1 {
+		t.Errorf("the checksum that the settings name is not left to them: %v, %v", other.Facts, err)
 	}
 	if found := slices.Sorted(maps.Keys(got.Secrets)); !slices.Equal(found, names) {
 		t.Errorf("secrets %v, want %v", found, names)
