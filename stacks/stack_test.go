@@ -174,6 +174,44 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// A host that leaves is taken out of the cluster from the first server, before k3s is taken off it and while Flux is
+// gone already: the engine deletes in the reverse of this order.
+func TestNodesLeaveInOrder(t *testing.T) {
+	e := deploy(t, "several", false)
+	for _, node := range []string{"k3s-second-server", "k3s-third-server", "k3s-worker-agent"} {
+		member := strings.TrimSuffix(strings.TrimSuffix(node, "-server"), "-agent") + "-member"
+		for _, pair := range [][2]string{
+			{member, node}, {member, "k3s-node-server"}, {"flux-instance", member}, {"hold-node", member},
+		} {
+			if !e.waitsFor(pair[0], pair[1]) {
+				t.Errorf("%s does not wait for %s", pair[0], pair[1])
+			}
+		}
+		host := e.resources[member].inputs["connection"].SecretValue().Element.ObjectValue()["host"]
+		if got := fmt.Sprint(host.V); !strings.HasPrefix(got, "node.") {
+			t.Errorf("%s runs on %s", member, got)
+		}
+	}
+}
+
+// A server that is alone has the address of its settings: with more nodes it would be another member of etcd.
+func TestNodeAddress(t *testing.T) {
+	c := Config{Hosts: map[string]Host{
+		"one": {Address: "192.0.2.1", NodeAddress: "10.0.0.1", Roles: []string{roleServer}},
+		"two": {Address: "192.0.2.2", Roles: []string{roleStorage}},
+	}}
+	if got := c.nodeAddress("one"); got != "10.0.0.1" {
+		t.Errorf("alone: %q", got)
+	}
+	for roles, want := range map[string]string{roleStorage: "", roleAgent: "192.0.2.2"} {
+		c.Hosts["two"] = Host{Address: "192.0.2.2", Roles: []string{roles}}
+		c.Hosts["one"] = Host{NodeAddress: "10.0.0.1", Roles: []string{roleServer}}
+		if got := c.nodeAddress("two"); got != want || c.nodeAddress("one") != "10.0.0.1" {
+			t.Errorf("beside a host with the role %s: %q", roles, got)
+		}
+	}
+}
+
 func TestClusterProvider(t *testing.T) {
 	inputs := deploy(t, "lab", false).resources["kubernetes"].inputs
 	for key, want := range map[string]string{

@@ -275,13 +275,14 @@ func (s *stack) nodeNames() []string {
 	})...)
 }
 
-// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s: behind a translated address
-// the public one is on none of its interfaces.
+// nodeAddress is where the cluster's other nodes reach one. A node alone leaves it to k3s, unless it is set: behind a
+// translated address the public one is on none of its interfaces.
 func (c Config) nodeAddress(name string) string {
+	h := c.Hosts[name]
 	if len(c.withRole(roleServer))+len(c.withRole(roleAgent)) <= 1 {
-		return ""
+		return h.NodeAddress
 	}
-	return cmp.Or(c.Hosts[name].NodeAddress, c.Hosts[name].Address)
+	return cmp.Or(h.NodeAddress, h.Address)
 }
 
 func (s *stack) installCluster() (err error) {

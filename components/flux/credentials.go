@@ -31,14 +31,25 @@ type Credentials struct {
 	CA string
 }
 
-var gitPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]+$`)
+// What a repository's URL is made of. ssh takes host and user as arguments, and a shell at the other end the path: what
+// looks like an option or a quote there means something else.
+var (
+	gitUser = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_.-]*$`)
+	gitHost = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.:-]*$`)
+	gitPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]+$`)
+)
+
+func isRepository(u *url.URL) bool {
+	return gitHost.MatchString(u.Hostname()) && gitPath.MatchString(u.Path) && u.RawQuery == "" && u.Fragment == "" &&
+		(u.Scheme != "ssh" || u.User == nil || gitUser.MatchString(u.User.Username()))
+}
 
 // validate returns every problem with using c for the repository at text.
 func (c Credentials) validate(text string) error {
 	var problems []error
 	refuse := func(format string, a ...any) { problems = append(problems, fmt.Errorf(format, a...)) }
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || !gitPath.MatchString(u.Path) || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || !isRepository(u) {
 		// Not shown: a URL nobody can read may hold a token.
 		return errors.New("url: not the URL of a repository: Flux would have nothing to fetch: write it like " +
 			"https://git.example.com/owner/repository.git or ssh://git@git.example.com/owner/repository.git")

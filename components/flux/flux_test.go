@@ -217,6 +217,22 @@ func TestValidate(t *testing.T) {
 		"variable":     {func(a *Args) { a.Variables["a-b"] = pulumi.String("") }, `variables: "a-b"`},
 		"plain HTTP":   {func(a *Args) { a.Sync.URL = "http://git.example.com/o/r" }, "could be read"},
 		"no URL":       {func(a *Args) { a.Sync.URL = "" }, "url: not the URL of a repository"},
+		"a quote in the path": {
+			func(a *Args) { a.Sync.URL = "ssh://git@git.example.com/o/r'; id #" }, "url: not the URL",
+		},
+		"a user that is an option": {
+			func(a *Args) { a.Sync.URL = "ssh://-oProxyCommand=id@git.example.com/o/r" }, "url: not the URL",
+		},
+		"a host that is an option": {
+			func(a *Args) { a.Sync.URL = "ssh://-oProxyCommand.example.com/o/r" }, "url: not the URL",
+		},
+		"a host with a space": {
+			func(a *Args) { a.Sync.URL = "https://git%20.example.com/o/r" }, "url: not the URL",
+		},
+		"a short form": {func(a *Args) { a.Sync.URL = "git@git.example.com:o/r" }, "url: not the URL"},
+		"git's protocol": {
+			func(a *Args) { a.Sync.URL = "git://git.example.com/o/r" }, "is neither https:// nor ssh://",
+		},
 		"a query": {
 			func(a *Args) { a.Sync.URL = "https://git.example.com/o/r?private_token=" + token },
 			"url: not the URL",

@@ -11,6 +11,8 @@ import (
 
 	"github.com/pulumi/pulumi-random/sdk/v4/go/random"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/remote"
 )
 
 // ClusterArgs describes a cluster.
@@ -37,6 +39,8 @@ type Cluster struct {
 	args *ClusterArgs
 	// agentToken lets agents join and nothing else: who takes over an agent does not become a server.
 	agentToken pulumi.StringOutput
+	// first is the host of the first server.
+	first *remote.Host
 	// last is the server that was registered last.
 	last []pulumi.Resource
 }

@@ -3,7 +3,9 @@ package k3s
 import (
 	"crypto/sha256"
 	_ "embed"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +16,12 @@ import (
 
 //go:embed node.sh
 var nodeScript string
+
+//go:embed member.sh
+var memberScript string
+
+//go:embed dismiss.sh
+var dismissScript string
 
 //go:embed uninstall.sh
 var uninstallScript string
@@ -34,6 +42,8 @@ type NodeArgs struct {
 //
 //	<name>-server, <name>-agent  installation, configuration, readiness; uninstalls once the host is released
 //	<name>-kubeconfig            of the first server: the administrator's kubeconfig
+//	<name>-member                of every other node, run on the first server: its place in the cluster; dismisses the
+//	                             node once it is no longer among the cluster's, and before it is uninstalled
 //
 // Servers are worked on one after the other and agents after all of them, side by side: etcd takes one new member at a
 // time, an upgrade must leave a majority at work, and no kubelet may be newer than an API server.
@@ -77,15 +87,18 @@ func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.Re
 		return fail(err)
 	}
 	n.Done = []pulumi.Resource{node}
+	if !member.Agent {
+		cluster.last = n.Done
+	}
 	outputs := pulumi.Map{}
 	if first {
+		cluster.first = args.Host
 		if err := n.fetchKubeconfig(ctx, name, args, create); err != nil {
 			return fail(err)
 		}
 		outputs["kubeconfig"] = n.Kubeconfig
-	}
-	if !member.Agent {
-		cluster.last = n.Done
+	} else if err := n.place(ctx, name, cluster.first, member); err != nil {
+		return fail(err)
 	}
 	if err := ctx.RegisterResourceOutputs(n, outputs); err != nil {
 		return fail(err)
@@ -120,7 +133,29 @@ func (n *Node) fetchKubeconfig(ctx *pulumi.Context, name string, args *NodeArgs,
 	return nil
 }
 
-// texts returns a node's scripts.
+// place registers the node's place in the cluster, on the first server. A node cannot leave by itself: when its delete
+// script runs the other hosts' firewalls, updated before, admit it no longer.
+func (n *Node) place(ctx *pulumi.Context, name string, first *remote.Host, node Member) error {
+	if first == nil {
+		return errors.New("registered before the first server, which is to see it: this is a defect of the caller")
+	}
+	create, remove := memberTexts(node)
+	member, err := first.Run(ctx, name+"-member", &remote.Command{Create: create, Delete: remove, OwnGuard: true},
+		pulumi.Parent(n), pulumi.DependsOn(n.Done))
+	if err != nil {
+		return err
+	}
+	n.Done = append(n.Done, member)
+	return nil
+}
+
+// memberTexts returns the scripts that the first server runs about another node.
+func memberTexts(node Member) (create, remove remote.Text) {
+	vars := []remote.Var{{Name: "NODE_NAME", Value: node.Name}}
+	return remote.Text{Vars: vars, Body: memberScript}, remote.Text{Vars: vars, Body: dismissScript}
+}
+
+// texts returns a node's own scripts.
 func (a *ClusterArgs) texts(node Member, fqdn string) (create, remove remote.Text, err error) {
 	s := &a.Spec
 	config, err := s.Config(a.Nodes, node, fqdn)
@@ -140,7 +175,7 @@ func (a *ClusterArgs) texts(node Member, fqdn string) (create, remove remote.Tex
 	}
 	first := node == servers(a.Nodes)[0]
 	if first {
-		// A node that comes or goes makes the first server look after those that went.
+		// The first server keeps the list: by it a node that leaves is told from one whose resources are replaced.
 		members = names(a.Nodes)
 	}
 	var peers []string
@@ -152,9 +187,9 @@ func (a *ClusterArgs) texts(node Member, fqdn string) (create, remove remote.Tex
 	shared := []remote.Var{
 		{Name: "ROLE", Value: role},
 		{Name: "NODE_NAME", Value: node.Name},
-		{Name: "PEERS", Value: strings.Join(peers, " ")},
 	}
-	create.Vars = append(shared, []remote.Var{
+	create.Vars = slices.Concat(shared, []remote.Var{
+		{Name: "PEERS", Value: strings.Join(peers, " ")},
 		{Name: "FIRST", Value: yes(first)},
 		{Name: "VERSION", Value: s.Version},
 		{Name: "AMD64_URL", Value: s.Binaries["amd64"].URL},
@@ -172,7 +207,7 @@ func (a *ClusterArgs) texts(node Member, fqdn string) (create, remove remote.Tex
 		{Name: "UNIT_DROP_IN", Value: s.unit()},
 		{Name: "RENEWAL", Value: s.Renewal},
 		{Name: "NODES", Value: members},
-	}...)
+	})
 	create.Body = remote.Cluster + nodeScript
 	remove = remote.Text{Vars: shared, Body: uninstallScript}
 	return create, remove, nil

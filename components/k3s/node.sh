@@ -17,6 +17,8 @@ KERNEL_FILE=/etc/sysctl.d/80-tinyrack-kubelet.conf
 # leave the former one running.
 INSTALLED=/var/lib/tinyrack/k3s-install
 STARTED=/var/lib/tinyrack/k3s-started
+# The names of the cluster's nodes, on the first server.
+NODES_FILE=/var/lib/tinyrack/k3s-nodes
 # k3s renews at its start what ends within 120 days, the oldest accepted release within 90.
 RENEW_BEFORE=$((90 * 86400))
 
@@ -121,6 +123,28 @@ check_upgrade() {
 	fi
 	[ "$candidate" = "$ROOT$BINARY" ] || rm -f "$candidate"
 	die "version $VERSION is $*"
+}
+
+# default_address: what k3s takes without node-ip, the first address of the interface that the default route uses.
+default_address() {
+	device=$(ip -4 route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p; q')
+	[ -z "$device" ] ||
+		ip -4 -o address show dev "$device" scope global 2>/dev/null | awk '{ split($4, a, "/"); print a[1]; exit }'
+}
+
+# check_address: etcd knows a member by its name and its address. Under another one k3s starts, does not find itself
+# among the members and waits for good (Test in k3s' pkg/etcd). From one node to several, or back, node-ip comes or
+# goes.
+check_address() {
+	[ "$ROLE" = server ] && has_data || return 0
+	address='{.metadata.annotations.etcd\.k3s\.cattle\.io/node-address}'
+	known=$(kube get node "$NODE_NAME" -o "jsonpath=$address") || return 0
+	wanted=$(printf '%s\n' "$CONFIG" | sed -n 's/^node-ip: *//p' | tr -d "\"'")
+	[ -n "$wanted" ] || wanted=$(default_address)
+	[ -n "$known" ] && [ -n "$wanted" ] && [ "$known" != "$wanted" ] || return 0
+	[ "$candidate" = "$ROOT$BINARY" ] || rm -f "$candidate"
+	die "etcd knows this server by $known, and k3s would use $wanted: it would find no such member and never be ready:" \
+		"k3s was not changed: set the nodeAddress of this host to $known"
 }
 
 # kernel_defaults: what the kubelet demands (protect-kernel-defaults). A write may seem to work and do nothing in a
@@ -304,17 +328,15 @@ tighten() {
 	find "$ROOT$DATA/agent" -maxdepth 1 -type f -perm /077 -exec chmod 600 {} +
 }
 
-# An agent that is uninstalled cannot delete its node: its credentials do not allow it. It leaves this mark.
-MARK=tinyrack.net/uninstalled
-
-forget_agents() {
-	[ "$FIRST" = yes ] || return 0
-	marked='{.metadata.annotations.tinyrack\.net/uninstalled}'
-	for gone in $(kube get nodes -o "jsonpath={range .items[*]}{.metadata.name} $marked $READY{'\n'}{end}" |
-		awk '$2 == "yes" && $3 != "True" { print $1 }'); do
-		say "deleting node $gone, which was uninstalled"
-		kube delete node "$gone" --wait=false >/dev/null || say "node $gone could not be deleted: kubectl delete node $gone"
-	done
+# note_nodes: dismiss.sh takes no node out of the cluster that is on this list.
+note_nodes() {
+	if [ "$FIRST" = yes ]; then
+		write_file "$NODES_FILE" 644 "$(printf '%s\n' "$NODES" | tr ' ' '\n')" ||
+			die "$NODES_FILE cannot be written: a host that leaves would stay in the cluster: see whether the machine's disk" \
+				"is full or read-only, then run again"
+	else
+		rm -f "$ROOT$NODES_FILE"
+	fi
 }
 
 main() {
@@ -332,6 +354,7 @@ main() {
 	choose_binary
 	prepare_binary
 	check_upgrade
+	check_address
 	kernel_defaults
 	snapshot
 
@@ -353,8 +376,7 @@ main() {
 	wait_ready
 	renew
 	tighten
-	[ "$ROLE" = server ] || kube annotate node "$NODE_NAME" "$MARK-" >/dev/null || true
-	forget_agents
+	note_nodes
 	say "k3s is ready"
 }
 

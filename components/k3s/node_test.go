@@ -93,7 +93,8 @@ func describe(t *testing.T, r *pulumitest.Recording, args *ClusterArgs) string {
 	}
 	names := strings.NewReplacer(append(texts,
 		remote.Library, "<lib.sh>\n", remote.Cluster, "<cluster.sh>\n", nodeScript, "<node.sh>\n",
-		uninstallScript, "<uninstall.sh>\n", kubeconfigScript, "<kubeconfig.sh>\n", canary, "<token>",
+		uninstallScript, "<uninstall.sh>\n", memberScript, "<member.sh>\n", dismissScript, "<dismiss.sh>\n",
+		kubeconfigScript, "<kubeconfig.sh>\n", canary, "<token>",
 		agentToken(canary), "<agent token>", sum(fakeBinary(testVersion)), "<sum of k3s>",
 		sum(fakeInstall), "<sum of install.sh>",
 	)...)
@@ -216,7 +217,8 @@ func TestScriptsAreClean(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []remote.Text{create, remove} {
+		member, dismiss := memberTexts(node)
+		for _, text := range []remote.Text{create, remove, member, dismiss} {
 			text.Vars = append([]remote.Var{{Name: "OWNER", Value: "us"}}, text.Vars...)
 			remotetest.ShellCheck(t, render(t, text))
 		}
@@ -243,4 +245,13 @@ func TestRefusedBeforeAnythingIsRegistered(t *testing.T) {
 		return err
 	}, func(pulumitest.Resource) map[string]any { return map[string]any{"result": canary} })
 	wantError(t, err, `k3s node "k3s-six": host six: not among`)
+	_, err = pulumitest.Run(func(ctx *pulumi.Context) error {
+		cluster, err := NewCluster(ctx, "cluster", many())
+		if err != nil {
+			return err
+		}
+		_, err = NewNode(ctx, "k3s-two", &NodeArgs{Cluster: cluster, Host: host("two")})
+		return err
+	}, func(pulumitest.Resource) map[string]any { return map[string]any{"result": canary} })
+	wantError(t, err, `k3s node "k3s-two": registered before the first server`)
 }

@@ -42,7 +42,7 @@ END
 echo run >>"$ROOT/state/installs"
 echo "noise on stdout"`
 
-// fakeSystemctl starts k3s: it makes what k3s makes.
+// fakeSystemctl starts k3s: it makes what k3s makes, at the machine's address 192.0.2.1 or at node-ip.
 const fakeSystemctl = `case $1 in
 is-active) [ -f "$ROOT/state/active" ] ;;
 show) cat "$ROOT/state/active" 2>/dev/null ;;
@@ -69,52 +69,58 @@ restart)
 	name=$(sed -n 's/^node-name: //p' "$ROOT/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml")
 	[ -f "$ROOT/state/never-ready" ] ||
 		"$ROOT/usr/local/bin/k3s" --version | sed -n 's/^k3s version \([^ ]*\).*/True \1/p' >"$ROOT/state/nodes/$name"
+	if [ "$3" = k3s ]; then
+		# etcd knows a member by the address that it joined with.
+		address=$(sed -n 's/^node-ip: //p' "$ROOT/etc/rancher/k3s/config.yaml.d/10-tinyrack.yaml")
+		: >"$ROOT/state/nodes/$name.etcd"
+		[ -f "$ROOT/state/nodes/$name.address" ] || echo "${address:-192.0.2.1}" >"$ROOT/state/nodes/$name.address"
+		[ "${address:-192.0.2.1}" = "$(cat "$ROOT/state/nodes/$name.address")" ] || touch "$ROOT/state/broken"
+	fi
 	[ -f "$ROOT/state/stubborn" ] || rm -f "$ROOT/state/expiring" ;;
 *) exit 64 ;;
 esac`
 
-// fakeKubectl is the API of one server on the machine and others beside it. state/nodes/<name> holds "Ready version",
-// <name>.etcd, .mark, .remove and .removed what their names say.
-const fakeKubectl = `server= kubeconfig=
+// fakeKubectl is the API of the server on the machine. state/nodes/<name> holds "Ready version", <name>.etcd, .removed
+// and .address what their names say. The API of a server that etcd let go no longer answers.
+const fakeKubectl = `kubeconfig=
 for a; do case $a in
---server=*) server=${a#*=}; shift ;;
 --kubeconfig=*) kubeconfig=${a#*=}; shift ;;
 --request-timeout=*) shift ;;
 *) set -- "$@" "$a"; shift ;;
 esac; done
 [ -f "$ROOT$kubeconfig" ] || { echo "no $kubeconfig" >&2; exit 1; }
-case $server in
-"" | https://127.0.0.1:6443) [ -f "$ROOT/state/active" ] && [ ! -f "$ROOT/state/broken" ] ;;
-*) peer=${server#https://}; [ -f "$ROOT/state/peer-${peer%:6443}" ] ;;
-esac || { echo "connection refused" >&2; exit 1; }
+[ -f "$ROOT/state/active" ] && [ ! -f "$ROOT/state/broken" ] || { echo "connection refused" >&2; exit 1; }
 nodes=$ROOT/state/nodes
 mkdir -p "$nodes"
 case "$*" in
 "get --raw /readyz") echo ok ;;
 "get node "*" --ignore-not-found -o jsonpath=node {.metadata.annotations.etcd\.k3s\.cattle\.io/removed-node-name}")
 	[ ! -f "$nodes/$3" ] || printf 'node %s' "$(cat "$nodes/$3.removed" 2>/dev/null)" ;;
-"get node "*" -o jsonpath={.status.conditions"*) cat "$nodes/$3" ;;
-"get nodes -l node-role.kubernetes.io/etcd=true -o jsonpath={range"*)
+"get node "*" -o jsonpath={.metadata.annotations.etcd\.k3s\.cattle\.io/node-address}")
+	[ -f "$nodes/$3" ] && cat "$nodes/$3.address" 2>/dev/null || true ;;
+"get node "*" -o jsonpath="*".status} {.status.nodeInfo.kubeletVersion}")
+	cat "$nodes/$3" ;;
+"get node "*" -o jsonpath={.status.conditions"*)
+	read -r ready version <"$nodes/$3" && echo "$ready" ;;
+"get nodes -l node-role.kubernetes.io/etcd=true -o jsonpath={range .items[*]}{.metadata.name}"*)
 	for n in "$nodes"/*.etcd; do
-		[ -f "$n" ] || continue
-		n=${n%.etcd}; read -r ready version <"$n"; echo "${n##*/} $ready"
+		[ ! -f "$n" ] || basename "$n" .etcd
 	done ;;
-"get nodes -o jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.tinyrack\.net/uninstalled} "*)
-	for n in "$nodes"/*; do case $n in *.*) continue ;; esac; [ -f "$n" ] || continue
-	read -r ready version <"$n"; echo "${n##*/} $(cat "$n.mark" 2>/dev/null) $ready"; done ;;
-"delete node "*) [ -f "$nodes/$3" ] || exit 1; rm -f "$nodes/$3" "$nodes/$3".* ;;
+"get nodes -o jsonpath={range .items[*]}{.metadata.name}|{.metadata.labels.node-role\.kubernetes\.io/etcd}|"*)
+	for n in "$nodes"/*; do
+		case $n in *.*) continue ;; esac
+		[ -f "$n" ] || continue
+		etcd=; [ ! -f "$n.etcd" ] || etcd=true
+		read -r ready version <"$n"
+		echo "${n##*/}|$etcd|$(cat "$n.removed" 2>/dev/null)|$ready"
+	done ;;
+"delete node "*" --ignore-not-found --timeout=180s")
+	[ ! -f "$ROOT/state/no-delete" ] || exit 1
+	rm -f "$nodes/$3" "$nodes/$3".* ;;
 "drain "*" --ignore-daemonsets --delete-emptydir-data --force --timeout=120s") [ ! -f "$ROOT/state/no-drain" ] ;;
 "annotate node "*" etcd.k3s.cattle.io/remove=true --overwrite")
+	[ ! -f "$ROOT/state/no-annotate" ] || exit 1
 	[ -f "$ROOT/state/etcd-keeps" ] || echo "$3-abcdef" >"$nodes/$3.removed" ;;
-"annotate node "*" tinyrack.net/uninstalled=yes --overwrite") echo yes >"$nodes/$3.mark" ;;
-"annotate node "*" tinyrack.net/uninstalled-") rm -f "$nodes/$3.mark" ;;
-"cordon "*) [ -f "$nodes/$2" ] ;;
-"get pods -A --field-selector=spec.nodeName="*) cat "$ROOT/state/pods" 2>/dev/null || true ;;
-"create --raw /api/v1/namespaces/"*/eviction" -f -")
-	body=$(cat); p=${3#/api/v1/namespaces/}; ns=${p%%/*}; p=${p#*/pods/}; p=${p%/eviction}
-	case $body in *'"namespace":"'$ns'","name":"'$p'"'*) ;; *) exit 1 ;; esac
-	[ -f "$ROOT/state/budget" ] && exit 1
-	grep -v "^$ns $p " "$ROOT/state/pods" >"$ROOT/state/pods.new"; mv -f "$ROOT/state/pods.new" "$ROOT/state/pods" ;;
 *) echo "unknown: $*" >&2; exit 64 ;;
 esac`
 
@@ -144,6 +150,13 @@ case $url in *'?'*) cp "$ROOT/state/k3s-${url#*\?}" "$2" ;; *) cp "$ROOT/state/i
 	release(h, testVersion)
 	h.Fake("systemctl", kill+fakeSystemctl)
 	h.Fake("kubectl", kill+fakeKubectl)
+	h.Fake("ip", `case "$*" in
+"-4 route show default") echo "default via 192.0.2.254 dev eth0 proto dhcp metric 100" ;;
+"-4 -o address show dev eth0 scope global")
+	echo "2: eth0    inet 192.0.2.1/24 brd 192.0.2.255 scope global eth0"
+	echo "2: eth0    inet 192.0.2.9/24 scope global secondary eth0" ;;
+*) exit 64 ;;
+esac`)
 	h.Fake("journalctl", `cat "$ROOT/state/log" 2>/dev/null || echo 'fatal: the reason'`)
 	h.Fake("uname", `[ "$1" = -m ] && cat "$ROOT/state/machine"`)
 	h.Write("/state/machine", "x86_64\n")
@@ -273,11 +286,6 @@ func TestAgentTwice(t *testing.T) {
 	before := h.Files()
 	if r := install(t, h, args, 3); h.Files() != before || r.Called("systemctl restart") || r.Called("curl") {
 		t.Errorf("the second run changed something: %+v", r)
-	}
-	// One that comes back is no longer one that left.
-	h.Write("/state/nodes/four.mark", "yes\n")
-	if install(t, h, args, 3); h.Read("/state/nodes/four.mark") != "" {
-		t.Error("the mark is still there")
 	}
 }
 
@@ -546,6 +554,26 @@ exec /bin/chmod "$@"`),
 			h.Write("/state/never-ready", "")
 			h.Write("/state/nodes/one", "True v1.33.0+k3s1")
 		}, want: "node one is not Ready with v1.33.1+k3s1"},
+		"another address": {
+			installed: true,
+			args:      with(func(a *ClusterArgs) { a.Nodes[0].Address = "10.77.0.1" }),
+			want: "etcd knows this server by 192.0.2.1, and k3s would use 10.77.0.1: it would find no such member and never " +
+				"be ready: k3s was not changed: set the nodeAddress of this host to 192.0.2.1",
+		},
+		"another address, by k3s": {
+			prepare: func(h *remotetest.Host) {
+				a := one()
+				a.Nodes[0].Address = "10.77.0.1"
+				install(t, h, a, 0)
+			},
+			args: with(func(a *ClusterArgs) { a.Nodes[0].Address = "" }),
+			want: "etcd knows this server by 10.77.0.1, and k3s would use 192.0.2.1",
+		},
+		"full disk, list of nodes": {
+			changes: true,
+			prepare: fake("mv", `case "$*" in */k3s-nodes) exit 1 ;; esac; exec /bin/mv "$@"`),
+			want:    "a host that leaves would stay in the cluster",
+		},
 		"known already": {changes: true, prepare: func(h *remotetest.Host) {
 			h.Write("/state/never-ready", "")
 			h.Write("/state/log", "Node password rejected, duplicate hostname")
@@ -661,23 +689,42 @@ func killedAt(t *testing.T, h *remotetest.Host, at int, text string) bool {
 	return r.Code != 0
 }
 
-func TestForgetAgents(t *testing.T) {
+// The addresses that k3s takes by itself and that the settings give are one: nothing stands in the way.
+func TestAddressThatEtcdKnows(t *testing.T) {
+	alone, told := one(), one()
+	alone.Nodes[0].Address = ""
+	for _, order := range [][]*ClusterArgs{{alone, told}, {told, alone}} {
+		h := machine(t)
+		install(t, h, order[0], 0)
+		install(t, h, order[1], 0)
+		// Nobody can be asked, and an upgrade may be what mends it.
+		h.Run(`rm "$ROOT/state/active"`, "")
+		install(t, h, order[0], 0)
+	}
+	// An agent is no member of etcd.
 	h := machine(t)
-	for name, state := range map[string]string{"four": "Unknown v1", "five": "True v1", "six": "Unknown v1"} {
-		h.Write("/state/nodes/"+name, state+"\n")
-	}
-	h.Write("/state/nodes/four.mark", "yes\n")
-	h.Write("/state/nodes/five.mark", "yes\n") // marked, and back
+	args := many()
+	install(t, h, args, 3)
+	h.Write("/state/nodes/four.address", "10.99.0.4\n")
+	args.Nodes[3].Address = "10.77.0.44"
+	install(t, h, args, 3)
+}
+
+func TestListOfNodes(t *testing.T) {
+	h := machine(t)
 	install(t, h, many(), 0)
-	for name, want := range map[string]bool{"four": false, "five": true, "six": true} {
-		if got := h.Read("/state/nodes/"+name) != ""; got != want {
-			t.Errorf("node %s is there: %v", name, got)
-		}
+	const list = "/var/lib/tinyrack/k3s-nodes"
+	if got := h.Read(list); got != "one\ntwo\nthree\nfour\nfive\n" {
+		t.Errorf("got %q", got)
 	}
-	other := machine(t)
-	other.Write("/state/nodes/four", "Unknown v1\n")
-	other.Write("/state/nodes/four.mark", "yes\n")
-	if install(t, other, many(), 1); other.Read("/state/nodes/four") == "" {
-		t.Error("every server deletes nodes")
+	fewer := many()
+	fewer.Nodes = fewer.Nodes[:3]
+	if install(t, h, fewer, 0); h.Read(list) != "one\ntwo\nthree\n" || h.Read("/state/starts") != "1\n" {
+		t.Errorf("%q, started %s times", h.Read(list), h.Read("/state/starts"))
+	}
+	// The list is the first server's: of one that was the first it would say what was.
+	fewer.Nodes[0], fewer.Nodes[1] = fewer.Nodes[1], fewer.Nodes[0]
+	if install(t, h, fewer, 1); strings.Contains(h.Files(), list) {
+		t.Error("a former first server keeps the list")
 	}
 }

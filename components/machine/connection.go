@@ -58,8 +58,8 @@ func connectionFailure(failures []string, h *remote.Host, overTailnet bool, tags
 	}
 	return fmt.Sprintf("%s: port %d cannot be reached over the tailnet from the computer pulumi runs on: nothing that "+
 		"comes after the join can be done: see that this computer is in the same tailnet (tailscale status), that it "+
-		"resolves "+
-		"and reaches the name (tailscale ping %s; MagicDNS), and that the policy lets its user reach port %d of %s; then "+
-		"run "+
-		"the same command again", name, h.Port, name, h.Port, strings.Join(tags, ", "))
+		"resolves and reaches the name (tailscale ping %s; MagicDNS), that sshd listens on the port, and that the policy "+
+		"lets its user reach port %d of %s; then run the same command again. If the name or the port of %s is a new one, "+
+		"the machine and the policy still have the former: set it back; docs/runbooks/day-2.md says how to change it",
+		name, h.Port, name, h.Port, strings.Join(tags, ", "), h.Name)
 }

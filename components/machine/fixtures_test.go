@@ -13,7 +13,8 @@ import (
 
 const (
 	testHostKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"
-	testOwner   = "tinyrack/test of example.com"
+	testStack   = "tinyrack/test of example.com"
+	testOwner   = testStack + ", host box"
 	testDomain  = "tail-cat.ts.net"
 	testTag     = "tag:tinyrack-server"
 	// canary is planted wherever a secret goes.
@@ -22,7 +23,7 @@ const (
 
 func testHost() *remote.Host {
 	return &remote.Host{
-		Name: "box", Domain: testDomain, Owner: testOwner, Address: "192.0.2.1", Port: 22, User: "root",
+		Name: "box", Domain: testDomain, Owner: testStack, Address: "192.0.2.1", Port: 22, User: "root",
 		HostKey: testHostKey, PrivateKey: pulumi.String(canary),
 	}
 }

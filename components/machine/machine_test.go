@@ -244,7 +244,7 @@ func TestConnectionFailure(t *testing.T) {
 	}{
 		{"after 30 failed attempts: lookup box on 127.0.0.53:53: no such host", true, []string{
 			"box." + testDomain + ": port 22 cannot be reached over the tailnet from the computer", "MagicDNS",
-			"port 22 of tag:x",
+			"port 22 of tag:x", "If the name or the port of box is a new one", "set it back; docs/runbooks/day-2.md",
 		}},
 		{"dial tcp 100.64.0.10:22: i/o timeout", true, []string{"tailscale ping box." + testDomain}},
 		{"dial tcp 192.0.2.1:22: connection refused", false, []string{

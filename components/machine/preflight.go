@@ -41,9 +41,10 @@ type Artifact struct {
 	Release string
 }
 
-// Git is the repository the machine must be able to read for Flux.
+// Git is the repository the machine must be able to read for Flux. It is not validated here: whoever validates what Flux
+// is to sync has refused what ssh or curl would misread.
 type Git struct {
-	// URL is https://, http:// or ssh://. Empty skips the check.
+	// URL is https:// or ssh://. Empty skips the check.
 	URL    string
 	Branch string
 	// Username goes with Token; many servers take any name.
@@ -159,7 +160,6 @@ func (a *PreflightArgs) text() remote.Text {
 
 func (g Git) vars() []remote.Var {
 	var server, port, user, path string
-	// Validate has parsed it before.
 	if u, err := url.Parse(g.URL); err == nil && u.Scheme == "ssh" {
 		server, port, user, path = u.Hostname(), u.Port(), u.User.Username(), u.Path
 		if port == "" {
@@ -193,15 +193,11 @@ var (
 	sha256Form   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	artifactWord = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 	releaseForm  = regexp.MustCompile(`^v?[0-9][A-Za-z0-9.+-]*$`)
-	branchForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
-	gitPathForm  = regexp.MustCompile(`^/[A-Za-z0-9._~/-]+$`)
-	gitUserForm  = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_.-]*$`)
-	gitHostForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.:-]*$`)
 )
 
 // Validate returns every problem with the arguments, joined, as Args.Validate does.
 func (a *PreflightArgs) Validate() error {
-	problems := []error{checkHost(a.Host), a.Join.validate(), a.Git.validate()}
+	problems := []error{checkHost(a.Host), a.Join.validate()}
 	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
 	if a.Role != "" && a.Role != Server && a.Role != Agent {
 		refuse("role: %q is no role of k3s: nothing could be compared: use %s, %s or leave it empty", a.Role, Server, Agent)
@@ -249,50 +245,6 @@ func (f Artifact) validate() error {
 	}
 	if f.Release != "" && !releaseForm.MatchString(f.Release) {
 		refuse(": release %q: not a version: it could not be compared: use a form like v1.32.4+k3s1", f.Release)
-	}
-	return errors.Join(problems...)
-}
-
-func (g Git) validate() error {
-	if g.URL == "" {
-		return nil
-	}
-	var problems []error
-	refuse := func(format string, values ...any) { problems = append(problems, fmt.Errorf(format, values...)) }
-	if !branchForm.MatchString(g.Branch) {
-		refuse("git.branch: %q is not a branch name: Flux could not sync: use a name like main", g.Branch)
-	}
-	if g.Token != nil && g.SSHKey != nil {
-		refuse("git: a token and an SSH key: only one can be used: leave the other out")
-	}
-	u, err := url.Parse(g.URL)
-	switch {
-	case err != nil || u.Host == "":
-		// Not shown: there may be a password in it.
-		refuse("git.url: not a URL: Flux could not sync: write git@host:path as ssh://git@host/path")
-	case u.Scheme == "ssh":
-		_, password := u.User.Password()
-		userOK := u.User == nil || gitUserForm.MatchString(u.User.Username())
-		if password || !userOK || !gitHostForm.MatchString(u.Hostname()) || !gitPathForm.MatchString(u.Path) {
-			refuse("git.url: %q has unexpected characters: ssh would misread them: use a form like ssh://git@host/path",
-				u.Redacted())
-		}
-		if g.SSHKey == nil || strings.TrimSpace(g.KnownHosts) == "" {
-			refuse("git: an ssh:// URL needs an SSH key and known hosts: Flux could not sync: set both")
-		}
-	case u.Scheme == "https" || u.Scheme == "http":
-		if u.User != nil {
-			refuse("git.url: %q has credentials in it: they would be stored and printed in clear: use username and token",
-				u.Redacted())
-		}
-		if u.RawQuery != "" || u.Fragment != "" {
-			refuse("git.url: %q has a query or fragment: it is no part of a repository's URL: remove it", u.Redacted())
-		}
-		if g.SSHKey != nil {
-			refuse("git: an SSH key with an http(s) URL: it would never be used: use an ssh:// URL or a token")
-		}
-	default:
-		refuse("git.url: %q: scheme %q: Flux reads https, http and ssh: use one of them", u.Redacted(), u.Scheme)
 	}
 	return errors.Join(problems...)
 }

@@ -53,6 +53,8 @@ type Command struct {
 	Create Text
 	// Delete runs when the resource is deleted, and acts only after the host was released. Optional.
 	Delete Text
+	// OwnGuard leaves it to Delete to ask released_or_nothing: it acts on a host that is held, too, on another's behalf.
+	OwnGuard bool
 	// Secret is the script's standard input. Optional.
 	Secret pulumi.StringInput
 	// SecretOutput keeps stdout and stderr out of the logs and encrypts them in the state.

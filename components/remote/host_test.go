@@ -100,7 +100,7 @@ func TestUploadRuns(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %d", user, len(secret)), func(t *testing.T) {
 				h := remotetest.New(t)
 				h.Fake("sudo", `[ "$1" = -n ] || exit 1; shift; exec "$@"`)
-				h.Write("/etc/tinyrack/owner", "tinyrack/test of example.com\nreleased\n")
+				h.Write("/etc/tinyrack/owner", "tinyrack/test of example.com, host box\nreleased\n")
 				r := register(t, func(ctx *pulumi.Context, host *remote.Host) error {
 					host.User = user
 					c := &remote.Command{
@@ -257,9 +257,15 @@ func scripts(t *testing.T, c *remote.Command, name string) (create, remove strin
 }
 
 func TestOwnership(t *testing.T) {
-	const ours, other = "tinyrack/test of example.com", "tinyrack/other of example.org"
+	const ours, other = "tinyrack/test of example.com, host box", "tinyrack/other of example.org, host box"
+	const renamed = "tinyrack/test of example.com, host former"
 	touch := remote.Text{Body: `touch "$ROOT/touched"`}
 	create, remove := scripts(t, &remote.Command{Create: touch, Delete: touch}, "one")
+	asking := func(answer string) string {
+		body := "main() { released_or_nothing " + answer + "\n" + touch.Body + "\n}\nmain\n"
+		_, text := scripts(t, &remote.Command{Create: touch, Delete: remote.Text{Body: body}, OwnGuard: true}, "one")
+		return text
+	}
 	hold, release := scripts(t, nil, "hold")
 	look, _ := scripts(t, &remote.Command{Create: touch, ReadOnly: true}, "one")
 	for name, tt := range map[string]struct {
@@ -274,7 +280,25 @@ func TestOwnership(t *testing.T) {
 		"create refuses another's":       {create, other + "\nheld\n", false, 1, other + "\nheld\n", "belongs to " + other},
 		"create refuses another's, " +
 			"released": {create, other + "\nreleased\n", false, 1, other + "\nreleased\n", "belongs to " + other},
-		"look changes nothing":       {look, "", true, 0, "", ""},
+		"create refuses its own by another name": {
+			create, renamed + "\nheld\n", false, 1, renamed + "\nheld\n",
+			"this machine is the host former of this stack, the settings call it box",
+		},
+		"delete under another name": {
+			remove, renamed + "\nreleased\n", false, 0, renamed + "\nreleased\n", "nothing was undone",
+		},
+		"release under another name": {
+			release, renamed + "\nheld\n", false, 0, renamed + "\nheld\n", "nothing on it will be undone",
+		},
+		"look changes nothing":    {look, "", true, 0, "", ""},
+		"delete for another host": {asking("true"), ours + "\nheld\n", true, 0, ours + "\nheld\n", ""},
+		"delete for none":         {asking("false"), ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
+		"delete for another host of another's": {
+			asking("true"), other + "\nheld\n", false, 0, other + "\nheld\n", "belongs to " + other,
+		},
+		"delete for another host with everything": {
+			asking("false"), ours + "\nreleased\n", true, 0, ours + "\nreleased\n", "",
+		},
 		"delete of what is held":     {remove, ours + "\nheld\n", false, 0, ours + "\nheld\n", "still held"},
 		"delete of what is taken":    {remove, ours + "\ntaken\n", true, 0, ours + "\ntaken\n", ""},
 		"delete of what is released": {remove, ours + "\nreleased\n", true, 0, ours + "\nreleased\n", ""},

@@ -118,12 +118,20 @@ owner() {
 	if [ -f "$ROOT$OWNER_FILE" ]; then head -n 1 "$ROOT$OWNER_FILE"; fi
 }
 
-# foreign: whether the machine belongs to another stack. It says what that would cause.
+# foreign: whether the machine belongs to another stack, or to this one under another name. It says what that would
+# cause.
 foreign() {
 	owner=$(owner)
 	# shellcheck disable=SC2153 # the header's
 	if [ -z "$owner" ] || [ "$owner" = "$OWNER" ]; then
 		return 1
+	fi
+	if [ "${owner%, host *}" = "${OWNER%, host *}" ]; then
+		former=${owner##*, host }
+		say "error: this machine is the host $former of this stack, the settings call it $HOST: nobody would reach it as" \
+			"$former any more to undo what was set up: call it $former in hosts again, or take it out, run pulumi up, and" \
+			"then add it as $HOST"
+		return 0
 	fi
 	say "error: this machine belongs to $owner, not to $OWNER: two stacks would undo each other's work on it: name" \
 		"another machine, destroy that stack first, or, if it is gone for good, remove $OWNER_FILE on the machine"
@@ -145,12 +153,16 @@ own() {
 		die "$OWNER_FILE cannot be written: nothing was changed: see whether the machine's disk is full or read-only"
 }
 
-# released_or_nothing ends a delete script that must not act. The delete of a replaced or renamed resource comes after
-# the new one's creation and would undo what that just did (pulumi/pulumi#2877): while the stack holds the machine every
-# delete is such a one. The engine deletes once everything is created, the hold too: on a machine that is only taken it
-# is a destroy, of a first run that did not come to its end.
+# released_or_nothing [COMMAND...] ends a delete script that must not act. The delete of a replaced or renamed resource
+# comes after the new one's creation and would undo what that just did (pulumi/pulumi#2877): while the stack holds the
+# machine every delete is such a one. The engine deletes once everything is created, the hold too: on a machine that is
+# only taken it is a destroy, of a first run that did not come to its end. A script on another host's behalf acts on a
+# held machine, too, when COMMAND says that it is no such one.
 released_or_nothing() {
 	if owned released || owned taken; then
+		return 0
+	fi
+	if [ $# -gt 0 ] && owned held && "$@"; then
 		return 0
 	fi
 	owner=$(owner)

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -34,17 +35,15 @@ func (h *Host) upload(c *Command) (*upload, error) {
 	if c.ReadOnly {
 		take = ""
 	}
-	vars := append([]Var{{"OWNER", h.Owner}, {"HOST", h.Name}}, c.Create.Vars...)
-	text, err := Render(vars, take+c.Create.Body)
+	text, err := Render(slices.Concat(h.header(), c.Create.Vars), take+c.Create.Body)
 	problems := []error{err}
 	u.create = text
 	if c.Delete.Body != "" {
-		vars := append([]Var{{"OWNER", h.Owner}, {"HOST", h.Name}}, c.Delete.Vars...)
 		guard := "released_or_nothing\n"
-		if c.Delete.Body == releaseScript {
+		if c.OwnGuard || c.Delete.Body == releaseScript {
 			guard = ""
 		}
-		text, err := Render(vars, guard+c.Delete.Body)
+		text, err := Render(slices.Concat(h.header(), c.Delete.Vars), guard+c.Delete.Body)
 		problems = append(problems, err)
 		u.delete = text
 	}
@@ -52,6 +51,12 @@ func (h *Host) upload(c *Command) (*upload, error) {
 		problems = append(problems, errors.New("script body: empty: the command would do nothing and report success"))
 	}
 	return u, errors.Join(problems...)
+}
+
+// header is what every script knows. The owner has the host's name in it: a machine that the settings call by another
+// name is no longer the one that was set up.
+func (h *Host) header() []Var {
+	return []Var{{"OWNER", h.Owner + ", host " + h.Name}, {"HOST", h.Name}}
 }
 
 // stdin is the whole upload. It is secret when there is a secret in it; a preview shows what changes in any other.
