@@ -153,9 +153,29 @@ func (h *Host) Run(text, stdin string) Result {
 // time and content: two equal answers mean that nothing was even rewritten.
 func (h *Host) Files() string {
 	h.t.Helper()
+	return h.list(func(path string, info fs.FileInfo, data []byte) string {
+		if info.IsDir() {
+			return ""
+		}
+		return fmt.Sprintf("%s %s %d %q", filepath.Join(h.Root, path), info.Mode(), info.ModTime().UnixNano(), data)
+	})
+}
+
+// State returns every file and folder below Root as one line of path, mode and
+// content: a script does the same on two hosts of one state and equal commands.
+func (h *Host) State() string {
+	h.t.Helper()
+	return h.list(func(path string, info fs.FileInfo, data []byte) string {
+		return fmt.Sprintf("%s %s %q", path, info.Mode(), data)
+	})
+}
+
+// list returns the lines of what is below Root, without the empty ones.
+func (h *Host) list(line func(path string, info fs.FileInfo, data []byte) string) string {
+	h.t.Helper()
 	var lines []string
 	err := filepath.WalkDir(h.Root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil {
 			return err
 		}
 		info, err := d.Info()
@@ -168,8 +188,11 @@ func (h *Host) Files() string {
 				return err
 			}
 		}
-		lines = append(lines, fmt.Sprintf("%s %s %d %q", path, info.Mode(), info.ModTime().UnixNano(), data))
-		return nil
+		below, err := filepath.Rel(h.Root, path)
+		if text := line(below, info, data); text != "" {
+			lines = append(lines, text)
+		}
+		return err
 	})
 	if err != nil {
 		h.t.Fatal(err)
