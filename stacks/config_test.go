@@ -150,9 +150,24 @@ func TestEnvironmentMustBeJSON(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
-	for name, want := range map[string]string{"cloudfare": `"cloudflare"`, "Flux": `"flux"`, "zebra": "remove it"} {
-		if got := didYouMean(name, []string{"cloudflare", "flux"}, "remove it"); !strings.Contains(got, want) {
+	for name, want := range map[string]string{
+		"cloudfare": `"cloudflare"`, "Flux": `"flux"`, "zebra": "remove it", "abcd": "remove it", "abcx": `"flux"`,
+		"hoxt": `"host"`, // as near as "hoot", which comes later
+	} {
+		got := didYouMean(name, []string{"cloudflare", "flux", "host", "hoot"}, "remove it")
+		if !strings.Contains(got, want) {
 			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for pair, want := range map[[2]string]int{
+		{"", ""}: 0, {"abc", ""}: 3, {"", "abc"}: 3, {"abc", "abc"}: 0, {"abc", "adc"}: 1, {"abc", "ac"}: 1, {"ac", "abc"}: 1,
+		{"ab", "ba"}: 2, {"flaw", "lawn"}: 2, {"kitten", "sitting"}: 3, {"sunday", "saturday"}: 3,
+	} {
+		if got := editDistance(pair[0], pair[1]); got != want {
+			t.Errorf("%q: %d, want %d", pair, got, want)
 		}
 	}
 }
