@@ -435,6 +435,8 @@ func TestNodeIsRefused(t *testing.T) {
 	binary := func(text string) func(*remotetest.Host) {
 		return func(h *remotetest.Host) { h.Write("/state/k3s-x", text) }
 	}
+	installed := machine(t)
+	install(t, installed, one(), 0)
 	for name, tt := range map[string]struct {
 		installed, changes bool
 		prepare            func(*remotetest.Host)
@@ -574,7 +576,7 @@ exec /bin/chmod "$@"`),
 			t.Parallel()
 			h := machine(t)
 			if tt.installed {
-				install(t, h, one(), 0)
+				become(t, h, installed)
 			}
 			if tt.prepare != nil {
 				tt.prepare(h)

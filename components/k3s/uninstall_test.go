@@ -81,6 +81,7 @@ func TestUninstallAServer(t *testing.T) {
 }
 
 func TestUninstallIsRefused(t *testing.T) {
+	former := clustered(t)
 	for name, tt := range map[string]struct {
 		prepare func(*remotetest.Host)
 		want    string // what it says; "" means that it goes through
@@ -121,7 +122,8 @@ func TestUninstallIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := clustered(t)
+			h := machine(t)
+			become(t, h, former)
 			tt.prepare(h)
 			_, remove := scripts(t, many(), 1)
 			r := h.Run(remove, secrets)

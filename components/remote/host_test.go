@@ -311,7 +311,6 @@ func TestOwnership(t *testing.T) {
 func TestOnlyOneScriptAtATime(t *testing.T) {
 	h := remotetest.New(t)
 	text := render(t, `stat -c %a "$ROOT/run/tinyrack/lock" "$ROOT/run/tinyrack"`)
-	h.Remove("flock")
 	h.Fake("flock", `[ "$1" = -w ]`) // taken by another, then free
 	r := h.Run(text, "")
 	if r.Code != 0 || !strings.Contains(r.Stderr, "waiting for the script of an earlier "+
