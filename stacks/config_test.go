@@ -150,9 +150,83 @@ func TestEnvironmentMustBeJSON(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
-	for name, want := range map[string]string{"cloudfare": `"cloudflare"`, "Flux": `"flux"`, "zebra": "remove it"} {
-		if got := didYouMean(name, []string{"cloudflare", "flux"}, "remove it"); !strings.Contains(got, want) {
+	for name, want := range map[string]string{
+		"cloudfare": `"cloudflare"`, "Flux": `"flux"`, "zebra": "remove it", "abcd": "remove it", "abcx": `"flux"`,
+		"hoxt": `"host"`, // as near as "hoot", which comes later
+	} {
+		got := didYouMean(name, []string{"cloudflare", "flux", "host", "hoot"}, "remove it")
+		if !strings.Contains(got, want) {
 			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for pair, want := range map[[2]string]int{
+		{"", ""}: 0, {"abc", ""}: 3, {"", "abc"}: 3, {"abc", "abc"}: 0, {"abc", "adc"}: 1, {"abc", "ac"}: 1, {"ac", "abc"}: 1,
+		{"ab", "ba"}: 2, {"flaw", "lawn"}: 2, {"kitten", "sitting"}: 3, {"sunday", "saturday"}: 3,
+	} {
+		if got := editDistance(pair[0], pair[1]); got != want {
+			t.Errorf("%q: %d, want %d", pair, got, want)
+		}
+	}
+}
+
+func TestSecretSaysWhetherItIsThere(t *testing.T) {
+	for secret, want := range map[Secret]string{"": "[no secret]", "canary": "[secret]"} {
+		if got := fmt.Sprint(secret); got != want {
+			t.Errorf("printed as %s, want %s", got, want)
+		}
+	}
+}
+
+// One problem of any kind is enough, and no two of them cancel out.
+func TestReportIsEmptyWithoutAny(t *testing.T) {
+	if r := (&Report{}); !r.empty() {
+		t.Error("nothing is a problem")
+	}
+	one := []string{"one"}
+	for _, r := range []*Report{
+		{Problems: one}, {Facts: one}, {Secrets: one}, {Problems: one, Facts: one}, {Problems: one, Secrets: one},
+		{Facts: one, Secrets: one},
+	} {
+		if r.empty() {
+			t.Errorf("%+v is no problem", r)
+		}
+	}
+}
+
+// What could not be understood is said once, but hides no setting that is merely called alike.
+func TestUnreadSettings(t *testing.T) {
+	r := &Report{unread: []string{"tinyrack:flux"}}
+	for key, want := range map[string]bool{
+		"tinyrack:flux": true, "tinyrack:flux.url": true, "tinyrack:flux[0]": true, "tinyrack:fluxion": false, "tinyrack": false,
+	} {
+		if got := r.isUnread(key); got != want {
+			t.Errorf("%s: %t, want %t", key, got, want)
+		}
+	}
+}
+
+func TestTwoValuesAreNoSetting(t *testing.T) {
+	src := minimal(t).source("test", newRoot(t, "test"))
+	src.Values["tinyrack:sealedSecrets"] += " {}"
+	if _, err := Load(src); err == nil || !strings.Contains(err.Error(), "tinyrack:sealedSecrets: a text, wanted a group") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServersBeginWithTheFirst(t *testing.T) {
+	c := Config{Hosts: map[string]Host{}}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		c.Hosts[name] = Host{Roles: []string{roleServer}}
+	}
+	for first, want := range map[string]string{
+		"": "[a b c d]", "a": "[a b c d]", "b": "[b a c d]", "d": "[d a b c]", "nobody": "[a b c d]",
+	} {
+		c.Cluster.FirstServer = first
+		if got := fmt.Sprint(c.servers()); got != want {
+			t.Errorf("first %q: %s, want %s", first, got, want)
 		}
 	}
 }

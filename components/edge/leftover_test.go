@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 )
 
 const testAccount = "0123456789abcdef0123456789abcdef"
@@ -162,5 +166,72 @@ func TestPlainOpensSecrets(t *testing.T) {
 	})
 	if text(got, "tunnelSecret") != testSecret || firstID(got) != "p1" {
 		t.Errorf("inputs read %v", got)
+	}
+}
+
+// TestHooks runs the hooks of a policy as the engine would: before it is created, and again after it, when its own ID
+// is known. Other kinds, of which there is no second one, have none after it, and without a token nobody looks.
+func TestHooks(t *testing.T) {
+	const policy = `{"id":%q,"name":"site team","decision":"allow","app_count":0,` +
+		`"include":[{"email":{"email":"alice@example.org"}}]}`
+	status, removed := http.StatusOK, []string{}
+	cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status)
+		if r.Method == http.MethodDelete {
+			removed = append(removed, path.Base(r.URL.Path))
+			return
+		}
+		fmt.Fprintf(w, `{"result":[`+policy+`,`+policy+`]}`, "old", "new")
+	}))
+	defer cloud.Close()
+	hooksOf := func(api API, kind string) *pulumi.ResourceHookBinding {
+		binding := &pulumi.ResourceHookBinding{}
+		_, err := pulumitest.Run(func(ctx *pulumi.Context) error {
+			option, err := api.hooks(ctx, "edge", kind)
+			if err != nil {
+				return err
+			}
+			options, err := pulumi.NewResourceOptions(option)
+			if options != nil && options.Hooks != nil {
+				binding = options.Hooks
+			}
+			return err
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return binding
+	}
+	api := API{Token: "token", BaseURL: cloud.URL}
+	for kind := range leftovers {
+		if hooks := hooksOf(API{}, kind); len(hooks.BeforeCreate)+len(hooks.AfterCreate) != 0 {
+			t.Errorf("%s: looked for without a token", kind)
+		}
+		after := map[string]int{"policy": 1}[kind]
+		if hooks := hooksOf(api, kind); len(hooks.BeforeCreate) != 1 || len(hooks.AfterCreate) != after {
+			t.Errorf("%s: %d hooks before and %d after the creation, want 1 and %d", kind, len(hooks.BeforeCreate),
+				len(hooks.AfterCreate), after)
+		}
+	}
+	hooks := hooksOf(api, "policy")
+	if len(hooks.BeforeCreate) != 1 || len(hooks.AfterCreate) != 1 {
+		t.FailNow()
+	}
+	inputs := resource.NewPropertyMapFromMap(wanted["policy"])
+	for _, test := range []struct {
+		hook *pulumi.ResourceHook
+		id   pulumi.ID
+		want string
+	}{{hooks.BeforeCreate[0], "", "[old new]"}, {hooks.AfterCreate[0], "new", "[old]"}} {
+		removed = nil
+		err := test.hook.Callback(&pulumi.ResourceHookArgs{Name: "edge-team", ID: test.id, NewInputs: inputs})
+		if got := fmt.Sprint(removed); err != nil || got != test.want {
+			t.Errorf("removed %s (%v), want %s", got, err, test.want)
+		}
+	}
+	status = http.StatusForbidden
+	err := hooks.BeforeCreate[0].Callback(&pulumi.ResourceHookArgs{Name: "edge-team", NewInputs: inputs})
+	if err == nil || !strings.Contains(err.Error(), "left of edge-team: ") {
+		t.Errorf("a refusal ends in %v", err)
 	}
 }

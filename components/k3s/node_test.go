@@ -165,6 +165,11 @@ func TestGivenToken(t *testing.T) {
 	if !strings.HasSuffix(stdin, "\n"+canary+"\n"+agentToken(canary)+"\n") {
 		t.Error("the server does not get the given token and the agents'")
 	}
+	for _, token := range []string{"0123456789abcdef", "of_any~printable"} {
+		if got, err := bareToken(token); err != nil || got != token {
+			t.Errorf("%q of 16 characters: %q, %v", token, got, err)
+		}
+	}
 	for token, want := range map[string]string{
 		"short": "shorter than 16", "two words of s3cr3t text": "has blanks",
 		"K10abc::node:s3cr3t-text": "has blanks, colons",

@@ -126,8 +126,9 @@ esac`
 
 // kill counts the commands and ends the script before one of them.
 const kill = `if [ -f "$ROOT/../kill-at" ]; then
-	n=$(($(cat "$ROOT/../count" 2>/dev/null || echo 0) + 1)); echo $n >"$ROOT/../count"
-	[ "$n" != "$(cat "$ROOT/../kill-at")" ] || { kill -9 "$(cat "$ROOT/../pid")"; exit 1; }
+	n=0; read -r at <"$ROOT/../kill-at"; [ ! -f "$ROOT/../count" ] || read -r n <"$ROOT/../count"
+	n=$((n + 1)); echo $n >"$ROOT/../count"
+	[ "$n" != "$at" ] || { kill -9 "$(cat "$ROOT/../pid")"; exit 1; }
 fi
 `
 
@@ -142,8 +143,8 @@ func machine(t *testing.T) *remotetest.Host {
 	h.Write("/state/install", fakeInstall)
 	h.Fake("curl", kill+`for url; do :; done
 case $url in https://*:6443/ping)
-	p=${url#https://}; [ -f "$ROOT/state/peer-${p%:6443/ping}" ] || exit 7
-	printf pong; exit ;;
+	p=${url#https://}; p=$ROOT/state/peer-${p%:6443/ping}; [ -f "$p" ] || exit 7
+	said=$(cat "$p"); printf %s "${said:-pong}"; exit ;;
 esac
 while [ "$1" != -o ]; do shift; done
 case $url in *'?'*) cp "$ROOT/state/k3s-${url#*\?}" "$2" ;; *) cp "$ROOT/state/install" "$2" ;; esac`)
@@ -291,6 +292,7 @@ func TestAgentTwice(t *testing.T) {
 
 func TestJoin(t *testing.T) {
 	h := machine(t)
+	h.Write("/state/peer-10.77.0.2", "404 page not found") // something else than k3s
 	h.Write("/state/peer-10.77.0.3", "")
 	install(t, h, many(), 0)
 	if got := h.Read(joinFile); got != "server: https://10.77.0.3:6443\n" {
@@ -339,19 +341,25 @@ func TestRestartsOnlyOnChange(t *testing.T) {
 			t.Errorf("%s: started %s times", file, starts())
 		}
 	}
+	// The running k3s is the one that somebody put in the place of ours, and goes on until it is started anew.
+	h.Write("/usr/local/bin/k3s", fakeBinary(testVersion)+"\n# another")
+	h.Run(`chmod 755 "$ROOT/usr/local/bin/k3s"`, "")
+	if install(t, h, args, 0); starts() != "7" {
+		t.Errorf("a binary of somebody else's: started %s times", starts())
+	}
 	// Another install script makes the unit anew.
 	h.Write("/state/install", fakeInstall+"\n# next")
 	args.Spec.InstallScript.SHA256 = sum(fakeInstall + "\n# next")
-	if install(t, h, args, 0); h.Read("/state/installs") != "run\nrun\n" || starts() != "7" {
+	if install(t, h, args, 0); h.Read("/state/installs") != "run\nrun\n" || starts() != "8" {
 		t.Errorf("installed %q, started %s times", h.Read("/state/installs"), starts())
 	}
 	// Another period of renewal changes nothing where no certificate is near its end.
 	args.Spec.Renewal = "2027-Q1"
-	if install(t, h, args, 0); starts() != "7" {
+	if install(t, h, args, 0); starts() != "8" {
 		t.Errorf("started %s times", starts())
 	}
 	h.Write("/state/expiring", "")
-	if r := install(t, h, args, 0); starts() != "8" || !strings.Contains(r.Stderr, "renewing certificates") {
+	if r := install(t, h, args, 0); starts() != "9" || !strings.Contains(r.Stderr, "renewing certificates") {
 		t.Errorf("certificates are not renewed: %+v", r)
 	}
 	// A start that did not end well is not one to rely on, whatever the next run wants.
@@ -435,6 +443,8 @@ func TestNodeIsRefused(t *testing.T) {
 	binary := func(text string) func(*remotetest.Host) {
 		return func(h *remotetest.Host) { h.Write("/state/k3s-x", text) }
 	}
+	installed := machine(t)
+	install(t, installed, one(), 0)
 	for name, tt := range map[string]struct {
 		installed, changes bool
 		prepare            func(*remotetest.Host)
@@ -500,6 +510,12 @@ func TestNodeIsRefused(t *testing.T) {
 			args:      upgraded("v1.33.0+k3s2"),
 			prepare:   func(h *remotetest.Host) { release(h, "v1.33.0+k3s2") },
 			want:      "is older than",
+		},
+		"a revision less": {
+			installed: true,
+			args:      upgraded("v1.33.1+k3s0"),
+			prepare:   func(h *remotetest.Host) { release(h, "v1.33.1+k3s0") },
+			want:      "version v1.33.1+k3s0 is older than the v1.33.1+k3s1",
 		},
 		"a minor left out": {
 			installed: true,
@@ -588,7 +604,7 @@ exec /bin/chmod "$@"`),
 			t.Parallel()
 			h := machine(t)
 			if tt.installed {
-				install(t, h, one(), 0)
+				become(t, h, installed)
 			}
 			if tt.prepare != nil {
 				tt.prepare(h)
@@ -631,7 +647,8 @@ func TestKilledAnywhere(t *testing.T) {
 	former := machine(t)
 	install(t, former, one(), 0)
 	release(former, next)
-	prepare := func(upgrade bool) (*remotetest.Host, *ClusterArgs) {
+	prepare := func(t *testing.T, upgrade bool) (*remotetest.Host, *ClusterArgs) {
+		t.Helper()
 		h := machine(t)
 		h.Fake("mv", kill+`exec `+mv+` "$@"`)
 		h.Fake("kubectl", fakeKubectl)
@@ -641,30 +658,50 @@ func TestKilledAnywhere(t *testing.T) {
 		become(t, h, former)
 		return h, upgraded(next)
 	}
-	for _, upgrade := range []bool{false, true} {
-		points := 0
-		for at := 1; ; at++ {
-			h, args := prepare(upgrade)
-			create, _ := scripts(t, args, 0)
-			if !killedAt(t, h, at, create) {
-				break
+	for name, upgrade := range map[string]bool{"installation": false, "upgrade": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killed, done, points := states{}, states{}, 0
+			for at := 1; ; at++ {
+				h, args := prepare(t, upgrade)
+				create, _ := scripts(t, args, 0)
+				if !killedAt(t, h, at, create) {
+					break
+				}
+				points++
+				if killed.has(h) {
+					continue
+				}
+				install(t, h, args, 0)
+				config, _ := args.Spec.Config(args.Nodes, args.Nodes[0], "one.example.ts.net")
+				if h.Read("/state/nodes/one") != "True "+args.Spec.Version+"\n" || h.Read(dropIn) != config+"\n" ||
+					upgrade && !strings.Contains(h.Read("/state/snapshots"), "pre-upgrade") {
+					t.Errorf("killed before command %d: not what was wanted", at)
+				}
+				if done.has(h) {
+					continue
+				}
+				before := h.Files()
+				if r := install(t, h, args, 0); h.Files() != before || r.Called("systemctl restart") {
+					t.Errorf("killed before command %d: the run after the next changed something", at)
+				}
 			}
-			points++
-			install(t, h, args, 0)
-			config, _ := args.Spec.Config(args.Nodes, args.Nodes[0], "one.example.ts.net")
-			if h.Read("/state/nodes/one") != "True "+args.Spec.Version+"\n" || h.Read(dropIn) != config+"\n" ||
-				upgrade && !strings.Contains(h.Read("/state/snapshots"), "pre-upgrade") {
-				t.Errorf("killed before command %d: not what was wanted", at)
+			if points < 8 {
+				t.Errorf("killed at %d points only", points)
 			}
-			before := h.Files()
-			if r := install(t, h, args, 0); h.Files() != before || r.Called("systemctl restart") {
-				t.Errorf("killed before command %d: the run after the next changed something", at)
-			}
-		}
-		if points < 8 {
-			t.Errorf("killed at %d points only", points)
-		}
+		})
 	}
+}
+
+// states are those of machines that were looked at: what follows on an equal one is known.
+type states map[string]bool
+
+// has tells whether a machine is in one of the states, which its own is from now on.
+func (s states) has(h *remotetest.Host) bool {
+	state := h.State()
+	known := s[state]
+	s[state] = true
+	return known
 }
 
 // become makes the files of a machine those of another.

@@ -39,7 +39,8 @@ func TestKubeconfigIsSealed(t *testing.T) {
 	h := sealer(t)
 	text := kubeconfigText(t)
 	for _, written := range []string{
-		"server: " + localServer + "\nkey: s3cr3t\n", strings.Repeat("x", 31), strings.Repeat("long\n", 5000),
+		"server: " + localServer + "\nkey: s3cr3t\n", strings.Repeat("x", 14), strings.Repeat("x", 31),
+		strings.Repeat("long\n", 5000),
 	} {
 		h.Write("/etc/rancher/k3s/k3s.yaml", written)
 		r := h.Run(text, canary+"\n")

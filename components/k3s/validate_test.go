@@ -76,8 +76,10 @@ func TestClusterIsRefused(t *testing.T) {
 		},
 		"unit":      {func(a *ClusterArgs) { a.Spec.Requires = []string{"firewall"} }, `requires[0]: "firewall"`},
 		"renewal":   {func(a *ClusterArgs) { a.Spec.Renewal = "a\nb" }, "renewal: has line breaks"},
+		"in words":  {func(a *ClusterArgs) { a.Spec.Renewal = "end of 2026" }, ""},
 		"schedule":  {func(a *ClusterArgs) { a.Spec.Snapshots.Schedule = "@daily" }, `snapshots.schedule: "@daily"`},
 		"retention": {func(a *ClusterArgs) { a.Spec.Snapshots.Retention = 0 }, "snapshots.retention: 0 is below one"},
+		"the last":  {func(a *ClusterArgs) { a.Spec.Snapshots.Retention = 1 }, ""},
 		"endpoint": {
 			func(a *ClusterArgs) { a.Spec.Snapshots.Endpoint = "https://s3" },
 			`snapshots.endpoint: "https://s3"`,

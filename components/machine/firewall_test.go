@@ -134,6 +134,9 @@ func TestFirewallDialEndsBeforeTheWindow(t *testing.T) {
 			t.Errorf("the provider dials for %s, the budget says %s", spent, dialBudget(dial.Tries))
 		}
 	}
+	if got := firewallDial(dialBudget(3) + firewallMargin).Tries; got != 3 {
+		t.Errorf("%d attempts where three fit", got)
+	}
 	if firewallWindow > 3*time.Minute || firewallMargin < 30*time.Second {
 		t.Errorf("a window of %s with a margin of %s", firewallWindow, firewallMargin)
 	}

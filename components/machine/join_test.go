@@ -17,7 +17,8 @@ import (
 //	domain tags user server expiry  of the present login
 //	key       the key that was spent
 //
-// A key "spent" is refused; a machine that is logged in ignores every key.
+// A key "spent" is refused; a machine that is logged in ignores every key. Its flags were others before: without
+// --reset up refuses.
 func tailscaleHost(t *testing.T) *remotetest.Host {
 	t.Helper()
 	h := remotetest.New(t)
@@ -126,9 +127,11 @@ case "$1 $2" in
 	--auth-key=file:*) key=${a#--auth-key=file:}; stat -c %a "$key" >"$ts/keymode"; key=$(cat "$key") ;;
 	--hostname=*) name=${a#--hostname=} ;;
 	--login-server=*) server=${a#--login-server=} ;;
-	--accept-dns=false | --reset | --timeout=90s | up) ;;
+	--reset) reset=yes ;;
+	--accept-dns=false | --timeout=90s | up) ;;
 	*) exit 64 ;;
 	esac; done
+	[ "${reset:-}" = yes ] || { echo "Error: changing settings requires mentioning all flags" >&2; exit 1; }
 	echo "chatter with $key in it"
 	[ "$(get state)" = NeedsLogin ] || exit 0
 	[ -n "$key" ] || exit 64
@@ -485,6 +488,18 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// Whichever address tailscaled names first, the one that is reported is that of IPv4.
+func TestDoorReportsTheAddressOfIPv4(t *testing.T) {
+	const first, second = `    "100.64.0.10"`, `    "fd7a:115c:a1e0::10"`
+	h := tailscaleHost(t)
+	loggedIn(h, "box", "box", testDomain, testTag)
+	h.Fake("tailscale", strings.Replace(fakeTailscale, first+",\n"+second, second+",\n"+first, 1))
+	r := h.Run("SSH_CONNECTION='100.64.0.2 50000 100.64.0.10 22'\n"+doorTextFor(t, 22), "")
+	if r.Code != 0 || r.Stdout != "100.64.0.10\n" {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // resetHost has what New sets up, and is released.
 func resetHost(t *testing.T) *remotetest.Host {
 	t.Helper()
@@ -536,6 +551,12 @@ func TestReset(t *testing.T) {
 	}
 	if h.Read("/etc/kept") != "x" {
 		t.Error("removed what is not ours")
+	}
+	// What cannot be restarted or unmasked keeps nothing from being given back.
+	stuck := resetHost(t)
+	stuck.Fake("systemctl", "exit 1")
+	if r := stuck.Run(text, ""); r.Code != 0 || strings.Contains(stuck.Files(), "/etc/tinyrack") {
+		t.Errorf("units that are stuck: %+v", r)
 	}
 	// An answer that was lost: the same delete comes again and finds nothing to do.
 	r = h.Run(text, "")

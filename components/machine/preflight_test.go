@@ -68,7 +68,13 @@ printf 'Filesystem 1024-blocks Used Available Capacity Mounted\n/dev/a 100000000
 case $url in
 *service=git-upload-pack) cat >"$ROOT/state-config" ;;
 esac
-while [ "$1" != -o ]; do [ "$1" != --cacert ] || grep -q CERTIFICATE "$2" || exit 60; shift; done
+while [ "$1" != -o ]; do
+	case $1 in
+	--cacert) grep -q CERTIFICATE "$2" || exit 60 ;;
+	-k | --insecure) exit 64 ;;
+	esac
+	shift
+done
 case $url in
 https://git.example/o/r.git/info/refs\?service=git-upload-pack)
 	printf '001e# service=git-upload-pack\n00000153aaaa HEAD\000caps symref=HEAD:refs/heads/main\n' >"$2"
@@ -288,6 +294,9 @@ func TestPreflightRefusesTheMachine(t *testing.T) {
 			func(_ *remotetest.Host, a *PreflightArgs) { a.Artifacts[0].SHA256 = strings.Repeat("0", 64) },
 			"k3s: https://host/k3s has sha256 " + sum(servedBinary),
 		},
+		"a branch whose name begins another's": {
+			func(_ *remotetest.Host, a *PreflightArgs) { a.Git.Branch = "mai" }, "has no branch mai",
+		},
 		"no openssl on a server": {
 			func(h *remotetest.Host, _ *PreflightArgs) { h.Remove("openssl") }, "the machine has no openssl",
 		},
@@ -330,7 +339,7 @@ func TestPreflightAccepts(t *testing.T) {
 				testTag)
 		},
 		"ufw installed and off": func(h *remotetest.Host, _ *PreflightArgs) {
-			h.Write("/etc/ufw/ufw.conf", "ENABLED=no\n")
+			h.Write("/etc/ufw/ufw.conf", "# Set to yes to start on boot: ENABLED=yes\nENABLED=no\n")
 			h.Write("/active/ufw", "")
 		},
 		"an agent without openssl": func(h *remotetest.Host, a *PreflightArgs) { h.Remove("openssl"); a.Role = Agent },
@@ -465,4 +474,11 @@ func TestPreflightRefuses(t *testing.T) {
 	if lines := strings.Count(err.Error(), "\n") + 1; lines != 13 {
 		t.Errorf("%d problems:\n%v", lines, err)
 	}
+	nothing := testPreflight()
+	nothing.MinDiskGiB, nothing.MinMemoryMiB = 0, 0
+	if err := nothing.Validate(); err != nil {
+		t.Errorf("no minimum: %v", err)
+	}
+	nothing.MinMemoryMiB = -1
+	wantError(t, nothing.Validate(), "negative")
 }

@@ -335,7 +335,6 @@ func TestOwnership(t *testing.T) {
 func TestOnlyOneScriptAtATime(t *testing.T) {
 	h := remotetest.New(t)
 	text := render(t, `stat -c %a "$ROOT/run/tinyrack/lock" "$ROOT/run/tinyrack"`)
-	h.Remove("flock")
 	h.Fake("flock", `[ "$1" = -w ]`) // taken by another, then free
 	r := h.Run(text, "")
 	if r.Code != 0 || !strings.Contains(r.Stderr, "waiting for the script of an earlier "+
@@ -404,7 +403,9 @@ func TestHostIsRefused(t *testing.T) {
 		"name":          {func(h *remote.Host) { h.Name = "Box_1" }, `name: "Box_1" is not a host name`},
 		"no address":    {func(h *remote.Host) { h.Address = "" }, "address: missing"},
 		"address, port": {func(h *remote.Host) { h.Address = "192.0.2.1:22" }, "address: \"192.0.2.1:22\" is neither"},
+		"long address":  {func(h *remote.Host) { h.Address = strings.Repeat("a.", 126) + "aa" }, "address: \"a.a."},
 		"port":          {func(h *remote.Host) { h.Port = 0 }, "port: 0 is not a port"},
+		"port too high": {func(h *remote.Host) { h.Port = 65536 }, "port: 65536 is not a port"},
 		"user":          {func(h *remote.Host) { h.User = "Root" }, `user: "Root" is not a login name`},
 		"no host key":   {func(h *remote.Host) { h.HostKey = "" }, "hostKey: missing"},
 		"fingerprint":   {func(h *remote.Host) { h.HostKey = "SHA256:canary" }, "hostKey: not a public key"},
@@ -420,8 +421,19 @@ func TestHostIsRefused(t *testing.T) {
 			}
 		})
 	}
-	if err := newHost().Validate(); err != nil {
-		t.Errorf("a host as it should be: %v", err)
+	longest := strings.Repeat("a.", 126) + "a"
+	for name, change := range map[string]func(*remote.Host){
+		"as it should be":    func(*remote.Host) {},
+		"the lowest port":    func(h *remote.Host) { h.Port = 1 },
+		"the highest port":   func(h *remote.Host) { h.Port = 65535 },
+		"the longest name":   func(h *remote.Host) { h.Address = longest },
+		"an address of IPv6": func(h *remote.Host) { h.Address = "2001:db8::1" },
+	} {
+		h := newHost()
+		change(h)
+		if err := h.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if err := (&remote.Host{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 4 {
 		t.Errorf("not all problems at once: %v", err)

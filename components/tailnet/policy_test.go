@@ -334,10 +334,16 @@ func TestValidate(t *testing.T) {
 			refused(t, policy.Validate(), test.want)
 		})
 	}
-	longest := valid()
-	longest.ManagerTag = "tag:" + strings.Repeat("t", 51) // with "-storage" 63
-	if err := longest.Validate(); err != nil {
-		t.Error(err)
+	for name, change := range map[string]func(*Policy){
+		"the longest tag":  func(p *Policy) { p.ManagerTag = "tag:" + strings.Repeat("t", 51) }, // with "-storage" 63
+		"the lowest port":  func(p *Policy) { p.APIPort = 1 },
+		"the highest port": func(p *Policy) { p.APIPort = 65535 },
+	} {
+		policy := valid()
+		change(&policy)
+		if err := policy.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if err := (Policy{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("an empty policy has the problems %v, want three", err)

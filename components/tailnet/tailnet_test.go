@@ -395,7 +395,8 @@ func TestValidateSettings(t *testing.T) {
 			func(a *Args) { a.Domain = "Example.ts.net" },
 			`domain: "Example.ts.net" is not a domain`,
 		},
-		"policy": {func(a *Args) { a.Admins = nil }, "admins: empty"},
+		"too long": {func(a *Args) { a.Domain = strings.Repeat("a.", 126) + "aa" }, `domain: "a.a.`},
+		"policy":   {func(a *Args) { a.Admins = nil }, "admins: empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := site()
@@ -409,6 +410,11 @@ func TestValidateSettings(t *testing.T) {
 		if err := args.Validate(); err != nil {
 			t.Error(err)
 		}
+	}
+	longest := site()
+	longest.Domain = strings.Repeat("a.", 126) + "a"
+	if err := longest.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -442,6 +448,7 @@ func TestKeyDescription(t *testing.T) {
 		{"infrastructure", "production", "tinyrack", "tinyrack production infrastructure"},
 		{"my.project", "prod_1", "one", "one prod-1 my-project 82d5b706"},
 		{long, "lab", "one", "one lab " + long[:33] + " 10b8302e"},
+		{long[:42], "lab", "one", "one lab " + long[:42]}, // 50 characters
 	} {
 		got := keyDescription(test.project, test.stack, test.host)
 		if got != test.want || len(got) > 50 {

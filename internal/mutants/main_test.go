@@ -42,6 +42,28 @@ func TestReadList(t *testing.T) {
 	}
 }
 
+// TestEveryMistakeHasItsPlace keeps the list beside the files it changes: a run of all takes hours to say so.
+func TestEveryMistakeHasItsPlace(t *testing.T) {
+	sections, err := readList(filepath.Join("../..", list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sections {
+		for _, m := range s.mistakes {
+			before, err := os.ReadFile(filepath.Join("../..", m.file))
+			if m.old == "" && os.IsNotExist(err) {
+				continue
+			}
+			if err == nil {
+				_, err = m.change(string(before))
+			}
+			if err != nil {
+				t.Errorf("%s: %v", m, err)
+			}
+		}
+	}
+}
+
 // TestPlanted plants mistakes in a module of the test's own: one that its test notices, one that it does not, and three
 // that measure nothing.
 func TestPlanted(t *testing.T) {

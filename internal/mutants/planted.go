@@ -111,12 +111,9 @@ func (m mistake) noticed(ctx context.Context, root string, arguments []string) (
 	default:
 		defer os.WriteFile(path, before, 0o600) //nolint:errcheck // the next mistake there would not apply
 	}
-	after := m.text
-	if m.old != "" {
-		if n := strings.Count(string(before), m.old); n != 1 {
-			return false, fmt.Errorf("the old text stands there %d times: not planted: correct %s", n, list)
-		}
-		after = strings.Replace(string(before), m.old, m.text, 1)
+	after, err := m.change(string(before))
+	if err != nil {
+		return false, err
 	}
 	if err := os.WriteFile(path, []byte(after), 0o600); err != nil {
 		return false, err
@@ -133,6 +130,17 @@ func (m mistake) noticed(ctx context.Context, root string, arguments []string) (
 		return false, fmt.Errorf("the result does not compile: %s", output)
 	}
 	return red, err
+}
+
+// change returns the file's text with the mistake in it.
+func (m mistake) change(before string) (string, error) {
+	if m.old == "" {
+		return m.text, nil
+	}
+	if n := strings.Count(before, m.old); n != 1 {
+		return "", fmt.Errorf("the old text stands there %d times: not planted: correct %s", n, list)
+	}
+	return strings.Replace(before, m.old, m.text, 1), nil
 }
 
 // test runs go test and reports whether it was red. Tests that hang are red too.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -40,12 +41,33 @@ type Result struct {
 // machine are within reach of its scripts; everything else must be faked.
 func New(t *testing.T) *Host {
 	t.Helper()
+	if _, err := basic(); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	h := &Host{t: t, Root: filepath.Join(dir, "root"), bin: filepath.Join(dir, "bin"), log: filepath.Join(dir, "calls")}
 	for _, d := range []string{h.Root, h.bin} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// The lock of the scripts is there before the first of them, as /run is.
+	h.Write("/run/tinyrack/lock", "")
+	h.Fake("sleep", "") // scripts poll; tests do not wait
+	return h
+}
+
+// basic returns a directory of the basic commands. Every host has the same: some
+// hundred hosts with links of their own take longer than what runs on them. It
+// lies beside the test's program, which go test removes with all around it.
+var basic = sync.OnceValues(func() (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(program), "commands-")
+	if err != nil {
+		return "", err
 	}
 	for _, name := range []string{
 		"awk", "base64", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dirname", "env", "find", "grep",
@@ -57,17 +79,20 @@ func New(t *testing.T) *Host {
 		if err != nil {
 			continue
 		}
-		if err := os.Symlink(path, filepath.Join(h.bin, name)); err != nil {
-			t.Fatal(err)
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			return "", err
 		}
 	}
-	// The lock of the scripts is there before the first of them, as /run is.
-	h.Write("/run/tinyrack/lock", "")
-	h.Fake("sleep", "") // scripts poll; tests do not wait
-	return h
+	return dir, nil
+})
+
+// path is where the host's scripts find commands.
+func (h *Host) path() string {
+	dir, _ := basic() // New has seen the error
+	return h.bin + ":" + dir
 }
 
-// Bin is the directory of the host's commands.
+// Bin is the directory of the host's fake commands.
 func (h *Host) Bin() string { return h.bin }
 
 // Fake puts a command on the host. Its call is logged, then body runs as POSIX
@@ -75,17 +100,16 @@ func (h *Host) Bin() string { return h.bin }
 func (h *Host) Fake(name, body string) {
 	h.t.Helper()
 	path := filepath.Join(h.bin, name)
-	_ = os.Remove(path)
 	text := fmt.Sprintf("#!/bin/sh\nprintf '%%s\\n' \"%s $*\" >>%q\n%s\n", name, h.log, body)
 	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-// Remove takes a command off the host.
+// Remove takes a fake command off the host.
 func (h *Host) Remove(name string) {
 	h.t.Helper()
-	if err := os.Remove(filepath.Join(h.bin, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(h.bin, name)); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -129,8 +153,8 @@ func (h *Host) Mode(path string) fs.FileMode {
 func (h *Host) Run(text, stdin string) Result {
 	h.t.Helper()
 	_ = os.Remove(h.log)
-	cmd := exec.Command(filepath.Join(h.bin, "sh"), "-c", text)
-	cmd.Env = []string{"ROOT=" + h.Root, "PATH=" + h.bin, "TMPDIR=" + h.t.TempDir()}
+	cmd := exec.Command("sh", "-c", text)
+	cmd.Env = []string{"ROOT=" + h.Root, "PATH=" + h.path(), "TMPDIR=" + h.t.TempDir()}
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -153,9 +177,29 @@ func (h *Host) Run(text, stdin string) Result {
 // time and content: two equal answers mean that nothing was even rewritten.
 func (h *Host) Files() string {
 	h.t.Helper()
+	return h.list(func(path string, info fs.FileInfo, data []byte) string {
+		if info.IsDir() {
+			return ""
+		}
+		return fmt.Sprintf("%s %s %d %q", filepath.Join(h.Root, path), info.Mode(), info.ModTime().UnixNano(), data)
+	})
+}
+
+// State returns every file and folder below Root as one line of path, mode and
+// content: a script does the same on two hosts of one state and equal commands.
+func (h *Host) State() string {
+	h.t.Helper()
+	return h.list(func(path string, info fs.FileInfo, data []byte) string {
+		return fmt.Sprintf("%s %s %q", path, info.Mode(), data)
+	})
+}
+
+// list returns the lines of what is below Root, without the empty ones.
+func (h *Host) list(line func(path string, info fs.FileInfo, data []byte) string) string {
+	h.t.Helper()
 	var lines []string
 	err := filepath.WalkDir(h.Root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil {
 			return err
 		}
 		info, err := d.Info()
@@ -168,8 +212,11 @@ func (h *Host) Files() string {
 				return err
 			}
 		}
-		lines = append(lines, fmt.Sprintf("%s %s %d %q", path, info.Mode(), info.ModTime().UnixNano(), data))
-		return nil
+		below, err := filepath.Rel(h.Root, path)
+		if text := line(below, info, data); text != "" {
+			lines = append(lines, text)
+		}
+		return err
 	})
 	if err != nil {
 		h.t.Fatal(err)
