@@ -168,30 +168,19 @@ func writes(t *testing.T) map[string]int {
 	return found
 }
 
-// TestTailnetPolicyPassesItsTests asks the emulated tailnet to validate the policy that it holds, which runs the tests
-// inside it.
-func TestTailnetPolicyPassesItsTests(t *testing.T) {
-	l := running(t)
-	var access struct {
-		AccessToken string `json:"access_token"`
-	}
-	call := func(method, path, contentType, bearer, body string) (string, int) {
-		req, err := http.NewRequestWithContext(
-			t.Context(),
-			method,
-			"http://"+layout.TailscaleAddr+path,
-			strings.NewReader(body),
-		)
+// tailscaleAPI calls the emulated API with the stack's own access: a method, a path and a body, which is a policy where
+// the path is that of one and JSON elsewhere.
+func tailscaleAPI(t *testing.T, l *lab) func(method, path, body string) (answer string, status int) {
+	t.Helper()
+	call := func(method, path, contentType, body string, access func(*http.Request)) (string, int) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+layout.TailscaleAddr+"/api/v2"+path,
+			strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", contentType)
-		req.Header.Set("Accept", "application/hujson")
-		if bearer != "" {
-			req.Header.Set("Authorization", "Bearer "+bearer)
-		} else {
-			req.SetBasicAuth(l.secrets.TailscaleClientID, l.secrets.TailscaleClientSecret)
-		}
+		access(req)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -203,28 +192,38 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		}
 		return string(text), resp.StatusCode
 	}
-	text, _ := call(
-		http.MethodPost,
-		"/api/v2/oauth/token",
-		"application/x-www-form-urlencoded",
-		"",
-		"grant_type=client_credentials",
-	)
+	text, _ := call(http.MethodPost, "/oauth/token", "application/x-www-form-urlencoded", "grant_type=client_credentials",
+		func(r *http.Request) { r.SetBasicAuth(l.secrets.TailscaleClientID, l.secrets.TailscaleClientSecret) })
+	var access struct {
+		AccessToken string `json:"access_token"`
+	}
 	if err := json.Unmarshal([]byte(text), &access); err != nil || access.AccessToken == "" {
 		t.Fatalf("no access token: %v", err)
 	}
-	policy, status := call(http.MethodGet, "/api/v2/tailnet/"+layout.Tailnet+"/acl", "", access.AccessToken, "")
+	return func(method, path, body string) (string, int) {
+		t.Helper()
+		contentType := "application/json"
+		if strings.Contains(path, "/acl") {
+			contentType = "application/hujson"
+		}
+		return call(method, path, contentType, body, func(r *http.Request) {
+			r.Header.Set("Accept", contentType)
+			r.Header.Set("Authorization", "Bearer "+access.AccessToken)
+		})
+	}
+}
+
+// TestTailnetPolicyPassesItsTests asks the emulated tailnet to validate the policy that it holds, which runs the tests
+// inside it.
+func TestTailnetPolicyPassesItsTests(t *testing.T) {
+	l := running(t)
+	call := tailscaleAPI(t, l)
+	policy, status := call(http.MethodGet, "/tailnet/"+layout.Tailnet+"/acl", "")
 	if status != http.StatusOK || !strings.Contains(policy, "tag:tinyrack-server") ||
 		!strings.Contains(policy, `"tests"`) {
 		t.Fatalf("the tailnet holds another policy (%d):\n%s", status, policy)
 	}
-	answer, status := call(
-		http.MethodPost,
-		"/api/v2/tailnet/"+layout.Tailnet+"/acl/validate",
-		"application/hujson",
-		access.AccessToken,
-		policy,
-	)
+	answer, status := call(http.MethodPost, "/tailnet/"+layout.Tailnet+"/acl/validate", policy)
 	if status != http.StatusOK || strings.Contains(answer, "message") {
 		t.Errorf("the policy does not pass its own tests (%d): %s", status, answer)
 	}
@@ -233,8 +232,7 @@ func TestTailnetPolicyPassesItsTests(t *testing.T) {
 		t.Fatalf("the policy grants no port 22:\n%s", policy)
 	}
 	// The tests inside must be able to fail.
-	answer, status = call(http.MethodPost, "/api/v2/tailnet/"+layout.Tailnet+"/acl/validate", "application/hujson",
-		access.AccessToken, opened)
+	answer, status = call(http.MethodPost, "/tailnet/"+layout.Tailnet+"/acl/validate", opened)
 	if status == http.StatusOK && !strings.Contains(answer, "message") {
 		t.Errorf("a policy that opens every port of the machine passes its tests: %s", answer)
 	}

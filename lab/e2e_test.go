@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
@@ -63,6 +65,65 @@ func upChanges(t *testing.T, want ...string) {
 	if len(changed) > 0 {
 		t.Errorf("up changed %v", changed)
 	}
+}
+
+// upOrFail brings the stack up with the settings as they are in its configuration.
+func upOrFail(t *testing.T, l *lab) {
+	t.Helper()
+	out := output(l)
+	if err := l.stack.Up(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// refused runs what must fail, and say all of this.
+func refused(t *testing.T, l *lab, run func(context.Context) error, says ...string) {
+	t.Helper()
+	started := time.Now()
+	out := output(l)
+	if err := run(t.Context()); err == nil {
+		t.Fatalf("it is not refused:\n%s", out)
+	}
+	t.Logf("refused after %s", time.Since(started).Round(100*time.Millisecond))
+	for _, text := range says {
+		if !strings.Contains(out.String(), text) {
+			t.Errorf("the refusal does not say %q:\n%s", text, out)
+		}
+	}
+}
+
+// change edits the stack's settings. They are put back by the function that it returns, at the latest when the test
+// ends.
+func change(t *testing.T, l *lab, edit func(config map[string]map[string]any)) (putBack func()) {
+	t.Helper()
+	before, err := os.ReadFile(l.stack.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var whole map[string]any
+	if err := yaml.Unmarshal(before, &whole); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]map[string]any{}
+	for name, value := range whole["config"].(map[string]any) {
+		if value, isObject := value.(map[string]any); isObject {
+			settings[name] = value
+		}
+	}
+	edit(settings)
+	after, err := yaml.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text []byte) {
+		if err := os.WriteFile(l.stack.Config(), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(after)
+	putBack = func() { write(before) }
+	t.Cleanup(putBack)
+	return putBack
 }
 
 // output takes what the stack prints.

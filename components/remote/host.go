@@ -121,9 +121,12 @@ func (h *Host) Run(
 // delete script undoes anything; deleting it releases the machine.
 //
 // Its replacement deletes first, so that the machine is held again afterwards: the other way round it would stay
-// released, and what is replaced in the same run would be undone.
+// released, and what is replaced in the same run would be undone. Under another name the new one comes first, and the
+// machine knows both.
 func (h *Host) Hold(ctx *pulumi.Context, opts ...pulumi.ResourceOption) error {
-	_, err := h.Run(ctx, "hold-"+h.Name, &Command{Create: Text{Body: holdScript}, Delete: Text{Body: releaseScript}},
+	name := "hold-" + h.Name
+	vars := []Var{{"HOLD", name}}
+	_, err := h.Run(ctx, name, &Command{Create: Text{vars, holdScript}, Delete: Text{vars, releaseScript}},
 		append(opts, pulumi.DeleteBeforeReplace(true))...)
 	return err
 }

@@ -305,9 +305,27 @@ func TestOwnership(t *testing.T) {
 		"delete of another's": {
 			remove, other + "\nreleased\n", false, 0, other + "\nreleased\n", "belongs to " + other,
 		},
-		"delete of nobody's":   {remove, "", false, 0, "", "belongs to nobody"},
-		"hold":                 {hold, ours + "\nreleased\n", false, 0, ours + "\nheld\n", "held by"},
-		"release":              {release, ours + "\nheld\n", false, 0, ours + "\nreleased\n", "released"},
+		"delete of nobody's": {remove, "", false, 0, "", "belongs to nobody"},
+		"delete of what a hold holds": {
+			remove, ours + "\nheld\nhold-box\n", false, 0, ours + "\nheld\nhold-box\n", "still held",
+		},
+		"create keeps what a hold holds": {
+			create, ours + "\nheld\nhold-box\n", true, 0, ours + "\nheld\nhold-box\n", "",
+		},
+		"hold":                  {hold, ours + "\nreleased\n", false, 0, ours + "\nheld\nhold-box\n", "held by"},
+		"hold again":            {hold, ours + "\nheld\nhold-box\n", false, 0, ours + "\nheld\nhold-box\n", "held by"},
+		"hold what has no name": {hold, ours + "\nheld\n", false, 0, ours + "\nheld\nhold-box\n", "held by"},
+		"hold by another name": {
+			hold, ours + "\nheld\nhold-a\n", false, 0, ours + "\nheld\nhold-a\nhold-box\n", "held by",
+		},
+		"release":                  {release, ours + "\nheld\nhold-box\n", false, 0, ours + "\nreleased\n", "released"},
+		"release what has no name": {release, ours + "\nheld\n", false, 0, ours + "\nreleased\n", "released"},
+		"release by a former name": {
+			release, ours + "\nheld\nhold-box\nhold-new\n", false, 0, ours + "\nheld\nhold-new\n", "by hold-new now",
+		},
+		"release when only another holds": {
+			release, ours + "\nheld\nhold-new\n", false, 0, ours + "\nheld\nhold-new\n", "remove its line from",
+		},
 		"release of another's": {release, other + "\nheld\n", false, 0, other + "\nheld\n", "belongs to " + other},
 		"release of nobody's":  {release, "", false, 0, "", "belongs to nobody"},
 	} {
@@ -329,6 +347,7 @@ func TestOwnership(t *testing.T) {
 		})
 	}
 	remotetest.ShellCheck(t, create)
+	remotetest.ShellCheck(t, hold)
 	remotetest.ShellCheck(t, release)
 }
 

@@ -109,8 +109,8 @@ wait_for() {
 	done
 }
 
-# Who owns the machine, and how far: two lines, the owner and "taken" (a first run has not come to its end), "held" or
-# "released".
+# Who owns the machine, and how far: the owner, "taken" (a first run has not come to its end), "held" or "released", and
+# the names of the resources that hold it, a line each.
 OWNER_FILE=/etc/tinyrack/owner
 
 # owner prints the owner, or nothing.
@@ -139,7 +139,12 @@ foreign() {
 
 # owned STATE: whether the machine is this stack's in this state.
 owned() {
-	[ "$(owner)" = "$OWNER" ] && [ "$(tail -n 1 "$ROOT$OWNER_FILE")" = "$1" ]
+	[ "$(owner)" = "$OWNER" ] && [ "$(sed -n 2p "$ROOT$OWNER_FILE")" = "$1" ]
+}
+
+# holders prints the names of the resources that hold the machine: none on one that was held before they were noted.
+holders() {
+	sed 1,2d "$ROOT$OWNER_FILE"
 }
 
 # claim takes the machine for this stack. What is held stays held.

@@ -24,7 +24,10 @@ func (s *Stack) upArgs() []string { return s.programArgs("up", "--skip-preview",
 func (s *Stack) replaceArgs(names []string) []string {
 	args := s.upArgs()
 	for _, name := range names {
-		args = append(args, "--replace", "**::"+name)
+		if !strings.Contains(name, "::") {
+			name = "**::" + name
+		}
+		args = append(args, "--replace", name)
 	}
 	return args
 }
@@ -54,6 +57,21 @@ func (s *Stack) cancelArgs() []string {
 func (s *Stack) outputArgs() []string {
 	return []string{
 		"stack", "output", "--json", "--show-secrets", "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive",
+	}
+}
+
+func (s *Stack) exportArgs() []string {
+	return []string{"stack", "export", "--show-secrets", "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive"}
+}
+
+func (s *Stack) importArgs(file string) []string {
+	return []string{"stack", "import", "--file", file, "--stack", s.Name, "--cwd", s.Checkout, "--non-interactive"}
+}
+
+func (s *Stack) setSecretArgs(name string) []string {
+	return []string{
+		"config", "set", "--secret", s.Project + ":" + name, "--stack", s.Name, "--config-file", s.Config(),
+		"--cwd", s.Checkout, "--non-interactive",
 	}
 }
 
@@ -96,18 +114,27 @@ func (s *Stack) environment(callers []string) []string {
 
 // quietly runs a command whose output nobody wants unless it fails.
 func (s *Stack) quietly(ctx context.Context, args []string) error {
+	return s.quietlyFrom(ctx, nil, args)
+}
+
+// quietlyFrom is quietly with a standard input.
+func (s *Stack) quietlyFrom(ctx context.Context, in io.Reader, args []string) error {
 	var last tail
-	if err := s.run(ctx, &last, args); err != nil {
+	if err := s.runFrom(ctx, in, &last, args); err != nil {
 		return fmt.Errorf("%w:\n%s", err, last.text)
 	}
 	return nil
 }
 
 func (s *Stack) run(ctx context.Context, out io.Writer, args []string) error {
+	return s.runFrom(ctx, nil, out, args)
+}
+
+func (s *Stack) runFrom(ctx context.Context, in io.Reader, out io.Writer, args []string) error {
 	runtime.LockOSThread() // the death signal is tied to the thread that starts the command
 	defer runtime.UnlockOSThread()
 	cmd := s.command(ctx, args)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("pulumi %s: %w", args[0], err)
 	}

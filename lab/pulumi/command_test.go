@@ -24,6 +24,17 @@ func TestArguments(t *testing.T) {
 		"up":   {s.upArgs(), "up --skip-preview --yes" + program},
 		"replace": {s.replaceArgs([]string{"a", "b"}), "up --skip-preview --yes" + program +
 			" --replace **::a --replace **::b"},
+		"replace a pattern": {s.replaceArgs([]string{"**a::*b"}), "up --skip-preview --yes" + program + " --replace **a::*b"},
+		"export": {
+			s.exportArgs(), "stack export --show-secrets --stack lab --cwd /checkout --non-interactive",
+		},
+		"import": {
+			s.importArgs("/f"), "stack import --file /f --stack lab --cwd /checkout --non-interactive",
+		},
+		"set secret": {
+			s.setSecretArgs("a"), "config set --secret tinyrack:a --stack lab --config-file /state/pulumi/Pulumi.lab.yaml " +
+				"--cwd /checkout --non-interactive",
+		},
 		"unprotect": {
 			s.unprotectArgs(), "state unprotect --all --yes --stack lab --cwd /checkout --non-interactive",
 		},
@@ -188,5 +199,30 @@ func TestOutputs(t *testing.T) {
 		if err == nil || err.Error() != "the stack exports no "+name+", only kubeconfig, nodes" {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestAStateGoesOutAndIn(t *testing.T) {
+	s, calls := fake(t, `case $2 in
+	export) echo '{"version":3}' ;;
+	import) cat "$4"; stat -c %a "$4"; exit 1 ;;
+	set) cat; exit 1 ;;
+	esac`)
+	state, err := s.Export(t.Context())
+	if err != nil || state != "{\"version\":3}\n" {
+		t.Errorf("%q, %v", state, err)
+	}
+	// What the command was given, in the words of its failure.
+	if err := s.Import(t.Context(), state); err == nil || !strings.Contains(err.Error(), state+"600\n") {
+		t.Errorf("import: %v", err)
+	}
+	if err := s.SetSecret(t.Context(), "a", "canary"); err == nil || !strings.Contains(err.Error(), "canary") {
+		t.Errorf("set: %v", err)
+	}
+	if want := []string{"stack export", "stack import", "config set"}; !slices.Equal(calls(), want) {
+		t.Errorf("calls %q", calls())
+	}
+	if _, err := os.Stat(s.path("import.json")); err == nil {
+		t.Error("the state stays in clear")
 	}
 }

@@ -100,7 +100,7 @@ func (s *Stack) Init(ctx context.Context) error {
 // Up makes what is missing and changes what differs.
 func (s *Stack) Up(ctx context.Context) error { return s.program(ctx, s.upArgs()) }
 
-// Replace is an Up that makes the resources of these names anew.
+// Replace is an Up that makes the resources of these names anew, or those of these patterns of URNs.
 func (s *Stack) Replace(ctx context.Context, names ...string) error {
 	return s.program(ctx, s.replaceArgs(names))
 }
@@ -146,6 +146,33 @@ func (s *Stack) Output(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("the stack exports no %s, only %s", name, strings.Join(slices.Sorted(maps.Keys(outputs)), ", "))
 	}
 	return text, nil
+}
+
+// Export returns the stack's state, JSON with all secrets in clear.
+func (s *Stack) Export(ctx context.Context) (string, error) {
+	var text strings.Builder
+	if err := s.run(ctx, &text, s.exportArgs()); err != nil {
+		return "", fmt.Errorf("%w:\n%.2000s", err, text.String())
+	}
+	return text.String(), nil
+}
+
+// Import puts a state of Export in the place of the stack's.
+func (s *Stack) Import(ctx context.Context, state string) error {
+	if err := s.unlock(ctx); err != nil {
+		return err
+	}
+	path := s.path("import.json")
+	defer os.Remove(path)
+	if err := os.WriteFile(path, []byte(state), 0o600); err != nil {
+		return err
+	}
+	return s.quietly(ctx, s.importArgs(path))
+}
+
+// SetSecret writes a secret into the stack's configuration.
+func (s *Stack) SetSecret(ctx context.Context, name, value string) error {
+	return s.quietlyFrom(ctx, strings.NewReader(value), s.setSecretArgs(name))
 }
 
 // program runs the program with the stack's configuration.

@@ -1,6 +1,7 @@
 package headscale
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,7 +26,8 @@ import (
 // Name is the server's process for the runner.
 const Name = layout.HeadscaleProcess
 
-// Port is where the server listens for the clients and for its API, and as their relay; STUNPort (UDP) is the relay's.
+// Port is where the lab's server listens for the clients and for its API, and as their relay; STUNPort (UDP) is the
+// relay's.
 const (
 	Port     = "8443"
 	STUNPort = "3478"
@@ -37,6 +39,8 @@ type Server struct {
 	Program string // path of headscale
 	// Address is the IPv4 address that it listens on, and the only name of its certificate that its clients use.
 	Address string
+	// Port and STUNPort are Port and STUNPort of this package when empty.
+	Port, STUNPort string
 	// Domain is the suffix of the nodes' names.
 	Domain string
 	// Certificate, CertificateKey and CA are PEM files: the server's, and the authority that signed it.
@@ -52,7 +56,9 @@ func New(l layout.Layout, program string) *Server {
 }
 
 // URL is the login server of the tailnet's clients.
-func (s *Server) URL() string { return "https://" + net.JoinHostPort(s.Address, Port) }
+func (s *Server) URL() string { return "https://" + s.listen() }
+
+func (s *Server) listen() string { return net.JoinHostPort(s.Address, cmp.Or(s.Port, Port)) }
 
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
@@ -161,7 +167,7 @@ func healthy(ctx context.Context, client *http.Client, url string) error {
 func (s *Server) config() map[string]any {
 	type m = map[string]any
 	return m{
-		"server_url": s.URL(), "listen_addr": net.JoinHostPort(s.Address, Port),
+		"server_url": s.URL(), "listen_addr": s.listen(),
 		"tls_cert_path": s.Certificate, "tls_key_path": s.CertificateKey,
 		"metrics_listen_addr": "", "grpc_listen_addr": "127.0.0.1:0", // nobody uses it, and it cannot be switched off
 		"unix_socket": s.path("headscale.sock"), "unix_socket_permission": "0700",
@@ -172,7 +178,7 @@ func (s *Server) config() map[string]any {
 			"server": m{
 				"enabled": true, "region_id": 900, "region_code": "lab", "region_name": "lab", "ipv4": s.Address,
 				"verify_clients":   true,
-				"stun_listen_addr": net.JoinHostPort(s.Address, STUNPort), "private_key_path": s.path("derp.key"),
+				"stun_listen_addr": net.JoinHostPort(s.Address, cmp.Or(s.STUNPort, STUNPort)), "private_key_path": s.path("derp.key"),
 				"automatically_add_embedded_derp_region": true,
 			},
 			"urls": []string{}, "paths": []string{}, "auto_update_enabled": false,

@@ -1,0 +1,159 @@
+//go:build e2e
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
+)
+
+// TestALostState removes the stack's state and goes the way of docs/runbooks/interrupted-run.md, with each of its steps
+// left out at first: the machine and the cluster are as they were at any time.
+func TestALostState(t *testing.T) {
+	l := running(t)
+	before := look(t, l)
+	lost := exported(t, l)
+	settings, err := os.ReadFile(l.stack.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spent := tailnetKeys(t, l)
+	if err := os.RemoveAll(filepath.Join(l.stack.Backend(), ".pulumi")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.stack.Init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, l, l.stack.Up, "You already have a tunnel with this name")
+	unchanged(t, "the state was lost", before, look(t, l))
+	emptyCloudflare(t, l)
+	refused(t, l, l.stack.Up, "the state was lost or is another's", "pulumi config set --secret k3sToken",
+		"/var/lib/rancher/k3s/server/token")
+	unchanged(t, "the token was lost", before, look(t, l))
+	token := onMachine(t, l, "cat /var/lib/rancher/k3s/server/token")
+	if err := l.stack.SetSecret(t.Context(), "k3sToken", token); err != nil {
+		t.Fatal(err)
+	}
+	upOrFail(t, l)
+	unchanged(t, "the state was made anew", before, look(t, l))
+	nothingToDo(t, l)
+
+	// As it was: the next up of the lab knows no k3sToken, and would make one.
+	if err := l.stack.Import(t.Context(), withMissing(t, exported(t, l), lost)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.stack.Config(), settings, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	call := tailscaleAPI(t, l)
+	for _, id := range spent {
+		answer, status := call(http.MethodDelete, "/tailnet/"+layout.Tailnet+"/keys/"+id, "")
+		if status != http.StatusOK {
+			t.Errorf("removing a key: %s", answer)
+		}
+	}
+	upOrFail(t, l)
+	unchanged(t, "the generated token is back", before, look(t, l))
+	nothingToDo(t, l)
+}
+
+// tailnetKeys are the IDs of the keys in the tailnet.
+func tailnetKeys(t *testing.T, l *lab) []string {
+	t.Helper()
+	text, status := tailscaleAPI(t, l)(http.MethodGet, "/tailnet/"+layout.Tailnet+"/keys", "")
+	var all struct{ Keys []struct{ ID string } }
+	if err := json.Unmarshal([]byte(text), &all); err != nil || status != http.StatusOK {
+		t.Fatalf("no list of keys: %s", text)
+	}
+	var ids []string
+	for _, k := range all.Keys {
+		ids = append(ids, k.ID)
+	}
+	return ids
+}
+
+// emptyCloudflare removes by hand what the lost state knew to be the stack's: what leads to the tunnel before it.
+func emptyCloudflare(t *testing.T, l *lab) {
+	t.Helper()
+	const account, zone = "/accounts/" + cloudflare.DefaultAccountID, "/zones/" + cloudflare.DefaultZoneID
+	call := func(method, path string) (result []struct{ ID string }) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+layout.CloudflareAddr+cloudflare.Prefix+path,
+			http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+l.secrets.CloudflareToken)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var answer struct{ Result json.RawMessage }
+		err = json.NewDecoder(resp.Body).Decode(&answer)
+		if err == nil && method == http.MethodGet {
+			err = json.Unmarshal(answer.Result, &result)
+		}
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s %s: %s, %v", method, path, resp.Status, err)
+		}
+		return result
+	}
+	for _, path := range []string{
+		account + "/access/apps", account + "/access/policies", zone + "/dns_records", account + "/cfd_tunnel",
+	} {
+		query := ""
+		if path == account+"/cfd_tunnel" {
+			query = "?is_deleted=false"
+		}
+		found := call(http.MethodGet, path+query)
+		if len(found) == 0 {
+			t.Fatalf("nothing at %s", path)
+		}
+		for _, object := range found {
+			call(http.MethodDelete, path+"/"+object.ID)
+		}
+	}
+}
+
+// withMissing is the state with the resources of another one that it has not.
+func withMissing(t *testing.T, state, other string) string {
+	t.Helper()
+	resources := func(text string) (map[string]any, []any) {
+		var all map[string]any
+		if err := json.Unmarshal([]byte(text), &all); err != nil {
+			t.Fatal(err)
+		}
+		list, isList := all["deployment"].(map[string]any)["resources"].([]any)
+		if !isList {
+			t.Fatal("the state has no resources")
+		}
+		return all, list
+	}
+	whole, list := resources(state)
+	known := map[any]bool{}
+	for _, r := range list {
+		known[r.(map[string]any)["urn"]] = true
+	}
+	_, former := resources(other)
+	added := ""
+	for _, r := range former {
+		if urn := r.(map[string]any)["urn"]; !known[urn] {
+			list, added = append(list, r), added+fmt.Sprintln(urn)
+		}
+	}
+	t.Logf("back from the former state:\n%s", added)
+	whole["deployment"].(map[string]any)["resources"] = list
+	text, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
