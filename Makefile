@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down status test check-tree mutants e2e check bench clean
+.PHONY: help up down status test check-tree mutants e2e kills check bench clean
 
 # A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
 # modules are used.
@@ -38,6 +38,10 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
 	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
 	go -C lab test -tags e2e -count=1 ./tailscale
+
+# Not a part of e2e: it takes an hour or two. What it has done is noted in the lab; down forgets it.
+kills: ## kill up and down at every boundary of the stack, in a lab from nothing; goes on where it stopped
+	go -C lab test -tags e2e,kills -count=1 -timeout 6h -v -run '^TestKillsAtEveryBoundary$$' .
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh
