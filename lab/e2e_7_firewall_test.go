@@ -40,7 +40,7 @@ func TestWrongPort(t *testing.T) {
 			})
 		})
 	}
-	upChanges(t)
+	upChangesNothing(t)
 }
 
 // TestLockOutIsTakenBack loses every new SSH connection to the public address for 130 s, from the moment that changed

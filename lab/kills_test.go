@@ -409,7 +409,7 @@ func settled(t *testing.T) {
 		t.Errorf("the state still waits for %v", pending)
 	}
 	nothingTwice(t)
-	upChanges(t)
+	upChangesNothing(t)
 	l := running(t)
 	out := output(l)
 	if err := l.stack.RefreshUnchanged(t.Context()); err != nil {
