@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down status test check-tree mutants e2e growth check bench clean
+.PHONY: help up down status test check-tree mutants e2e growth kills check bench clean
 
 # A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
 # modules are used.
@@ -42,6 +42,10 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 # Not a part of e2e: half an hour, and k3s of another release to build before it.
 growth: ## the lab as a site that grows to five machines, is upgraded and shrinks, under a visitor's requests
 	go -C lab test -tags e2e,growth -run '^TestGrowth$$' -count=1 -timeout 120m -v .
+
+# Not a part of e2e: it takes an hour or two. What it has done is noted in the lab; down forgets it.
+kills: ## kill up and down at every boundary of the stack, in a lab from nothing; goes on where it stopped
+	go -C lab test -tags e2e,kills -count=1 -timeout 6h -v -run '^TestKillsAtEveryBoundary$$' .
 
 check: ## formatting, vet, lint, shell scripts, YAML
 	@scripts/check.sh

@@ -301,9 +301,11 @@ type tailnetState struct {
 			Name, Hostname string
 			Addresses      []string
 		}
-		DNS struct{ MagicDNS bool }
+		DNS tailnetDNS
 	}
 }
+
+type tailnetDNS struct{ MagicDNS bool }
 
 func tailnetNow(t *testing.T) tailnetState {
 	t.Helper()

@@ -197,3 +197,52 @@ cut off
 		t.Errorf("its name is %q", got[0].Name())
 	}
 }
+
+func TestWatch(t *testing.T) {
+	s := &Stack{Dir: t.TempDir()}
+	write := func(text string) {
+		t.Helper()
+		f, err := os.OpenFile(s.events(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"resourcePreEvent":{"metadata":{"op":"create","urn":"of the last run"}}}` + "\n")
+	w, err := s.Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const urn = "urn:pulumi:lab::tinyrack::a:b:C::one"
+	for _, step := range []struct {
+		text string
+		want []Boundary
+	}{
+		{"", nil},
+		{`{"preludeEvent":{}}` + "\n" + `{"resourcePreEvent":{"metadata":{"op":"create","urn":"` + urn, nil},
+		{`"}}}` + "\n{cut off}\n", []Boundary{{urn, "create", false}}},
+		{"", nil},
+		{
+			`{"resOutputsEvent":{"metadata":{"op":"create","urn":"` + urn + `"}}}` + "\n" + `{"summaryEvent":{}}` + "\n",
+			[]Boundary{{urn, "create", true}, {Ended: true}},
+		},
+	} {
+		if step.text != "" {
+			write(step.text)
+		}
+		if got, err := w.Boundaries(); err != nil || !reflect.DeepEqual(got, step.want) {
+			t.Errorf("after %q: %v (%v), want %v", step.text, got, err, step.want)
+		}
+	}
+	if name := (Boundary{URN: urn}).Name(); name != "one" {
+		t.Errorf("its name is %q", name)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}

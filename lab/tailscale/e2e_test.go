@@ -210,7 +210,7 @@ func TestARealTailnet(t *testing.T) {
 	}
 	ctx := t.Context()
 	dir := os.Getenv(inside)
-	if err := machine.MakeNetwork(ctx); err != nil {
+	if err := machine.MakeNetwork(ctx, layout.Layout{State: dir}); err != nil {
 		t.Fatal(err)
 	}
 	cacheAt, err := os.UserCacheDir()
