@@ -19,7 +19,7 @@ import (
 func TestWrongPort(t *testing.T) {
 	l := running(t)
 	for _, test := range []struct{ name, make, remove, want string }{
-		{"nothing listens", "true", "true", theMachine.IPv4 + ": port 2222 cannot be reached from the computer pulumi " +
+		{"nothing listens", "true", "true", first(l).IPv4 + ": port 2222 cannot be reached from the computer pulumi " +
 			"runs on: nothing was changed on the machine"},
 		{
 			"translated",
@@ -76,7 +76,7 @@ systemd-run --quiet --collect --unit=e2e-lose sh /run/e2e-lose`)
 			t.Errorf("the rules were on trial for %d s (%v)", window, err)
 		}
 		eventually(t, time.Minute, "SSH comes in again", func() error {
-			_, err := sshTo(t.Context(), l, layout.OnOperator(), theMachine.IPv4, "true")
+			_, err := sshTo(t.Context(), l, layout.OnOperator(), first(l), first(l).IPv4, "true")
 			return err
 		})
 		upConverges(t, l, before)

@@ -452,14 +452,14 @@ func forgetFormerKeys(t *testing.T) {
 }
 
 // A process of a session: its ID, what it is called, and its arguments.
-type member struct {
+type worker struct {
 	pid        int
 	name, line string
 }
 
 // session are the living processes of a session. What the lab keeps running has sessions of its own.
-func session(id int) []member {
-	var found []member
+func session(id int) []worker {
+	var found []worker
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, f := range files {
 		text, err := os.ReadFile(f)
@@ -473,7 +473,7 @@ func session(id int) []member {
 			continue
 		}
 		pid, name, _ := strings.Cut(head, " (")
-		m := member{name: name}
+		m := worker{name: name}
 		m.pid, _ = strconv.Atoi(pid)
 		line, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "cmdline"))
 		m.line = string(bytes.ReplaceAll(line, []byte{0}, []byte(" ")))
