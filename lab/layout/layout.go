@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Names. The emulated accounts are those of Pulumi.lab.yaml.
@@ -57,6 +58,12 @@ const Operator = "tinyrack-operator"
 // OperatorIP is the operator's address on the public side, the one that the bootstrap rules admit.
 const OperatorIP = "10.77.0.2"
 
+// PublicIPv6 is the IPv6 address on the public side of whatever has this IPv4 address there: 10.77.0.10 goes with
+// fd77:0:0:1::10.
+func PublicIPv6(ipv4 string) string {
+	return "fd77:0:0:1::" + ipv4[strings.LastIndex(ipv4, ".")+1:]
+}
+
 // OnOperator is the command line with which args run on the operator's device: in its network, with its name
 // resolution.
 func OnOperator(args ...string) []string {
@@ -70,7 +77,7 @@ type Machine struct {
 	// Namespace is the network namespace in which the machine boots, and its name for its supervisor and its control
 	// groups.
 	Namespace string
-	// IPv4 and IPv6 are its public addresses. IPv6 is empty where it has none.
+	// IPv4 and IPv6 are its public addresses.
 	IPv4, IPv6 string
 	// Roles are server, agent and storage, as in the stack's settings.
 	Roles []string
@@ -84,7 +91,10 @@ func (m Machine) FQDN() string { return m.Name + "." + TailnetDomain }
 
 // Machines are all of the lab's. One more is one more line.
 var Machines = []Machine{
-	{Name: "tinyrack", Namespace: "tinyrack-lab", IPv4: "10.77.0.10", Roles: []string{"server"}},
+	{
+		Name: "tinyrack", Namespace: "tinyrack-lab", IPv4: "10.77.0.10", IPv6: PublicIPv6("10.77.0.10"),
+		Roles: []string{"server"},
+	},
 }
 
 // Processes are the lab's long-lived processes, in the order in which they start.

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -67,11 +68,20 @@ func TestPathsAreBelowTheState(t *testing.T) {
 	}
 }
 
+func TestPublicIPv6(t *testing.T) {
+	for ipv4, want := range map[string]string{HostIP: "fd77:0:0:1::1", "10.77.0.110": "fd77:0:0:1::110"} {
+		// As programs print it, so that it is found in what they print.
+		if got := PublicIPv6(ipv4); got != want || netip.MustParseAddr(got).String() != got {
+			t.Errorf("%s goes with %s, want %s", ipv4, got, want)
+		}
+	}
+}
+
 func TestMachinesDifferInEverythingThatIsTheHosts(t *testing.T) {
 	seen := map[string]bool{}
 	for _, m := range Machines {
 		for _, value := range []string{
-			"name " + m.Name, "namespace " + m.Namespace, "address " + m.IPv4, "process " + m.Process(),
+			"name " + m.Name, "namespace " + m.Namespace, "address " + m.IPv4, "address " + m.IPv6, "process " + m.Process(),
 		} {
 			if seen[value] || strings.HasSuffix(value, " ") {
 				t.Errorf("%+v: %q is empty or taken", m, value)

@@ -23,7 +23,7 @@ import (
 // Machine is one of the lab's hosts. Its packages and programs are bare: what the program is to install is not there,
 // but for tailscale, which the lab has no package of.
 type Machine struct {
-	// Host is its name, its addresses and its network namespace, which MakeNetwork makes.
+	// Host is its name, its addresses and its network namespace.
 	Host layout.Machine
 	// Dir is the folder of its disk, which is gone with Remove.
 	Dir       string
@@ -98,9 +98,18 @@ func (m *Machine) unpack(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, "tar", args...) //nolint:gosec // our own artifact
 }
 
-// Boot switches the machine on and waits for its SSH server.
+// Boot switches the machine on and waits for its SSH server. One that is off gets a new network namespace: rules and
+// interfaces of its former life are gone, as they are with a kernel of its own.
 func (m *Machine) Boot(ctx context.Context) error {
 	modules()
+	if link := machineLink(m.Host.IPv4); !m.Runner.Running(m.Host.Process()) {
+		if err := removeLeg(ctx, m.Host.Namespace, link); err != nil {
+			return err
+		}
+		if err := makeSteps(ctx, leg(m.Host.Namespace, link, []string{m.Host.IPv4, m.Host.IPv6})); err != nil {
+			return err
+		}
+	}
 	if err := makeCgroups(m.Host.Namespace); err != nil {
 		return err
 	}
@@ -132,7 +141,7 @@ func (m *Machine) Remove(ctx context.Context) error {
 	if err := m.Halt(ctx); err != nil {
 		return err
 	}
-	if err := unmountBelow(m.Dir); err != nil {
+	if err := errors.Join(removeLeg(ctx, m.Host.Namespace, machineLink(m.Host.IPv4)), unmountBelow(m.Dir)); err != nil {
 		return err
 	}
 	return errors.Join(os.RemoveAll(m.Dir), removeCgroups(m.Host.Namespace))
