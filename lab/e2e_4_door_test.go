@@ -55,17 +55,18 @@ func TestFirewallComesBack(t *testing.T) {
 	} {
 		before := tables(t, l)
 		w := startWatch(t)
-		w.looked(t)
+		w.looksOn(t)
 		for _, m := range layout.Machines {
 			on(t, l, m, command)
 		}
 		eventually(t, time.Minute, command+": the table is back", func() error { return sameTables(t, l, before) })
 		back := time.Now()
-		shut(t, "after "+command)
+		w.looksOn(t)
 		w.end(t)
 		t.Logf("%s: a stranger saw, %s", command, w.seen())
 		w.silentFrom(t, func(string) time.Time { return back })
 	}
+	shut(t, "after all that")
 	for _, m := range layout.Machines {
 		units := on(t, l, m, "systemctl is-active tinyrack-firewall tinyrack-firewall-watch 'k3s*'")
 		if units != "active\nactive\nactive" {
@@ -75,13 +76,13 @@ func TestFirewallComesBack(t *testing.T) {
 	ready(t, l)
 }
 
-// TestMachinesAreShutWhileTheyBoot reboots all machines at once. In the lab their interfaces are up before their systemd
-// begins, as on no real machine: until the rules are loaded the kernel refuses, but nothing may listen.
+// TestMachinesAreShutWhileTheyBoot reboots all machines at once. In the lab their interfaces are up before their
+// systemd begins, as on no real machine: until the rules are loaded the kernel refuses, but nothing may listen.
 func TestMachinesAreShutWhileTheyBoot(t *testing.T) {
 	l := running(t)
 	before := tables(t, l)
 	w := startWatch(t)
-	w.looked(t)
+	w.looksOn(t)
 	for _, m := range layout.Machines {
 		_, _ = sshTo(t.Context(), l, layout.OnOperator(), m.FQDN(), "systemctl reboot") // which ends the session
 	}
@@ -154,7 +155,7 @@ func TestPodsThatListenAreShut(t *testing.T) {
 	t.Run("shut", func(t *testing.T) { shut(t, "with pods that listen") })
 	t.Run("shut while k3s restarts", func(t *testing.T) {
 		w := startWatch(t)
-		w.looked(t)
+		w.looksOn(t)
 		for _, m := range layout.Machines {
 			on(t, l, m, "systemctl try-restart 'k3s*'")
 		}

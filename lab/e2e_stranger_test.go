@@ -44,8 +44,8 @@ func publicAddresses() []string {
 	return all
 }
 
-// shut fails the test unless the stranger gets no answer from any port of any machine. Not even a refusal: with a policy
-// of drop nothing answers, so whatever does tells of a packet that came past the firewall.
+// shut fails the test unless the stranger gets no answer from any port of any machine. Not even a refusal: with a
+// policy of drop nothing answers, so whatever does tells of a packet that came past the firewall.
 func shut(t *testing.T, when string) {
 	t.Helper()
 	addStranger(t)
@@ -140,14 +140,15 @@ func (w *watch) end(t *testing.T) {
 	}
 }
 
-// looked waits until the watch has seen every address, so that it misses nothing of what comes.
-func (w *watch) looked(t *testing.T) {
+// looksOn waits until the watch has begun and ended another look at every address.
+func (w *watch) looksOn(t *testing.T) {
 	t.Helper()
-	eventually(t, time.Minute, "the stranger sees all machines", func() error {
+	now := time.Now()
+	eventually(t, time.Minute, "the stranger looks at all machines", func() error {
 		w.lock.Lock()
 		defer w.lock.Unlock()
 		for _, address := range publicAddresses() {
-			if !slices.ContainsFunc(w.looks, func(l look) bool { return l.Address == address }) {
+			if !slices.ContainsFunc(w.looks, func(l look) bool { return l.Address == address && l.began.After(now) }) {
 				return fmt.Errorf("%s was not looked at: %w", address, w.err)
 			}
 		}

@@ -130,8 +130,8 @@ func removeLeg(ctx context.Context, namespace, link string) error {
 	return err
 }
 
-// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24, and
-// the IPv6 address that goes with it.
+// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24,
+// and the IPv6 address that goes with it.
 func AddStranger(ctx context.Context, namespace, address string) error {
 	return makeSteps(ctx, leg(namespace, strangerLink(address), public(address)))
 }

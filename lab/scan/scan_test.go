@@ -200,6 +200,7 @@ func TestReport(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                    "not one of one protocol and one address",
 		asked:                                 "not one of one protocol and one address",
+		host(""):                              "not one of one protocol and one address",
 		asked + host("") + host(""):           "not one of one protocol and one address",
 		asked + host(rest("filtered", quiet)): "nmap tried 4 of 5 ports",
 		asked + host(port("open", "syn-ack")+rest("open", quiet)):     "does not name the open ports",
