@@ -19,9 +19,11 @@ import (
 )
 
 // TestUpLeaksNothing brings the lab up from nothing while it watches every process' arguments, and then looks for each
-// secret, in every encoding, in what was printed, logged and stored.
+// secret, in every encoding, in what was printed, logged and stored. A stranger watches the machines' public side from
+// its first second: an `up` leaves no door open on its way either.
 func TestUpLeaksNothing(t *testing.T) {
 	succeed(t, "down")
+	w := startWatch(t)
 	cmd := command(t, "up")
 	var printed bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &printed, &printed
@@ -45,7 +47,10 @@ func TestUpLeaksNothing(t *testing.T) {
 	if len(arguments) < 50 {
 		t.Fatalf("only %d command lines were seen: the watch is broken", len(arguments))
 	}
+	w.end(t)
 	l := running(t)
+	t.Logf("a stranger saw, %s", w.seen())
+	w.onlySSHOfBareMachines(t, l)
 	sources := map[string][]byte{"what up prints": printed.Bytes()}
 	for line := range arguments {
 		sources[fmt.Sprintf("the process list, %d: %.40s", len(sources), line)] = []byte(line)

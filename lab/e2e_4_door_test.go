@@ -6,7 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,107 +18,239 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
+	"github.com/tinyrack-net/infrastructure/lab/scan"
 )
 
-// TestPublicSideIsShut tries every TCP port of the machine's public address: for a stranger none is open, for the
-// bootstrap source only SSH. The second is also what shows that the first could find something.
+// TestPublicSideIsShut tries every TCP port and the common UDP ports of each public address. A stranger gets no answer
+// at all; for the bootstrap source SSH is open, which also shows that the stranger could have found something.
 func TestPublicSideIsShut(t *testing.T) {
-	const stranger, address = "tinyrack-stranger", "10.77.0.66"
-	if err := machine.AddStranger(t.Context(), stranger, address); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := machine.RemoveStranger(context.Background(), stranger, address); err != nil {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { shut(t, "after up") })
+	group.Go(func() {
+		found, err := scan.Whole(t.Context(), layout.Operator, publicAddresses(t)...)
+		if err != nil {
 			t.Error(err)
 		}
+		for _, a := range found {
+			want := "tcp 22"
+			if strings.Contains(a.Address, ":") {
+				want = "" // the operator's IPv6 address is no bootstrap source
+			}
+			if a.Absent || a.Refused > 0 || strings.Join(a.Open, ", ") != want {
+				t.Errorf("the operator finds %s, want [%s] open and no other answer", a, want)
+			}
+		}
 	})
-	target := first(running(t)).IPv4
-	wanted := map[string]string{stranger: "[]", layout.Operator: "[22]"}
+}
+
+// TestFirewallComesBack takes the firewall away as other programs of a machine do. Whatever they remove of others'
+// rules has to come back by itself as well: the site goes on. Until it is back the machine is open; what a stranger
+// sees of that, and for how long, is logged.
+func TestFirewallComesBack(t *testing.T) {
+	l := running(t)
+	for _, command := range []string{
+		"nft flush ruleset", "systemctl start nftables && systemctl stop nftables",
+		"nft insert rule inet tinyrack input accept",
+	} {
+		before := tables(t, l)
+		w := startWatch(t)
+		w.looksOn(t)
+		for _, m := range l.Machines {
+			on(t, l, m, command)
+		}
+		eventually(t, time.Minute, command+": the table is back", func() error { return sameTables(t, l, before) })
+		back := time.Now()
+		w.looksOn(t)
+		w.end(t)
+		t.Logf("%s: a stranger saw, %s", command, w.seen())
+		w.silentFrom(t, func(string) time.Time { return back })
+	}
+	shut(t, "after all that")
+	for _, m := range l.Machines {
+		want := "active\nactive"
+		if !slices.Contains(m.Roles, "storage") {
+			want += "\nactive"
+		}
+		units := on(t, l, m, "systemctl is-active tinyrack-firewall tinyrack-firewall-watch 'k3s*'")
+		if units != want {
+			t.Errorf("%s: units: %s", m.Name, units)
+		}
+	}
+	ready(t, l)
+}
+
+// TestMachinesAreShutWhileTheyBoot reboots all machines at once. In the lab their interfaces are up before their
+// systemd begins, as on no real machine: until the rules are loaded the kernel refuses, but nothing may listen.
+func TestMachinesAreShutWhileTheyBoot(t *testing.T) {
+	l := running(t)
+	before := tables(t, l)
+	w := startWatch(t)
+	w.looksOn(t)
+	for _, m := range l.Machines {
+		_, _ = sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), "systemctl reboot") // which ends the session
+	}
 	var group sync.WaitGroup
-	for namespace, want := range wanted {
+	for _, m := range l.Machines {
+		eventually(t, 2*time.Minute, m.Name+" is off", func() error {
+			if l.runner.Running(m.Process()) {
+				return errors.New("it is on")
+			}
+			return nil
+		})
 		group.Go(func() {
-			var open []int
-			err := machine.Inside(namespace, func() (err error) {
-				open, err = scan(netip.MustParseAddr(target))
-				return err
-			})
-			if got := fmt.Sprint(open); err != nil || got != want {
-				t.Errorf("from %s the open ports are %s (%v), want %s", namespace, got, err, want)
+			if err := machine.New(l.Layout, m).Boot(t.Context()); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
+	eventually(t, time.Minute, "the tables are loaded", func() error { return sameTables(t, l, before) })
+	loaded := map[string]time.Time{}
+	for _, m := range l.Machines {
+		at := loadedAt(t, l, m)
+		loaded[m.IPv4], loaded[m.IPv6()] = at, at
+	}
+	ready(t, l)
+	shut(t, "after a reboot")
+	w.end(t)
+	t.Logf("a stranger saw, %s", w.seen())
+	w.neverOpen(t)
+	w.silentFrom(t, func(address string) time.Time { return loaded[address] })
 }
 
-// scan connects to every TCP port, many at a time and from one thread, and returns those that answer.
-func scan(addr netip.Addr) ([]int, error) {
-	const batch, last, patience = 2048, 65535, 1200 * time.Millisecond
-	var open []int
-	for first := 1; first <= last; first += batch {
-		var sockets []unix.PollFd
-		ports := map[int32]int{}
-		for port := first; port < first+batch && port <= last; port++ {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return nil, err
-			}
-			err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: addr.As4()})
-			if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-				_ = unix.Close(fd)
-				continue
-			}
-			sockets, ports[int32(fd)] = append(sockets, unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}), port
+// loadedAt is when the machine's systemd had loaded the rules. Machine and host have one clock.
+func loadedAt(t *testing.T, l *lab, m layout.Machine) time.Time {
+	t.Helper()
+	text := on(t, l, m, "systemctl show --value -p ActiveEnterTimestampMonotonic tinyrack-firewall")
+	since, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || since == 0 {
+		t.Fatalf("the firewall's unit is active since %q: %v", text, err)
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		t.Fatal(err)
+	}
+	return time.Now().Add(time.Duration(since)*time.Microsecond - time.Duration(now.Nano()))
+}
+
+// listenersOfPods are the ports of testdata/listeners.yaml.
+const (
+	onHostNetwork, onHostPort, onNodePort, onLoadBalancer = 4500, 5060, 31337, 1701
+)
+
+// TestPodsThatListenAreShut has pods listen in each way that Kubernetes knows. The same look finds every one of them
+// once the firewall is left out.
+func TestPodsThatListenAreShut(t *testing.T) {
+	l := running(t)
+	t.Cleanup(func() {
+		if _, err := kubectl.Run(context.Background(), l.Layout, "delete", "-f", "testdata/listeners.yaml"); err != nil {
+			t.Error(err)
 		}
-		time.Sleep(patience)
-		if _, err := unix.Poll(sockets, 0); err != nil {
-			return nil, err
+	})
+	kube(t, l, "apply", "-f", "testdata/listeners.yaml")
+	var ingress []string
+	for _, m := range l.Machines {
+		ingress = append(ingress, fmt.Sprintf(`{"ip":%q}`, m.IPv4))
+	}
+	kube(t, l, "-n", "listeners", "patch", "service", "load-balancer", "--subresource=status", "--type=merge", "-p",
+		`{"status":{"loadBalancer":{"ingress":[`+strings.Join(ingress, ",")+`]}}}`)
+	ready(t, l)
+	t.Run("shut", func(t *testing.T) { shut(t, "with pods that listen") })
+	t.Run("shut while k3s restarts", func(t *testing.T) {
+		w := startWatch(t)
+		w.looksOn(t)
+		for _, m := range l.Machines {
+			on(t, l, m, "systemctl try-restart 'k3s*'")
 		}
-		for _, s := range sockets {
-			if s.Revents != 0 {
-				code, err := unix.GetsockoptInt(int(s.Fd), unix.SOL_SOCKET, unix.SO_ERROR)
-				if err != nil {
-					return nil, err
-				}
-				if code == 0 {
-					open = append(open, ports[s.Fd])
+		ready(t, l)
+		shut(t, "after a restart of k3s")
+		w.end(t)
+		w.silentFrom(t, func(string) time.Time { return time.Time{} })
+	})
+	t.Run("open without the firewall", func(t *testing.T) {
+		before := tables(t, l)
+		defer func() {
+			for _, m := range l.Machines {
+				on(t, l, m, "systemctl start tinyrack-firewall-watch")
+			}
+			eventually(t, time.Minute, "the tables are back", func() error { return sameTables(t, l, before) })
+			shut(t, "with the firewall again")
+		}()
+		for _, m := range l.Machines {
+			on(t, l, m, "systemctl stop tinyrack-firewall-watch && nft delete table inet tinyrack")
+		}
+		addStranger(t)
+		found, err := scan.Whole(t.Context(), stranger, publicAddresses(t)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("without the firewall: %v", found)
+		for _, a := range found {
+			want := []string{"tcp 22", "tcp 10250"}
+			ports := []int{onHostNetwork}
+			if !strings.Contains(a.Address, ":") { // the cluster's networks are IPv4
+				ports = append(ports, onHostPort, onNodePort, onLoadBalancer)
+			}
+			for _, p := range ports {
+				want = append(want, fmt.Sprintf("tcp %d", p), fmt.Sprintf("udp %d", p))
+			}
+			for _, p := range want {
+				if !slices.Contains(a.Open, p) {
+					t.Errorf("%s: %s was not found to be open", a.Address, p)
 				}
 			}
-			_ = unix.Close(int(s.Fd))
+			if a.Refused == 0 {
+				t.Errorf("%s refuses nothing", a.Address)
+			}
+		}
+	})
+}
+
+// on is a command that must succeed on a machine.
+func on(t *testing.T, l *lab, m layout.Machine, command string) string {
+	t.Helper()
+	out, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), command)
+	if err != nil {
+		t.Fatalf("%s: %s: %v\n%s", m.Name, command, err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+const listTable = "nft -s list table inet tinyrack"
+
+// tables are the firewalls of all machines.
+func tables(t *testing.T, l *lab) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, m := range l.Machines {
+		all[m.Name] = on(t, l, m, listTable)
+		if !strings.Contains(all[m.Name], "policy drop") {
+			t.Fatalf("%s: the table is not as expected:\n%s", m.Name, all[m.Name])
 		}
 	}
-	return open, nil
+	return all
+}
+
+func sameTables(t *testing.T, l *lab, want map[string]string) error {
+	for _, m := range l.Machines {
+		now, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), listTable)
+		if err == nil && strings.TrimSpace(now) != want[m.Name] {
+			err = errors.New("another table:\n" + now)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
 }
 
 // notReady prints each pod that should be ready and is not.
 const notReady = `jsonpath={range .items[?(@.status.phase!="Succeeded")]}{.metadata.namespace}/{.metadata.name} ` +
 	`{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}`
 
-// TestFirewallComesBack takes the firewall away as other programs of a machine do. Whatever they remove of others'
-// rules has to come back by itself as well: the site goes on.
-func TestFirewallComesBack(t *testing.T) {
-	l := running(t)
-	const list = "nft -s list table inet tinyrack"
-	before := onMachine(t, l, list)
-	if !strings.Contains(before, "policy drop") {
-		t.Fatalf("the table is not as expected:\n%s", before)
-	}
-	for _, command := range []string{
-		"nft flush ruleset", "systemctl start nftables && systemctl stop nftables",
-		"nft insert rule inet tinyrack input accept",
-	} {
-		onMachine(t, l, command)
-		eventually(t, time.Minute, command+": the table is back", func() error {
-			now, err := ssh(t.Context(), l, list)
-			if err == nil && strings.TrimSpace(now) != before {
-				err = errors.New("another table:\n" + now)
-			}
-			return err
-		})
-	}
-	if units := onMachine(t, l, "systemctl is-active tinyrack-firewall tinyrack-firewall-watch k3s"); units !=
-		"active\nactive\nactive" {
-		t.Errorf("units: %s", units)
-	}
+func ready(t *testing.T, l *lab) {
+	t.Helper()
 	eventually(t, 2*time.Minute, "all pods are ready", func() error {
 		out, err := kubectl.Run(t.Context(), l.Layout, "get", "pods", "-A", "-o", notReady)
 		for line := range strings.Lines(out) {

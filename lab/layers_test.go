@@ -14,7 +14,7 @@ import (
 // layers are the packages from the bottom up. A package imports those of lower layers alone, and this one, with the
 // verbs, is known to none.
 var layers = [][]string{
-	{"emulator", "file", "layout", "progress"},
+	{"emulator", "file", "layout", "progress", "scan"},
 	{"artifacts", "authority", "kubectl", "process", "programs", "secret"},
 	{"cloudflare", "gitserver", "host", "machine", "pulumi", "s3", "site", "tailscale"},
 	{"clouds", "settings", "summary"},

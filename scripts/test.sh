@@ -12,7 +12,7 @@ main() {
 	cd "$(dirname "$0")/.."
 	# shellcheck source=scripts/tools.sh
 	. scripts/tools.sh
-	install_packages shellcheck openssl flock=util-linux unshare=util-linux nft=nftables ip=iproute2 ssh=openssh-client
+	install_packages shellcheck openssl flock=util-linux unshare=util-linux nft=nftables ip=iproute2 nmap ssh=openssh-client
 	go test ./...
 	go -C lab test ./...
 	make --no-print-directory check-tree

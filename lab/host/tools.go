@@ -13,7 +13,7 @@ import (
 // tools are the programs the lab calls, and the package that brings each.
 var tools = map[string]string{
 	"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "dpkg-deb": "dpkg", "tar": "tar",
-	"openssl": "openssl", "git": "git", "gcc": "gcc", "ssh": "openssh-client",
+	"openssl": "openssl", "git": "git", "gcc": "gcc", "ssh": "openssh-client", "nmap": "nmap",
 }
 
 // headers are files that building needs, and the package that brings each.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Names. The emulated accounts are those of Pulumi.lab.yaml.
@@ -56,6 +57,12 @@ const Operator = "tinyrack-operator"
 
 // OperatorIP is the operator's address on the public side, the one that the bootstrap rules admit.
 const OperatorIP = "10.77.0.2"
+
+// PublicIPv6 is the IPv6 address on the public side of whatever has this IPv4 address there: 10.77.0.10 goes with
+// fd77:0:0:1::10.
+func PublicIPv6(ipv4 string) string {
+	return "fd77:0:0:1::" + ipv4[strings.LastIndex(ipv4, ".")+1:]
+}
 
 // OnOperator is the command line with which args run on the operator's device: in its network, with its name
 // resolution.

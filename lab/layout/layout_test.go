@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -92,5 +93,14 @@ func TestPathsAreBelowTheState(t *testing.T) {
 	if got := l.Machine(Machine{Name: "one"}); got != "/state/machines/one" || l.Path("a", "b") != "/state/a/b" ||
 		l.Record(Machine{Name: "one"}) != "/state/machines/one/machine.json" {
 		t.Errorf("a machine's folder is %s, a path %s", got, l.Path("a", "b"))
+	}
+}
+
+func TestPublicIPv6(t *testing.T) {
+	for ipv4, want := range map[string]string{HostIP: "fd77:0:0:1::1", "10.77.0.110": "fd77:0:0:1::110"} {
+		// As programs print it, so that it is found in what they print.
+		if got := PublicIPv6(ipv4); got != want || netip.MustParseAddr(got).String() != got {
+			t.Errorf("%s goes with %s, want %s", ipv4, got, want)
+		}
 	}
 }

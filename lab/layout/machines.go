@@ -25,6 +25,9 @@ type Machine struct {
 	Roles []string
 }
 
+// IPv6 is its other public address.
+func (m Machine) IPv6() string { return PublicIPv6(m.IPv4) }
+
 // Namespace is the network namespace in which the machine boots, and its name for its supervisor and its control
 // groups.
 func (m Machine) Namespace() string { return "tinyrack-lab-" + m.Name }

@@ -21,7 +21,7 @@ type Device struct {
 	// Name is its network namespace and its process for the runner, and its host name unless Hostname is set.
 	Name     string
 	Hostname string
-	// Address is its own of 10.77.0.0/24.
+	// Address is its own of 10.77.0.0/24; it has the IPv6 address that goes with it, too.
 	Address string
 	// User is the login of the person whose device it is; one with Tags has none.
 	User string
@@ -73,7 +73,7 @@ func (d *Devices) Start(ctx context.Context, device Device) error {
 		os.WriteFile(d.path(device.Name, deviceFile), text, 0o600)); err != nil {
 		return err
 	}
-	if err := makeSteps(ctx, leg(device.Name, device.link(), device.Address)); err != nil {
+	if err := makeSteps(ctx, leg(device.Name, device.link(), public(device.Address))); err != nil {
 		return err
 	}
 	// ip netns exec shows this file as /etc/resolv.conf. Only the tailnet's names resolve; the lab's services are known

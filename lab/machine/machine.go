@@ -24,7 +24,7 @@ import (
 // Machine is one of the lab's hosts. Its packages and programs are bare: what the program is to install is not there,
 // but for tailscale, which the lab has no package of.
 type Machine struct {
-	// Host is its name, its address and its network namespace, which MakeNetwork makes.
+	// Host is its name, its addresses and its network namespace.
 	Host layout.Machine
 	// Dir is the folder of its disk, which is gone with Remove.
 	Dir       string
@@ -124,9 +124,18 @@ func (m *Machine) unpack(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, "tar", args...) //nolint:gosec // our own artifact
 }
 
-// Boot switches the machine on and waits for its SSH server.
+// Boot switches the machine on and waits for its SSH server. One that is off gets a new network namespace: rules and
+// interfaces of its former life are gone, as they are with a kernel of its own.
 func (m *Machine) Boot(ctx context.Context) error {
 	modules()
+	if link := machineLink(m.Host.IPv4); !m.Runner.Running(m.Host.Process()) {
+		if err := removeLeg(ctx, m.Host.Namespace(), link); err != nil {
+			return err
+		}
+		if err := makeSteps(ctx, leg(m.Host.Namespace(), link, public(m.Host.IPv4))); err != nil {
+			return err
+		}
+	}
 	if err := makeCgroups(m.Host.Namespace()); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -18,8 +19,21 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// Bridge is the public side: 10.77.0.0/24. The addresses of the tailnet are tailscaled's, inside the namespaces.
+// Bridge is the public side: 10.77.0.0/24 and fd77:0:0:1::/64. The addresses of the tailnet are tailscaled's, inside
+// the namespaces.
 const Bridge = "trlab0"
+
+// public are the addresses on the public side of what has this IPv4 address there.
+func public(ipv4 string) []string { return []string{ipv4, layout.PublicIPv6(ipv4)} }
+
+// network is the network of the public side in which the address is.
+func network(address string) netip.Prefix {
+	addr := netip.MustParseAddr(address)
+	if addr.Is4() {
+		return netip.PrefixFrom(addr, 24).Masked()
+	}
+	return netip.PrefixFrom(addr, 64).Masked()
+}
 
 // machineLink is the host's end of the interface of the machine with the public address.
 func machineLink(address string) string {
@@ -29,26 +43,45 @@ func machineLink(address string) string {
 // step makes one thing of a network; it is skipped when its probe succeeds, so that an interrupted run goes on.
 type step struct{ probe, make string }
 
-// bridge is the public side, leg a namespace with its one interface, eth0, on it.
-var bridge = []step{
-	{"link show " + Bridge, "link add " + Bridge + " type bridge"},
-	{"", "addr replace " + layout.HostIP + "/24 dev " + Bridge},
-	{"", "link set " + Bridge + " up"},
+// hostEnd is the public side with the host's addresses on it, leg a namespace with its one interface, eth0, on it.
+func hostEnd() []step {
+	return slices.Concat(addressed("", Bridge, public(layout.HostIP)), []step{{"", "link set " + Bridge + " up"}})
 }
 
-func leg(namespace, link, address string) []step {
-	return []step{
+func leg(namespace, link string, addresses []string) []step {
+	in := "-n " + namespace + " "
+	steps := slices.Concat([]step{
 		{"netns exec " + namespace + " true", "netns add " + namespace},
 		{"link show " + link, "link add " + link + " type veth peer name eth0 netns " + namespace},
 		{"", "link set " + link + " master " + Bridge + " up"},
-		{"", "-n " + namespace + " addr replace " + address + "/24 dev eth0"},
-		{"", "-n " + namespace + " link set lo up"},
-		{"", "-n " + namespace + " link set eth0 up"},
-		{"", "-n " + namespace + " route replace default via " + layout.HostIP},
+	}, addressed(in, "eth0", addresses), []step{
+		{"", in + "link set lo up"},
+		{"", in + "link set eth0 up"},
+	})
+	for _, address := range addresses {
+		for _, gateway := range public(layout.HostIP) {
+			if network(gateway) == network(address) {
+				steps = append(steps, step{"", in + "route replace default via " + gateway})
+			}
+		}
 	}
+	return steps
 }
 
-// MakeNetwork makes the bridge, and the namespaces of the machines, or completes what an interrupted run left.
+// addressed gives addresses to an interface.
+func addressed(in, link string, addresses []string) []step {
+	var steps []step
+	for _, address := range addresses {
+		add := fmt.Sprintf("%saddr replace %s/%d dev %s", in, address, network(address).Bits(), link)
+		if strings.Contains(address, ":") {
+			add += " nodad" // nobody else has it, and until that is looked up it cannot be used
+		}
+		steps = append(steps, step{"", add})
+	}
+	return steps
+}
+
+// MakeNetwork makes the bridge, or completes what an interrupted run left. Machines and devices make their own legs.
 func MakeNetwork(ctx context.Context, l layout.Layout) error {
 	if err := foreignNetwork(); err != nil {
 		return err
@@ -56,11 +89,26 @@ func MakeNetwork(ctx context.Context, l layout.Layout) error {
 	if err := record(l); err != nil {
 		return err
 	}
-	steps := slices.Clone(bridge)
-	for _, m := range slices.Concat(l.Machines, l.Left()) {
-		steps = append(steps, leg(m.Namespace(), machineLink(m.IPv4), m.IPv4)...)
+	if err := makeSteps(ctx, []step{{"link show " + Bridge, "link add " + Bridge + " type bridge"}}); err != nil {
+		return err
 	}
-	return makeSteps(ctx, steps)
+	if err := enableIPv6("/proc/sys/net/ipv6/conf/" + Bridge + "/disable_ipv6"); err != nil {
+		return err
+	}
+	return makeSteps(ctx, hostEnd())
+}
+
+// enableIPv6 gives an interface IPv6 on a host that has it switched off for new ones.
+func enableIPv6(setting string) error {
+	text, err := os.ReadFile(setting) //nolint:gosec // the kernel's file
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return errors.New("this host's kernel has no IPv6: the public side of the lab's machines would lack half of what " +
+			"strangers can try: boot it without ipv6.disable=1")
+	case err != nil || strings.TrimSpace(string(text)) == "0":
+		return err
+	}
+	return os.WriteFile(setting, []byte("0"), 0o644) //nolint:gosec // the kernel's file
 }
 
 // record writes down each machine before anything of it is made, so that it is found again, whatever becomes of the
@@ -111,9 +159,10 @@ func removeLeg(ctx context.Context, namespace, link string) error {
 	return err
 }
 
-// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24.
+// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24,
+// and the IPv6 address that goes with it.
 func AddStranger(ctx context.Context, namespace, address string) error {
-	return makeSteps(ctx, leg(namespace, strangerLink(address), address))
+	return makeSteps(ctx, leg(namespace, strangerLink(address), public(address)))
 }
 
 // RemoveStranger removes what AddStranger made.
@@ -134,22 +183,35 @@ func removeLink(ctx context.Context, link string) error {
 
 // foreignNetwork refuses to shadow a network that this host already talks to.
 func foreignNetwork() error {
-	addrs, err := net.Interfaces()
+	links, err := net.Interfaces()
 	if err != nil {
 		return err
 	}
-	for _, i := range addrs {
-		if i.Name == Bridge {
+	for _, link := range links {
+		if link.Name == Bridge {
 			continue
 		}
-		list, err := i.Addrs()
+		list, err := link.Addrs()
 		if err != nil {
 			continue
 		}
-		for _, a := range list {
-			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.Contains(net.ParseIP(layout.HostIP)) {
-				return fmt.Errorf("interface %s has %s, which overlaps the lab's network 10.77.0.0/24: "+
-					"the lab would cut off what is there: take that interface down while the lab runs", i.Name, n)
+		if err := overlap(link.Name, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func overlap(link string, list []net.Addr) error {
+	for _, a := range list {
+		other, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		for _, own := range public(layout.HostIP) {
+			if network(own).Overlaps(other) {
+				return fmt.Errorf("interface %s has %s, which overlaps the lab's network %s: the lab would cut off what is "+
+					"there: take that interface down while the lab runs", link, other, network(own))
 			}
 		}
 	}
