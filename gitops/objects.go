@@ -2,12 +2,15 @@ package gitops
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
+	networking "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 )
 
 // pulumiOwned are the objects that the program makes before Flux exists. One of them in
@@ -49,6 +52,7 @@ func (e *environment) checkObjects(objects []object) {
 			e.checkChart(o)
 		}
 	}
+	e.checkNetwork(objects)
 }
 
 func (e *environment) checkOwner(o object) {
@@ -100,6 +104,35 @@ func (e *environment) checkSealedHealth(o object) {
 	}
 	e.problem(o.layer, "%s: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret "+
 		"could not be opened", o.id())
+}
+
+// checkNetwork wants every namespace shut, so that what its pods reach and who reaches them is what is allowed in git.
+// Those of flux-system come with Flux.
+func (e *environment) checkNetwork(objects []object) {
+	shut := map[string]bool{"flux-system": true}
+	for _, o := range objects {
+		if o.GetKind() == "NetworkPolicy" && deniesAll(o) {
+			shut[o.GetNamespace()] = true
+		}
+	}
+	for _, namespace := range append(slices.Sorted(maps.Keys(e.namespaces)), givenNamespaces...) {
+		if !shut[namespace] && !e.tree.partial {
+			e.problem("namespace "+namespace, "no NetworkPolicy denies all pods all traffic: pods of every namespace would "+
+				"reach its pods, and these everything: add one, and one for each thing that is needed")
+		}
+	}
+}
+
+// deniesAll tells whether a policy selects all pods for both directions and allows nothing.
+func deniesAll(o object) bool {
+	var policy networking.NetworkPolicy
+	if err := apiruntime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &policy); err != nil {
+		return false // its schema has been refused
+	}
+	s := policy.Spec
+	return len(s.PodSelector.MatchLabels)+len(s.PodSelector.MatchExpressions)+len(s.Ingress)+len(s.Egress) == 0 &&
+		slices.Contains(s.PolicyTypes, networking.PolicyTypeIngress) &&
+		slices.Contains(s.PolicyTypes, networking.PolicyTypeEgress)
 }
 
 // exactVersion is a version that names one chart, not a range.

@@ -19,6 +19,7 @@ const (
 	release        = "infrastructure/controllers/base/sealed-secrets/release.yaml"
 	repository     = "infrastructure/controllers/base/sealed-secrets/repository.yaml"
 	canary         = "infrastructure/configs/lab/canary.yaml"
+	network        = "apps/base/memos/network.yaml"
 )
 
 // withExtra adds one more file to the apps layer.
@@ -27,6 +28,17 @@ func withExtra(text string) []edit {
 		{labApps, "resources:\n", "resources:\n  - extra.yaml\n"},
 		{"apps/lab/extra.yaml", "", text},
 	}
+}
+
+// open is what is said of a namespace that is not shut.
+func open(namespace string) string {
+	return "lab: namespace " + namespace + ": no NetworkPolicy denies all pods all traffic: pods of every namespace would " +
+		"reach its pods, and these everything: add one, and one for each thing that is needed"
+}
+
+func unread(file string) string {
+	return file + ": is read by no environment: what it says never reaches a cluster: add it to a kustomization.yaml or " +
+		"delete it"
 }
 
 // TestRefusals breaks the valid tree in one way at a time and compares everything that
@@ -325,6 +337,8 @@ func TestRefusals(t *testing.T) {
 				"../../../apps/base/memos\n"}},
 			want: []string{
 				`lab: apps: Namespace memos-system: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
+				`lab: apps: NetworkPolicy memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
+				`lab: apps: NetworkPolicy memos-system/memos-connectors: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
 				`lab: apps: PersistentVolumeClaim memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
 				`lab: apps: Deployment memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
 				`lab: apps: Service memos-system/memos: is applied by infrastructure-configs too: the layers would undo each other's changes: keep it in one`,
@@ -348,6 +362,8 @@ func TestRefusals(t *testing.T) {
 			},
 			want: []string{
 				`apps/base/memos: Namespace notes is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: NetworkPolicy memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: NetworkPolicy memos-connectors is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
 				`apps/base/memos: PersistentVolumeClaim memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
 				`apps/base/memos: Deployment memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
 				`apps/base/memos: Service memos is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
@@ -357,6 +373,52 @@ func TestRefusals(t *testing.T) {
 			edits: []edit{{"apps/base/memos/service.yaml", "  name: memos\n", "  name: web\n"}},
 			want: []string{
 				`apps/base/memos: Service web is not named after its folder: call it memos or memos-…`,
+			},
+		},
+		"namespace whose policy is for some pods": {
+			edits: []edit{{network, "podSelector: {}", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: memos"}},
+			want:  []string{open("memos-system")},
+		},
+		"namespace whose policy is for pods without a label": {
+			edits: []edit{{
+				network, "podSelector: {}",
+				"podSelector:\n    matchExpressions:\n      - key: app.kubernetes.io/name\n        operator: DoesNotExist",
+			}},
+			want: []string{open("memos-system")},
+		},
+		"namespace whose policy lets everything in": {
+			edits: []edit{{network, "podSelector: {}", "podSelector: {}\n  ingress:\n    - {}"}},
+			want:  []string{open("memos-system")},
+		},
+		"namespace whose policy lets everything out": {
+			edits: []edit{{network, "podSelector: {}", "podSelector: {}\n  egress:\n    - {}"}},
+			want:  []string{open("memos-system")},
+		},
+		"namespace whose policy is for one direction": {
+			edits: []edit{{network, "    - Egress\n", ""}},
+			want:  []string{open("memos-system")},
+		},
+		"namespace whose policy is for the other direction": {
+			edits: []edit{{network, "    - Ingress\n", ""}},
+			want:  []string{open("memos-system")},
+		},
+		"namespace whose policy lies in another": {
+			edits: []edit{{"infrastructure/controllers/base/sealed-secrets/network.yaml", "namespace: sealed-secrets", "namespace: default"}},
+			want: []string{
+				open("sealed-secrets"),
+				`infrastructure/controllers/base/sealed-secrets: NetworkPolicy sealed-secrets is in namespace "default": a folder's objects live in namespace sealed-secrets or sealed-secrets-system, so that one leads to the other`,
+			},
+		},
+		"given namespaces without policies": {
+			edits: []edit{
+				{"infrastructure/controllers/lab/kustomization.yaml", "  - ../base/default\n  - ../base/kube-system\n", ""},
+			},
+			want: []string{
+				open("default"), open("kube-system"),
+				unread("infrastructure/controllers/base/default/kustomization.yaml"),
+				unread("infrastructure/controllers/base/default/network.yaml"),
+				unread("infrastructure/controllers/base/kube-system/kustomization.yaml"),
+				unread("infrastructure/controllers/base/kube-system/network.yaml"),
 			},
 		},
 		"certificate missing": {

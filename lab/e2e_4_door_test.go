@@ -207,16 +207,6 @@ func TestPodsThatListenAreShut(t *testing.T) {
 	})
 }
 
-// on is a command that must succeed on a machine.
-func on(t *testing.T, l *lab, m layout.Machine, command string) string {
-	t.Helper()
-	out, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), command)
-	if err != nil {
-		t.Fatalf("%s: %s: %v\n%s", m.Name, command, err, out)
-	}
-	return strings.TrimSpace(out)
-}
-
 const listTable = "nft -s list table inet tinyrack"
 
 // tables are the firewalls of all machines.

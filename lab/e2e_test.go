@@ -152,14 +152,20 @@ func sshTo(
 	return string(out), err
 }
 
-// onMachine is ssh that must succeed.
-func onMachine(t *testing.T, l *lab, command string) string {
+// on is a command that must succeed on a machine.
+func on(t *testing.T, l *lab, m layout.Machine, command string) string {
 	t.Helper()
-	out, err := ssh(t.Context(), l, command)
+	out, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), command)
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", command, err, out)
+		t.Fatalf("%s: %s: %v\n%s", m.Name, command, err, out)
 	}
 	return strings.TrimSpace(out)
+}
+
+// onMachine is on for the first machine.
+func onMachine(t *testing.T, l *lab, command string) string {
+	t.Helper()
+	return on(t, l, first(l), command)
 }
 
 // kube is kubectl that must succeed.

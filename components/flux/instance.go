@@ -17,6 +17,16 @@ const requeuePatch = `- op: add
   value: --requeue-dependency=5s
 `
 
+// shutPatch takes away two of the policies that Flux ships: they let pods of every namespace read the controllers'
+// metrics and reach the notification-controller, which nothing of the site does. What is left lets the controllers
+// alone reach each other, and them everything.
+const shutPatch = `$patch: delete
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: target
+`
+
 // instanceSpec returns the spec of the FluxInstance: which Flux, and what it
 // syncs. The operator carries the manifests of the versions it knows, so no
 // artifact is fetched at run time.
@@ -54,6 +64,13 @@ func instanceSpec(version string, sync Sync) map[string]any {
 						"name": "(kustomize|helm)-controller",
 					},
 					"patch": requeuePatch,
+				},
+				map[string]any{
+					"target": map[string]any{
+						"kind": "NetworkPolicy",
+						"name": "allow-(scraping|webhooks)",
+					},
+					"patch": shutPatch,
 				},
 			},
 		},

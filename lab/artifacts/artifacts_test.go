@@ -116,7 +116,7 @@ func TestImageIsWhatTheRuntimeExpects(t *testing.T) {
 
 func TestEveryProgramIsPinned(t *testing.T) {
 	seen := map[string]bool{}
-	for _, b := range append(binaries(), formerK3s) {
+	for _, b := range append(binaries(), formerK3s, kubeBench) {
 		if !strings.HasPrefix(b.Module.Sum, "h1:") || len(b.Module.Sum) != 47 || b.Module.Version == "" || seen[b.Name] {
 			t.Errorf("%s: not pinned, or named twice: %+v", b.Name, b.Module)
 		}

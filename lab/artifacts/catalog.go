@@ -13,6 +13,7 @@ const (
 	GiteaVersion         = "v1.26.4"
 	TailscaleVersion     = "v1.102.5"
 	HeadscaleVersion     = "v0.29.2"
+	KubeBenchVersion     = "v0.12.0"
 
 	arch = "amd64"
 )
@@ -51,6 +52,9 @@ var (
 	headscaleModule = Module{
 		"github.com/juanfont/headscale", HeadscaleVersion,
 		"h1:eW7zz5yiVlSP1+5zUgPM2YWOoSNkzgX0wBMt5T4zF9g=",
+	}
+	kubeBenchModule = Module{
+		"github.com/aquasecurity/kube-bench", KubeBenchVersion, "h1:mKCGJhS3tA7jd7Q079zNaO2hY2s4ibIkEk4JBfC91GI=",
 	}
 	localPathModule = Module{
 		"github.com/rancher/local-path-provisioner", "v0.0.30",
@@ -138,6 +142,10 @@ var tailscaleStamp = strings.TrimPrefix(TailscaleVersion, "v")
 
 // headscale is the control server. Its database is SQLite without cgo.
 var headscale = Binary{Name: "headscale", Family: tailnet, Module: headscaleModule, Package: "./cmd/headscale"}
+
+// kubeBench runs the CIS benchmark. No lab runs it, so it is not among binaries: see Benchmark. Releases up to v0.14.0
+// have the same checks for k3s, and this is the newest that the checksum database knows.
+var kubeBench = Binary{Name: "kube-bench", Module: kubeBenchModule, Package: "."}
 
 // tailnet is the family of headscale and the client, which share most of the client's packages.
 const tailnet = "tailnet"

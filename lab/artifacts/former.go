@@ -1,15 +1,28 @@
 package artifacts
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // FormerK3sVersion is the release from which the upgrade to K3sVersion is tried: the newest of the minor version before
 // that can be built.
 const FormerK3sVersion = "v1.31.0+k3s1"
 
-var formerK3s = k3sOf("k3s-former", Module{
-	"github.com/k3s-io/k3s", "v1.31.1-0.20240829224721-34be6d96d17d",
-	"h1:0T2hzwWK74xZCK8ehFv0XxytrHETDyzkjshNk2COAb0=",
-}, FormerK3sVersion)
+var formerK3s = func() Binary {
+	b := k3sOf("k3s-former", Module{
+		"github.com/k3s-io/k3s", "v1.31.1-0.20240829224721-34be6d96d17d",
+		"h1:0T2hzwWK74xZCK8ehFv0XxytrHETDyzkjshNk2COAb0=",
+	}, FormerK3sVersion)
+	// The same commit by the name that the module has since got: the registry has no module of its former name.
+	const proxy = "github.com/inetaf/tcpproxy v0.0.0-20200125044825-b6bb9b5b8252"
+	b.Replace = []string{"inet.af/tcpproxy=" + strings.Replace(proxy, " ", "@", 1)}
+	b.Sums = []string{
+		proxy + " h1:jeqlfkFa5h+Ak/I33QpU4p01nFhw0G5IFm/Rsenne2Y=",
+		proxy + "/go.mod h1:R6mExYS3O0XXjOZye3GtXfbuGF4hWQnF45CFWoj7O6g=",
+	}
+	return b
+}()
 
 // Former is k3s at FormerK3sVersion, and the images under the tags that it alone asks for. What is in them is of the
 // set's versions.

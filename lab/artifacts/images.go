@@ -2,6 +2,10 @@ package artifacts
 
 import "strings"
 
+// Busybox is the image that the local-path provisioner runs to make and remove a volume's folder. It is the only one
+// with a shell.
+const Busybox = "docker.io/rancher/mirrored-library-busybox:1.36.1"
+
 // images are the container images of the lab under the names that the manifests ask for. built maps a program's name to
 // its path.
 func images(built map[string]string, pause, busybox, fluxManifests string) []Image {
@@ -55,14 +59,13 @@ func localPathImage(tag, program string) Image {
 	}
 }
 
-// busyboxImage is what the local-path provisioner runs to make and remove a volume's folder.
 func busyboxImage(busybox string) Image {
 	links := map[string]string{}
 	for _, tool := range []string{"sh", "mkdir", "rm", "chmod", "ls", "cat", "sleep", "sync"} {
 		links["bin/"+tool] = "busybox"
 	}
 	return Image{
-		Ref:   "docker.io/rancher/mirrored-library-busybox:1.36.1",
+		Ref:   Busybox,
 		Files: map[string]string{"bin/busybox": busybox}, Links: links, Entrypoint: []string{"/bin/sh"},
 	}
 }

@@ -11,11 +11,12 @@ import (
 )
 
 // basePackages are what a small cloud image has, and the parts of k3s that its upstream binary bundles and a binary
-// built from the module does not: runc, containerd's shim and the CNI plugins.
+// built from the module does not: runc, containerd's shim, the CNI plugins, and ipset, without which k3s enforces no
+// NetworkPolicy and only logs that it does not.
 var basePackages = []string{
 	"systemd", "systemd-sysv", "dbus", "openssh-server", "ca-certificates", "curl", "iproute2", "iptables", "kmod",
 	"procps",
-	"iputils-ping", "runc", "containerd", "containernetworking-plugins",
+	"iputils-ping", "runc", "containerd", "containernetworking-plugins", "ipset",
 }
 
 // offeredPackages are not on the machine: they and what they depend on make the package repository from which the

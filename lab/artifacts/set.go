@@ -97,6 +97,19 @@ func (c *Cache) Tailnet(ctx context.Context) (client, control string, err error)
 	return client, control, errors.Join(clientErr, controlErr)
 }
 
+// Benchmark returns the paths of kube-bench and of the folder with its checks, making them if they are missing.
+func (c *Cache) Benchmark(ctx context.Context) (program, checks string, err error) {
+	program, programErr := c.Compile(ctx, kubeBench)
+	checks, checksErr := c.make("kube-bench-checks", []any{kubeBenchModule, 1}, func(scratch string) error {
+		src, err := kubeBenchModule.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		return os.CopyFS(scratch, os.DirFS(filepath.Join(src, "cfg")))
+	})
+	return program, checks, errors.Join(programErr, checksErr)
+}
+
 // Complete tells whether every program is in the cache in dir. It changes nothing.
 func Complete(dir string) bool {
 	c := &Cache{dir: dir}

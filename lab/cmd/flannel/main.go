@@ -12,11 +12,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 const subnetFile = "/run/flannel/subnet.env"
 
 func main() {
+	// What host-local, which bridge runs, notes of each pod is for root alone, as releases since 1.4 write it; Debian's is
+	// older.
+	syscall.Umask(0o077)
 	if err := run(); err != nil {
 		// The CNI specification wants errors as JSON on stdout.
 		_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"cniVersion": "1.0.0", "code": 100, "msg": err.Error()})

@@ -1,0 +1,134 @@
+//go:build e2e
+
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tinyrack-net/infrastructure/lab/artifacts"
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
+)
+
+// client is a pod that does nothing until it is asked to connect. Every namespace of the site admits it.
+const client = `{"spec": {"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+	"securityContext": {"runAsNonRoot": true, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
+	"containers": [{"name": "client", "image": "` + artifacts.Busybox + `", "command": ["sleep", "3600"],
+		"securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}`
+
+// TestPodsReachWhatTheyNeed opens connections from pods: in a namespace that no policy names, in that of the tunnel's
+// connectors, and beside an application. Every target answers, so a denial is a policy's or the firewall's.
+func TestPodsReachWhatTheyNeed(t *testing.T) {
+	l := running(t)
+	const stranger, connectors, memos = "e2e-stranger", "cloudflared", "memos-system"
+	for _, namespace := range []string{stranger, connectors} {
+		kube(t, l, "create", "namespace", namespace)
+		t.Cleanup(func() { discard(t, l, "namespace", namespace) })
+	}
+	startClient(t, l, stranger, "client", "")
+	startClient(t, l, connectors, "client", "")
+	startClient(t, l, connectors, "cloudflared", "app.kubernetes.io/name=cloudflared")
+	startClient(t, l, memos, "client", "")
+	t.Cleanup(func() { discard(t, l, "--namespace="+memos, "pod", "client") })
+
+	at := func(port uint16, path string, args ...string) netip.AddrPort {
+		address, err := netip.ParseAddr(kube(t, l, append(args, "-o", "jsonpath={"+path+"}")...))
+		if err != nil {
+			t.Fatalf("%s: %v", strings.Join(args, " "), err)
+		}
+		return netip.AddrPortFrom(address, port)
+	}
+	service := func(namespace, name string, port uint16) netip.AddrPort {
+		return at(port, ".spec.clusterIP", "-n", namespace, "get", "service", name)
+	}
+	pod := func(namespace, label string, port uint16) netip.AddrPort {
+		return at(port, ".items[0].status.podIP", "-n", namespace, "get", "pods", "-l", label)
+	}
+	outside := netip.MustParseAddrPort(layout.ArtifactsAddr)
+	machineSSH := netip.AddrPortFrom(netip.MustParseAddr(first(l).IPv4), 22)
+	api, dns := service("default", "kubernetes", 443), service("kube-system", "kube-dns", 53)
+	notes := service(memos, "memos", 5230)
+	// What no pod of another namespace needs: among it the metrics of Flux and of DNS.
+	inner := []netip.AddrPort{
+		machineSSH,
+		service("sealed-secrets", "sealed-secrets-controller", 8080),
+		service("flux-system", "source-controller", 80),
+		service("flux-system", "notification-controller", 80),
+		pod("flux-system", "app=kustomize-controller", 8080),
+		pod("kube-system", "k8s-app=kube-dns", 9153),
+	}
+	for _, target := range append(slices.Clone(inner), notes) {
+		if err := dial(first(l).Namespace(), target.Addr().String(), int(target.Port())); err != nil {
+			t.Errorf("the machine itself does not reach %s: %v", target, err)
+		}
+	}
+	for _, test := range []struct {
+		namespace, pod string
+		open, shut     []netip.AddrPort
+	}{
+		{stranger, "client", []netip.AddrPort{api, dns, outside}, append(slices.Clone(inner), notes)},
+		{connectors, "client", nil, []netip.AddrPort{notes}},
+		{connectors, "cloudflared", []netip.AddrPort{notes}, inner},
+		{memos, "client", nil, append(slices.Clone(inner), notes, api, dns, outside)},
+	} {
+		for _, target := range test.open {
+			expect(t, l, test.namespace, test.pod, target, true)
+		}
+		for _, target := range test.shut {
+			expect(t, l, test.namespace, test.pod, target, false)
+		}
+	}
+	name := "memos." + memos + ".svc.cluster.local"
+	if out, err := inPod(t, l, stranger, "client", "nslookup", name); !strings.Contains(out, notes.Addr().String()) {
+		t.Errorf("%s is not resolved: %v\n%s", name, err, out)
+	}
+}
+
+func startClient(t *testing.T, l *lab, namespace, name, label string) {
+	t.Helper()
+	kube(t, l, "-n", namespace, "run", name, "--image="+artifacts.Busybox, "--labels="+label, "--overrides="+client)
+	eventually(t, time.Minute, namespace+"/"+name+" runs", func() error {
+		phase, err := kubectl.Run(t.Context(), l.Layout, "-n", namespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+		if err == nil && phase != "Running" {
+			err = errors.New("it is " + phase)
+		}
+		return err
+	})
+}
+
+// discard deletes what a test made, and waits until it is gone.
+func discard(t *testing.T, l *lab, args ...string) {
+	if _, err := kubectl.Run(context.Background(), l.Layout, append([]string{"delete"}, args...)...); err != nil {
+		t.Error(err)
+	}
+}
+
+// expect tries for some seconds: the policies of a new pod come into force after its start.
+func expect(t *testing.T, l *lab, namespace, pod string, target netip.AddrPort, open bool) {
+	t.Helper()
+	var err error
+	for started := time.Now(); time.Since(started) < 10*time.Second; time.Sleep(time.Second) {
+		address, port := target.Addr().String(), strconv.Itoa(int(target.Port()))
+		_, err = inPod(t, l, namespace, pod, "nc", "-w", "2", address, port)
+		if open && err == nil {
+			return
+		}
+		// The words of nc: a command that does not run at all denies nothing.
+		if !open && err != nil && (strings.Contains(err.Error(), "can't connect") || strings.Contains(err.Error(), "timed out")) {
+			return
+		}
+	}
+	t.Errorf("%s in %s to %s: open should be %t: %v", pod, namespace, target, open, err)
+}
+
+func inPod(t *testing.T, l *lab, namespace, pod string, command ...string) (string, error) {
+	t.Helper()
+	return kubectl.Run(t.Context(), l.Layout, append([]string{"-n", namespace, "exec", pod, "--", "busybox"}, command...)...)
+}
