@@ -66,8 +66,8 @@ var excepted = map[string][]struct{ why, command, want string }{
 	"4.2.4": {{"the read-only port is shut", readOnlyPort, "7"}},
 }
 
-// TestBenchmark runs kube-bench on every node of the cluster: each check that looks at something passes, or is proven to
-// be wrong. Those that a person has to answer are not counted.
+// TestBenchmark runs kube-bench on every node of the cluster: each check that looks at something passes, or is proven
+// to be wrong. Those that a person has to answer are not counted.
 func TestBenchmark(t *testing.T) {
 	l := running(t)
 	cache, err := artifacts.Open(l.Cache)
@@ -103,7 +103,8 @@ func TestBenchmark(t *testing.T) {
 					if targets == "node" && !strings.HasPrefix(id, "4.") {
 						continue
 					}
-					if got, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), p.command); strings.TrimSpace(got) != p.want {
+					got, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), p.command)
+					if strings.TrimSpace(got) != p.want {
 						t.Errorf("%s: %s: no longer proven: %q prints %q (%v), want %q", id, p.why, p.command, got, err, p.want)
 					}
 				}

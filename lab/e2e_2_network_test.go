@@ -95,7 +95,8 @@ func startClient(t *testing.T, l *lab, namespace, name, label string) {
 	t.Helper()
 	kube(t, l, "-n", namespace, "run", name, "--image="+artifacts.Busybox, "--labels="+label, "--overrides="+client)
 	eventually(t, time.Minute, namespace+"/"+name+" runs", func() error {
-		phase, err := kubectl.Run(t.Context(), l.Layout, "-n", namespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+		phase, err := kubectl.Run(t.Context(), l.Layout, "-n", namespace, "get", "pod", name,
+			"-o", "jsonpath={.status.phase}")
 		if err == nil && phase != "Running" {
 			err = errors.New("it is " + phase)
 		}
@@ -121,7 +122,8 @@ func expect(t *testing.T, l *lab, namespace, pod string, target netip.AddrPort, 
 			return
 		}
 		// The words of nc: a command that does not run at all denies nothing.
-		if !open && err != nil && (strings.Contains(err.Error(), "can't connect") || strings.Contains(err.Error(), "timed out")) {
+		if !open && err != nil &&
+			(strings.Contains(err.Error(), "can't connect") || strings.Contains(err.Error(), "timed out")) {
 			return
 		}
 	}
@@ -130,5 +132,6 @@ func expect(t *testing.T, l *lab, namespace, pod string, target netip.AddrPort, 
 
 func inPod(t *testing.T, l *lab, namespace, pod string, command ...string) (string, error) {
 	t.Helper()
-	return kubectl.Run(t.Context(), l.Layout, append([]string{"-n", namespace, "exec", pod, "--", "busybox"}, command...)...)
+	args := append([]string{"-n", namespace, "exec", pod, "--", "busybox"}, command...)
+	return kubectl.Run(t.Context(), l.Layout, args...)
 }

@@ -64,8 +64,9 @@ func givenBack(t *testing.T, l *lab, before tailnetDNS) {
 		t.Errorf("the tailnet is %+v, its DNS was %+v", after, before)
 	}
 	// From a stranger's side: the firewall is gone, too.
-	left, err := sshTo(t.Context(), l, nil, first(l), first(l).IPv4, "ls -d /etc/tinyrack /var/lib/tinyrack /etc/rancher/k3s "+
-		"/var/lib/rancher/k3s/server /usr/local/bin/k3s-uninstall.sh 2>/dev/null; nft list tables | grep tinyrack; "+
+	left, err := sshTo(t.Context(), l, nil, first(l), first(l).IPv4, "ls -d /etc/tinyrack /var/lib/tinyrack "+
+		"/etc/rancher/k3s /var/lib/rancher/k3s/server /usr/local/bin/k3s-uninstall.sh 2>/dev/null; "+
+		"nft list tables | grep tinyrack; "+
 		"systemctl is-active k3s tinyrack-firewall-watch | grep -w active; "+
 		"tailscale status --json --peers=false | grep '\"BackendState\": \"Running\"'; true")
 	if err != nil || strings.TrimSpace(left) != "" {

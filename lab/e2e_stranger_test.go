@@ -155,7 +155,7 @@ func (w *watch) looksOn(t *testing.T) {
 		defer w.lock.Unlock()
 		for _, address := range w.addresses {
 			if !slices.ContainsFunc(w.looks, func(l glance) bool { return l.Address == address && l.began.After(now) }) {
-				return fmt.Errorf("%s was not looked at: %v", address, w.err)
+				return fmt.Errorf("%s was not looked at: %w", address, w.err)
 			}
 		}
 		return nil

@@ -219,8 +219,10 @@ func visit(t *testing.T) *visitor {
 	l := running(t)
 	service := kube(t, l, "-n", "memos-system", "get", "service", "memos", "-o", "jsonpath={.spec.clusterIP}")
 	namespace := first(l).Namespace()
-	v := &visitor{t: t, base: "http://" + net.JoinHostPort(service, "5230") + "/api/v1/", stop: make(chan struct{}),
-		notes: map[string]string{}}
+	v := &visitor{
+		t: t, base: "http://" + net.JoinHostPort(service, "5230") + "/api/v1/", stop: make(chan struct{}),
+		notes: map[string]string{},
+	}
 	v.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {

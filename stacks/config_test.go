@@ -187,7 +187,11 @@ func TestReportIsEmptyWithoutAny(t *testing.T) {
 	}
 	one := []string{"one"}
 	for _, r := range []*Report{
-		{Problems: one}, {Facts: one}, {Secrets: one}, {Problems: one, Facts: one}, {Problems: one, Secrets: one},
+		{Problems: one},
+		{Facts: one},
+		{Secrets: one},
+		{Problems: one, Facts: one},
+		{Problems: one, Secrets: one},
 		{Facts: one, Secrets: one},
 	} {
 		if r.empty() {
@@ -200,7 +204,8 @@ func TestReportIsEmptyWithoutAny(t *testing.T) {
 func TestUnreadSettings(t *testing.T) {
 	r := &Report{unread: []string{"tinyrack:flux"}}
 	for key, want := range map[string]bool{
-		"tinyrack:flux": true, "tinyrack:flux.url": true, "tinyrack:flux[0]": true, "tinyrack:fluxion": false, "tinyrack": false,
+		"tinyrack:flux": true, "tinyrack:flux.url": true, "tinyrack:flux[0]": true,
+		"tinyrack:fluxion": false, "tinyrack": false,
 	} {
 		if got := r.isUnread(key); got != want {
 			t.Errorf("%s: %t, want %t", key, got, want)
@@ -211,7 +216,8 @@ func TestUnreadSettings(t *testing.T) {
 func TestTwoValuesAreNoSetting(t *testing.T) {
 	src := minimal(t).source("test", newRoot(t, "test"))
 	src.Values["tinyrack:sealedSecrets"] += " {}"
-	if _, err := Load(src); err == nil || !strings.Contains(err.Error(), "tinyrack:sealedSecrets: a text, wanted a group") {
+	_, err := Load(src)
+	if err == nil || !strings.Contains(err.Error(), "tinyrack:sealedSecrets: a text, wanted a group") {
 		t.Errorf("got %v", err)
 	}
 }

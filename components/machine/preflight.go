@@ -41,8 +41,8 @@ type Artifact struct {
 	Release string
 }
 
-// Git is the repository the machine must be able to read for Flux. It is not validated here: whoever validates what Flux
-// is to sync has refused what ssh or curl would misread.
+// Git is the repository the machine must be able to read for Flux. It is not validated here: whoever validates what
+// Flux is to sync has refused what ssh or curl would misread.
 type Git struct {
 	// URL is https:// or ssh://. Empty skips the check.
 	URL    string

@@ -71,7 +71,8 @@ func TestLab(t *testing.T) {
 	}
 	write("0123")
 	other, err := Lab(l, stack, secrets, set, "/sealing.crt")
-	if _, filled := other.Facts["cluster.binaries.amd64.sha256"]; err != nil || filled || len(other.Facts) != len(got.Facts)-1 {
+	_, filled := other.Facts["cluster.binaries.amd64.sha256"]
+	if err != nil || filled || len(other.Facts) != len(got.Facts)-1 {
 		t.Errorf("the checksum that the settings name is not left to them: %v, %v", other.Facts, err)
 	}
 	if found := slices.Sorted(maps.Keys(got.Secrets)); !slices.Equal(found, names) {

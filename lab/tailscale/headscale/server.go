@@ -177,8 +177,9 @@ func (s *Server) config() map[string]any {
 		"derp": m{
 			"server": m{
 				"enabled": true, "region_id": 900, "region_code": "lab", "region_name": "lab", "ipv4": s.Address,
-				"verify_clients":   true,
-				"stun_listen_addr": net.JoinHostPort(s.Address, cmp.Or(s.STUNPort, STUNPort)), "private_key_path": s.path("derp.key"),
+				"verify_clients":                         true,
+				"stun_listen_addr":                       net.JoinHostPort(s.Address, cmp.Or(s.STUNPort, STUNPort)),
+				"private_key_path":                       s.path("derp.key"),
 				"automatically_add_embedded_derp_region": true,
 			},
 			"urls": []string{}, "paths": []string{}, "auto_update_enabled": false,
