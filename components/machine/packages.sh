@@ -122,6 +122,11 @@ mask_rpcbind() {
 enable_iscsi() {
 	wanted open-iscsi || return 0
 	systemctl is-enabled -q iscsid || systemctl enable -q iscsid
+	# On a kernel without it iscsid may not fail but never finish its start, until systemd gives up after 90 seconds.
+	[ -d "$ROOT/sys/module/iscsi_tcp" ] || modprobe -q iscsi_tcp || {
+		say "warning: the kernel has no module iscsi_tcp, iscsid is not started: Longhorn could not attach volumes here"
+		return 0
+	}
 	systemctl is-active -q iscsid || systemctl start iscsid ||
 		say "warning: iscsid does not start: Longhorn could not attach volumes here: see systemctl status iscsid"
 }

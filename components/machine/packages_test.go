@@ -17,6 +17,7 @@ func packagesHost(t *testing.T) *remotetest.Host {
 	h.Write("/state/units/iscsid", "disabled inactive\n")
 	h.Write("/etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n")
 	h.Fake("tailscale", "")
+	h.Fake("modprobe", `[ "$*" = "-q iscsi_tcp" ] && [ ! -f "$ROOT/state/no-module" ]`)
 	h.Fake("dpkg-query", `for p; do :; done
 grep -qx "$p" "$ROOT/state/installed" && printf 'install ok installed' || exit 1`)
 	h.Fake("apt-get", `[ "$DEBIAN_FRONTEND" = noninteractive ] || exit 9
@@ -214,12 +215,29 @@ func TestPackagesFailures(t *testing.T) {
 			}
 		})
 	}
-	// Without the module Longhorn cannot work, but all else can.
-	h := packagesHost(t)
-	h.Write("/state/broken", "")
-	r := h.Run(packagesText(t, "open-iscsi", ""), "")
-	if r.Code != 0 || !strings.Contains(r.Stderr, "warning: iscsid does not start") {
-		t.Errorf("got %+v", r)
+}
+
+// Without iSCSI Longhorn cannot work, but all else can.
+func TestPackagesWithoutISCSI(t *testing.T) {
+	for name, tt := range map[string]struct{ files, want, unit string }{
+		"no module":   {"/state/no-module", "warning: the kernel has no module iscsi_tcp", "enabled inactive\n"},
+		"loaded":      {"/state/no-module /sys/module/iscsi_tcp/refcnt", "", "enabled active\n"},
+		"no start":    {"/state/broken", "warning: iscsid does not start", "enabled inactive\n"},
+		"not at once": {"/state/no-module /state/broken", "iscsid is not started", "enabled inactive\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := packagesHost(t)
+			for file := range strings.FieldsSeq(tt.files) {
+				h.Write(file, "")
+			}
+			r := h.Run(packagesText(t, "open-iscsi", ""), "")
+			if r.Code != 0 || !strings.Contains(r.Stderr, tt.want) || strings.Contains(r.Stderr, "warning") != (tt.want != "") {
+				t.Errorf("got %+v", r)
+			}
+			if got := h.Read("/state/units/iscsid"); got != tt.unit {
+				t.Errorf("iscsid is %q, want %q", got, tt.unit)
+			}
+		})
 	}
 }
 

@@ -188,7 +188,7 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 		}
 		return os.WriteFile(scratch, text, 0o644) //nolint:gosec // served to the machine
 	})
-	take(&set.ContainerdConfig, "containerd-config", k3sModule, 1, containerdConfig)
+	take(&set.ContainerdConfig, "containerd-config", k3sModule, 2, containerdConfig)
 	take(&set.Charts, "charts", sealedSecretsModule, 1, func(src, scratch string) error {
 		return helmRepository(scratch, filepath.Join(src, "helm", "sealed-secrets"))
 	})
@@ -197,7 +197,7 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 
 // containerdConfig derives the template of containerd's configuration from k3s' own: without CAP_SYS_RESOURCE runc
 // cannot lower oom_score_adj, and the only switch for that stands in a section of the template that cannot be extended
-// from outside.
+// from outside. The one field that the release before does not know is left out: it is off by default.
 func containerdConfig(src, scratch string) error {
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(src, "pkg", "agent", "templates",
 		"templates_linux.go"), nil, 0)
@@ -213,12 +213,16 @@ func containerdConfig(src, scratch string) error {
 		}
 		return true
 	})
-	const guard = "{{- if .IsRunningInUserNS }}"
-	if err != nil || strings.Count(template, guard) != 1 {
-		return fmt.Errorf("k3s' containerd template is not as expected: %w", err)
+	for old, replacement := range map[string]string{
+		"{{- if .IsRunningInUserNS }}":                                       "{{- if true }}",
+		"  device_ownership_from_security_context = {{ .NonrootDevices }}\n": "",
+	} {
+		if err != nil || strings.Count(template, old) != 1 {
+			return fmt.Errorf("k3s' containerd template is not as expected: %w", err)
+		}
+		template = strings.Replace(template, old, replacement, 1)
 	}
-	return os.WriteFile(scratch, []byte(strings.Replace(template, guard, //nolint:gosec // goes onto the machine
-		"{{- if true }}", 1)), 0o644)
+	return os.WriteFile(scratch, []byte(template), 0o644) //nolint:gosec // goes onto the machine
 }
 
 var digestLine = regexp.MustCompile(`(?m)^\s*digest: .*\n`)
