@@ -37,7 +37,8 @@ var grown = map[string]map[string]any{
 
 // TestGrowth takes a site of one server to three servers, an agent and a storage host, upgrades k3s over a minor
 // version, and takes it back to one server, by the settings alone, while a visitor writes to an application and reads
-// what was acknowledged. It begins with a lab that is down and ends with one.
+// what was acknowledged. What is asked of one machine's hardening and door is asked of the five as well. It begins with
+// a lab that is down and ends with one.
 func TestGrowth(t *testing.T) {
 	at, err := layout.Find()
 	if err != nil {
@@ -85,6 +86,19 @@ func TestGrowth(t *testing.T) {
 	nodesTalkToEachOtherAlone(t)
 	reach(t, committed, "upgraded", nil, artifacts.K3sVersion, "second", "third", "worker", "attic")
 	v.report("upgrading")
+	for _, asked := range []struct {
+		of   string
+		test func(*testing.T)
+	}{
+		{"nodes", TestBenchmark},
+		{"public sides", TestPublicSideIsShut},
+		{"firewalls", TestFirewallComesBack},
+		{"pods", TestPodsThatListenAreShut},
+		{"boots", TestMachinesAreShutWhileTheyBoot},
+	} {
+		t.Run(asked.of, asked.test)
+	}
+	v.report("looked at from outside, all machines rebooted at once")
 	reach(t, committed, "one server again", nil, artifacts.K3sVersion)
 	v.report("shrinking")
 	v.end()
