@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -248,14 +249,15 @@ func visit(t *testing.T) *visitor {
 		},
 	}}
 	account := map[string]any{"username": "visitor", "password": "a visitor's password"}
-	if _, _, err := v.call(http.MethodPost, "users", account); err != nil {
-		t.Fatal(err)
-	}
-	_, header, err := v.call(http.MethodPost, "auth/sessions", map[string]any{"passwordCredentials": account})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.cookie, _, _ = strings.Cut(header.Get("Set-Cookie"), ";")
+	eventually(t, time.Minute, "the visitor has an account", func() error {
+		_, _, made := v.call(http.MethodPost, "users", account) // or it was made by a try that got no answer
+		_, header, err := v.call(http.MethodPost, "auth/sessions", map[string]any{"passwordCredentials": account})
+		if err != nil {
+			return errors.Join(made, err)
+		}
+		v.cookie, _, _ = strings.Cut(header.Get("Set-Cookie"), ";")
+		return nil
+	})
 	v.last = time.Now()
 	v.done.Go(v.write)
 	t.Cleanup(v.end)
