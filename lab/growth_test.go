@@ -255,7 +255,10 @@ func visit(t *testing.T) *visitor {
 		if err != nil {
 			return errors.Join(made, err)
 		}
-		v.cookie, _, _ = strings.Cut(header.Get("Set-Cookie"), ";")
+		const cookie = "Grpc-Metadata-Set-Cookie" // as memos' gateway calls it
+		if v.cookie, _, _ = strings.Cut(header.Get(cookie), ";"); v.cookie == "" {
+			return fmt.Errorf("a session without %s: %v", cookie, header)
+		}
 		return nil
 	})
 	v.last = time.Now()
