@@ -221,7 +221,7 @@ func TestFirewallUnits(t *testing.T) {
 		},
 		firewallWatchUnit: {
 			"After=tinyrack-firewall.service", "ExecStart=/bin/sh /usr/local/lib/tinyrack/firewall.sh watch",
-			"Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target",
+			"Restart=always", "StartLimitIntervalSec=0", "TimeoutStopSec=5", "WantedBy=multi-user.target",
 		},
 	} {
 		have := strings.Split(unit, "\n")
