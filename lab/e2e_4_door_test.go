@@ -187,15 +187,7 @@ func TestPodsThatListenAreShut(t *testing.T) {
 		}
 		t.Logf("without the firewall: %v", found)
 		for _, a := range found {
-			want := []string{"tcp 22", "tcp 10250"}
-			ports := []int{onHostNetwork}
-			if !strings.Contains(a.Address, ":") { // the cluster's networks are IPv4
-				ports = append(ports, onHostPort, onNodePort, onLoadBalancer)
-			}
-			for _, p := range ports {
-				want = append(want, fmt.Sprintf("tcp %d", p), fmt.Sprintf("udp %d", p))
-			}
-			for _, p := range want {
+			for _, p := range listeners(l, a.Address) {
 				if !slices.Contains(a.Open, p) {
 					t.Errorf("%s: %s was not found to be open", a.Address, p)
 				}
@@ -208,6 +200,27 @@ func TestPodsThatListenAreShut(t *testing.T) {
 }
 
 const listTable = "nft -s list table inet tinyrack"
+
+// listeners are what is to be found at a machine's address when nothing keeps a stranger out.
+func listeners(l *lab, address string) []string {
+	at := slices.IndexFunc(l.Machines, func(m layout.Machine) bool { return address == m.IPv4 || address == m.IPv6() })
+	roles, found := l.Machines[at].Roles, []string{"tcp 22"}
+	if slices.Contains(roles, "storage") {
+		return found
+	}
+	ports := []int{onHostNetwork}
+	isIPv4 := !strings.Contains(address, ":")
+	if isIPv4 { // as the cluster's networks are
+		ports = append(ports, onHostPort, onNodePort, onLoadBalancer)
+	}
+	if isIPv4 || slices.Contains(roles, "server") { // an agent's kubelet listens at the node's address alone
+		found = append(found, "tcp 10250")
+	}
+	for _, p := range ports {
+		found = append(found, fmt.Sprintf("tcp %d", p), fmt.Sprintf("udp %d", p))
+	}
+	return found
+}
 
 // tables are the firewalls of all machines.
 func tables(t *testing.T, l *lab) map[string]string {
