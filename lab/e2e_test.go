@@ -147,7 +147,7 @@ func sshTo(
 		return "", err
 	}
 	line := append(network, "ssh", "-q", "-i", l.MachineKey(), "-o", "UserKnownHostsFile="+known,
-		"-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10", "root@"+name, command)
+		"-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "root@"+name, command)
 	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
 	return string(out), err
 }
