@@ -490,10 +490,11 @@ func TestDoor(t *testing.T) {
 
 // Whichever address tailscaled names first, the one that is reported is that of IPv4.
 func TestDoorReportsTheAddressOfIPv4(t *testing.T) {
-	const first, second = `    "100.64.0.10"`, `    "fd7a:115c:a1e0::10"`
+	const four, six = `"100.64.0.10"`, `"fd7a:115c:a1e0::10"`
+	turned := strings.NewReplacer(four, six, six, four).Replace(fakeTailscale)
 	h := tailscaleHost(t)
 	loggedIn(h, "box", "box", testDomain, testTag)
-	h.Fake("tailscale", strings.Replace(fakeTailscale, first+",\n"+second, second+",\n"+first, 1))
+	h.Fake("tailscale", turned)
 	r := h.Run("SSH_CONNECTION='100.64.0.2 50000 100.64.0.10 22'\n"+doorTextFor(t, 22), "")
 	if r.Code != 0 || r.Stdout != "100.64.0.10\n" {
 		t.Errorf("got %+v", r)
