@@ -181,7 +181,7 @@ func TestPodsThatListenAreShut(t *testing.T) {
 			on(t, l, m, "systemctl stop tinyrack-firewall-watch && nft delete table inet tinyrack")
 		}
 		addStranger(t)
-		found, err := scan.Whole(t.Context(), stranger, publicAddresses(t)...)
+		found, err := scan.Whole(t.Context(), machine.Stranger, publicAddresses(t)...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,19 +18,16 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/scan"
 )
 
-// The stranger is a computer on the public side that no rule of any machine admits.
-const stranger, strangerIP = "tinyrack-stranger", "10.77.0.66"
-
 func addStranger(t *testing.T) {
 	t.Helper()
-	if err := machine.AddStranger(t.Context(), stranger, strangerIP); err != nil {
+	if err := machine.AddStranger(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeStranger(t) })
 }
 
 func removeStranger(t *testing.T) {
-	if err := machine.RemoveStranger(context.Background(), stranger, strangerIP); err != nil {
+	if err := machine.RemoveStranger(context.Background()); err != nil {
 		t.Error(err)
 	}
 }
@@ -54,7 +51,7 @@ func publicAddresses(t *testing.T) []string {
 func shut(t *testing.T, when string) {
 	t.Helper()
 	addStranger(t)
-	found, err := scan.Whole(t.Context(), stranger, publicAddresses(t)...)
+	found, err := scan.Whole(t.Context(), machine.Stranger, publicAddresses(t)...)
 	if err != nil {
 		t.Error(err)
 	}
@@ -99,7 +96,7 @@ func startWatch(t *testing.T) *watch {
 	w.group.Go(func() {
 		for ctx.Err() == nil {
 			if _, err := os.Stat("/sys/class/net/" + machine.Bridge); err == nil &&
-				machine.AddStranger(ctx, stranger, strangerIP) == nil {
+				machine.AddStranger(ctx) == nil {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)
@@ -116,9 +113,9 @@ func (w *watch) loop(ctx context.Context, whole bool) {
 		var found []scan.Answers
 		var err error
 		if whole {
-			found, err = scan.Whole(ctx, stranger, w.addresses...)
+			found, err = scan.Whole(ctx, machine.Stranger, w.addresses...)
 		} else {
-			found, err = scan.TCP(ctx, stranger, likely, w.addresses...)
+			found, err = scan.TCP(ctx, machine.Stranger, likely, w.addresses...)
 		}
 		w.lock.Lock()
 		if ctx.Err() == nil && err != nil {

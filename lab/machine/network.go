@@ -147,8 +147,11 @@ func makeSteps(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// RemoveNetwork removes what MakeNetwork made but the machines' own, which goes with them.
-func RemoveNetwork(ctx context.Context) error { return removeLink(ctx, Bridge) }
+// RemoveNetwork removes what MakeNetwork made but the machines' own, which goes with them, and a stranger whose test did
+// not come to its end.
+func RemoveNetwork(ctx context.Context) error {
+	return errors.Join(RemoveStranger(ctx), removeLink(ctx, Bridge))
+}
 
 // removeLeg removes a namespace and its interface, with both ends.
 func removeLeg(ctx context.Context, namespace, link string) error {
@@ -159,20 +162,19 @@ func removeLeg(ctx context.Context, namespace, link string) error {
 	return err
 }
 
-// AddStranger puts a computer that is in no tailnet on the public side: a namespace with an address of 10.77.0.0/24,
-// and the IPv6 address that goes with it.
-func AddStranger(ctx context.Context, namespace, address string) error {
-	return makeSteps(ctx, leg(namespace, strangerLink(address), public(address)))
+// Stranger is a computer on the public side that is in no tailnet and that no rule of any machine admits: the network
+// namespace from which tests look.
+const Stranger = "tinyrack-stranger"
+
+const strangerIP, strangerLink = "10.77.0.66", "trlab-s66"
+
+// AddStranger makes the stranger, or completes it.
+func AddStranger(ctx context.Context) error {
+	return makeSteps(ctx, leg(Stranger, strangerLink, public(strangerIP)))
 }
 
 // RemoveStranger removes what AddStranger made.
-func RemoveStranger(ctx context.Context, namespace, address string) error {
-	return removeLeg(ctx, namespace, strangerLink(address))
-}
-
-func strangerLink(address string) string {
-	return "trlab-s" + address[strings.LastIndex(address, ".")+1:]
-}
+func RemoveStranger(ctx context.Context) error { return removeLeg(ctx, Stranger, strangerLink) }
 
 func removeLink(ctx context.Context, link string) error {
 	if ip(ctx, "link show "+link) == nil {
