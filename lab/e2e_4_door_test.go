@@ -155,7 +155,9 @@ func TestPodsThatListenAreShut(t *testing.T) {
 	}
 	kube(t, l, "-n", "listeners", "patch", "service", "load-balancer", "--subresource=status", "--type=merge", "-p",
 		`{"status":{"loadBalancer":{"ingress":[`+strings.Join(ingress, ",")+`]}}}`)
-	ready(t, l)
+	for _, name := range []string{"host-network", "pod-network"} {
+		kube(t, l, "-n", "listeners", "rollout", "status", "daemonset", name, "--timeout=2m")
+	}
 	t.Run("shut", func(t *testing.T) { shut(t, "with pods that listen") })
 	t.Run("shut while k3s restarts", func(t *testing.T) {
 		w := startWatch(t)
@@ -254,7 +256,8 @@ const notReady = `jsonpath={range .items[?(@.status.phase!="Succeeded")]}{.metad
 
 func ready(t *testing.T, l *lab) {
 	t.Helper()
-	eventually(t, 2*time.Minute, "all pods are ready", func() error {
+	// A kubelet that was started again may see only after two minutes that it has a volume yet to mount.
+	eventually(t, 4*time.Minute, "all pods are ready", func() error {
 		out, err := kubectl.Run(t.Context(), l.Layout, "get", "pods", "-A", "-o", notReady)
 		for line := range strings.Lines(out) {
 			if err == nil && !strings.HasSuffix(strings.TrimSpace(line), " True") {
