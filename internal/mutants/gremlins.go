@@ -29,9 +29,11 @@ func unleash(ctx context.Context, gremlins, root, folder string) (score, error) 
 	defer os.RemoveAll(work)
 	output := filepath.Join(work, "result.json")
 	// One worker: each copies the module and links the tests anew. The time-out is a multiple of the first run's time.
-	arguments := []string{"unleash", "--workers=1", "--timeout-coefficient=10", "--output=" + output,
+	arguments := []string{
+		"unleash", "--workers=1", "--timeout-coefficient=10", "--output=" + output,
 		// What tests are written with is no code of the program.
-		"--exclude-files=remotetest/", "./" + folder}
+		"--exclude-files=remotetest/", "./" + folder,
+	}
 	command := exec.CommandContext(ctx, gremlins, arguments...) //nolint:gosec // the program that was just built
 	command.Dir = root
 	flags := []string{os.Getenv("GOFLAGS"), "-ldflags=-w"}

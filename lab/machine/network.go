@@ -147,8 +147,8 @@ func makeSteps(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// RemoveNetwork removes what MakeNetwork made but the machines' own, which goes with them, and a stranger whose test did
-// not come to its end.
+// RemoveNetwork removes what MakeNetwork made but the machines' own, which goes with them, and a stranger whose test
+// did not come to its end.
 func RemoveNetwork(ctx context.Context) error {
 	return errors.Join(RemoveStranger(ctx), removeLink(ctx, Bridge))
 }
