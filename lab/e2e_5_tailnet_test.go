@@ -81,7 +81,7 @@ func TestWhoReachesWhom(t *testing.T) {
 			t.Fatalf("the policy is refused: %s", answer)
 		}
 	}
-	t.Cleanup(func() { put(t, policy) })
+	defer put(t, policy)
 	for name, test := range map[string]struct {
 		edit func(grants []any) []any
 		want []cell
