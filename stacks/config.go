@@ -33,8 +33,8 @@ type Source struct {
 // registered.
 type Config struct {
 	Stack string `json:"-"`
-	// Protect keeps the engine from deleting or replacing what holds data: the cluster and the tunnel. A destroy needs
-	// an `up` with false before it.
+	// Protect keeps the engine from deleting or replacing what holds data or what that hangs on: the cluster, the tunnel,
+	// the namespaces of Flux and of the sealing key. A destroy needs an `up` with false before it.
 	Protect    bool       `json:"protect"`
 	Cloudflare Cloudflare `json:"cloudflare"`
 	Tailnet    Tailnet    `json:"tailnet"`

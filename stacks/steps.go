@@ -381,6 +381,7 @@ func (s *stack) unlockSecrets() (err error) {
 		Namespace:   sealedSecretsNamespace,
 		Certificate: s.cfg.SealedSecrets.PEM,
 		PrivateKey:  string(s.cfg.Secrets.SealingKey),
+		Protect:     s.cfg.Protect,
 		DependsOn:   s.server.Done,
 	}, pulumi.Providers(s.kubernetes))
 	return err
@@ -388,7 +389,7 @@ func (s *stack) unlockSecrets() (err error) {
 
 func (s *stack) startFlux() (err error) {
 	args := s.fluxArgs()
-	args.Host = s.hosts[s.cfg.firstServer()]
+	args.Host, args.Protect = s.hosts[s.cfg.firstServer()], s.cfg.Protect
 	args.DependsOn = slices.Concat(s.keys.Done, s.beforeFlux, s.nodes)
 	s.flux, err = flux.New(s.ctx, "flux", args, pulumi.Providers(s.kubernetes))
 	return err

@@ -36,6 +36,9 @@ type Args struct {
 	Variables map[string]pulumi.StringInput
 	// Revision is the commit to wait for. Optional: the newest of the branch.
 	Revision string
+	// Protect keeps the namespace from being deleted or replaced by Pulumi: with it go the Kustomizations, and with them,
+	// as far as Flux still runs, all that they applied, volumes included.
+	Protect bool
 	// DependsOn must exist before anything of Flux.
 	DependsOn []pulumi.Resource
 }
@@ -137,7 +140,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err := ctx.RegisterComponentResource("tinyrack:flux:Flux", name, f, opts...); err != nil {
 		return nil, fmt.Errorf("flux %q: %w", name, err)
 	}
-	operator, err := registerOperator(ctx, name, f, args.DependsOn)
+	operator, err := registerOperator(ctx, name, f, args)
 	if err != nil {
 		return nil, fmt.Errorf("flux %q: %w", name, err)
 	}

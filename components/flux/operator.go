@@ -102,7 +102,7 @@ type operator struct {
 // registerOperator registers the objects in the order they need each other: the
 // namespace, then definitions and rights, then what runs.
 func registerOperator(
-	ctx *pulumi.Context, component string, parent pulumi.Resource, dependsOn []pulumi.Resource,
+	ctx *pulumi.Context, component string, parent pulumi.Resource, args *Args,
 ) (*operator, error) {
 	objects, err := parseManifest(operatorManifest, operatorSHA256)
 	if err != nil {
@@ -110,15 +110,17 @@ func registerOperator(
 	}
 	out := &operator{}
 	for _, o := range objects {
-		after := dependsOn
+		after := args.DependsOn
+		opts := []pulumi.ResourceOption{pulumi.Parent(parent)}
 		switch o.kind {
 		case "Namespace":
+			opts = append(opts, pulumi.Protect(args.Protect))
 		case "Deployment", "Service":
 			continue
 		default:
 			after = []pulumi.Resource{out.namespace}
 		}
-		res, err := o.register(ctx, component, pulumi.Parent(parent), pulumi.DependsOn(after))
+		res, err := o.register(ctx, component, append(opts, pulumi.DependsOn(after))...)
 		if err != nil {
 			return nil, err
 		}

@@ -30,6 +30,9 @@ type Args struct {
 	Certificate string
 	// PrivateKey is the RSA private half, in PEM. Secret.
 	PrivateKey string
+	// Protect keeps the namespace from being deleted or replaced by Pulumi: the key in it would be gone, and the state
+	// would say that it is there.
+	Protect bool
 	// DependsOn must exist before the namespace.
 	DependsOn []pulumi.Resource
 }
@@ -97,7 +100,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	}
 	namespace, err := corev1.NewNamespace(ctx, name+"-namespace", &corev1.NamespaceArgs{
 		Metadata: metav1.ObjectMetaArgs{Name: pulumi.String(args.Namespace)},
-	}, pulumi.Parent(k), pulumi.DependsOn(args.DependsOn))
+	}, pulumi.Parent(k), pulumi.DependsOn(args.DependsOn), pulumi.Protect(args.Protect))
 	if err != nil {
 		return nil, fmt.Errorf("sealed secrets %q: namespace: %w", name, err)
 	}
