@@ -14,7 +14,9 @@ import (
 )
 
 func TestPrint(t *testing.T) {
-	l := layout.Layout{State: t.TempDir()}
+	l := layout.Layout{
+		State: t.TempDir(), Machines: []layout.Machine{{Name: "tinyrack", IPv4: "10.77.0.10"}},
+	}
 	stack := &pulumi.Stack{Name: "lab", Dir: l.Pulumi()}
 	var out strings.Builder
 	if err := Print(&out, l, stack, progress.New(&out)); err == nil {
