@@ -95,6 +95,17 @@ func TestDismissAnAgent(t *testing.T) {
 	}
 }
 
+// The API of a server that was started a moment ago answers after a while.
+func TestDismissWaitsForTheAPI(t *testing.T) {
+	h := without(t, "four")
+	h.Write("/state/broken", "")
+	h.Fake("sleep", `rm -f "$ROOT/state/broken"`)
+	_, remove := memberScripts(t, "four")
+	if r := h.Run(remove, ""); r.Code != 0 || h.Read("/state/nodes/four") != "" {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // From three servers to one, in one run: the engine deletes one place after the other.
 func TestDismissTwoServers(t *testing.T) {
 	h := without(t, "two", "three")

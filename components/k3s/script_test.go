@@ -34,8 +34,8 @@ mkdir -p "$ROOT/etc/systemd/system"
 echo "[Service]" >"$ROOT/etc/systemd/system/$unit.service"
 cat >"$ROOT/usr/local/bin/$unit-uninstall.sh" <<END
 rm -f "\$ROOT/usr/local/bin/$unit-uninstall.sh" "\$ROOT/etc/systemd/system/$unit.service" "\$ROOT/state/active"
-[ ! -f "\$ROOT/state/uninstall-fails" ] || exit 3
 [ -f "\$ROOT/state/uninstall-leaves" ] || rm -rf "\$ROOT/var/lib/rancher"
+[ ! -f "\$ROOT/state/uninstall-fails" ] || exit 3
 rm -f "\$ROOT/usr/local/bin/k3s"
 rm -rf "\$ROOT/etc/rancher"
 END

@@ -31,7 +31,7 @@ var goPackages = []string{
 // left are the tests that gremlins runs without, by package: slow ones of scripts, which changes of Go code reach
 // through the others too.
 var left = map[string]string{
-	"components/k3s": "KilledAnywhere|IsRefused$|TestRestartsOnlyOnChange|ScriptsAreClean",
+	"components/k3s": "KilledAnywhere|(Node|Uninstall|Dismiss)IsRefused$|TestRestartsOnlyOnChange|ScriptsAreClean",
 	"components/machine": "OnAFullDisk|FirewallPackets|RealNft|WatchdogRestores|NeverShutsOut|ScriptsAreClean|" +
 		"TestPreflightRefusesTheMachine|TestPreflightAccepts",
 }
