@@ -21,8 +21,9 @@ import (
 var preflightScript string
 
 // A machine may still be booting when the first command comes. The provider's own 10 tries end after about 11 seconds
-// (pulumi/pulumi-command#1238); these last a little over a minute and a half when connections are refused.
-var firstDial = remote.Dial{Tries: 30, Timeout: 10}
+// (pulumi/pulumi-command#1238); these last a minute and a half when connections are refused, and a little over three
+// minutes when nothing answers, as behind a firewall that does not know the port.
+var firstDial = remote.Dial{Tries: 26, Timeout: 4}
 
 // Artifact is a file the machine downloads and verifies.
 type Artifact struct {
