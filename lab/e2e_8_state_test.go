@@ -25,15 +25,20 @@ func TestALostState(t *testing.T) {
 		t.Fatal(err)
 	}
 	spent := tailnetKeys(t, l)
-	if err := os.RemoveAll(filepath.Join(l.stack.Backend(), ".pulumi")); err != nil {
-		t.Fatal(err)
+	forget := func() {
+		t.Helper()
+		if err := os.RemoveAll(filepath.Join(l.stack.Backend(), ".pulumi")); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.stack.Init(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := l.stack.Init(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	forget()
 	refused(t, l, l.stack.Up, "You already have a tunnel with this name")
 	unchanged(t, "the state was lost", before, look(t, l))
 	emptyCloudflare(t, l)
+	forget() // with Cloudflare goes what the refused run had made there
 	refused(t, l, l.stack.Up, "the state was lost or is another's", "pulumi config set --secret k3sToken",
 		"/var/lib/rancher/k3s/server/token")
 	unchanged(t, "the token was lost", before, look(t, l))
