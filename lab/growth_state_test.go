@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && growth
 
 package main
 
@@ -14,9 +14,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// TestALostState removes the stack's state and goes the way of docs/runbooks/interrupted-run.md, with each of its steps
+// lostState removes the stack's state and goes the way of docs/runbooks/interrupted-run.md, with each of its steps
 // left out at first: the machine and the cluster are as they were at any time.
-func TestALostState(t *testing.T) {
+func lostState(t *testing.T) {
 	l := running(t)
 	before := look(t, l)
 	lost := exported(t, l)
