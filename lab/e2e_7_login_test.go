@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -58,31 +57,6 @@ func nothingToDo(t *testing.T, l *lab) {
 	if names != 1 {
 		t.Errorf("%d devices are called %s", names, first(l).Name)
 	}
-}
-
-// TestALostLogin loses the machine's login. Without a key of its own the machine joins again under its name: a spent key
-// is refused, and one that nobody used yet brings it in beside its former self. Another key frees the name.
-func TestALostLogin(t *testing.T) {
-	l := running(t)
-	before, former := lookWithoutLogin(t, l), login(t, l)
-	publicly(t, l, "systemctl stop tailscaled && rm -r /var/lib/tailscale && systemctl start tailscaled")
-	const way = "**TailnetKey::*tinyrack"
-	var said strings.Builder
-	refused(t, l, func(ctx context.Context) error {
-		l.stack.Out = io.MultiWriter(l.stack.Out, &said)
-		return again(l, preflight, join)(ctx)
-	})
-	spent := strings.Contains(said.String(), "it was used up") && strings.Contains(said.String(), "--replace '"+way+"'")
-	if !spent && !strings.Contains(said.String(), "is taken in the tailnet, so this machine became") {
-		t.Errorf("refused for another reason:\n%s", said.String())
-	}
-	unchanged(t, "the login was lost", before, lookWithoutLogin(t, l))
-	mustAgain(t, l, way)
-	unchanged(t, "the machine joined again", before, lookWithoutLogin(t, l))
-	if now := login(t, l); now == former || !strings.Contains(now, `"DNSName": "`+first(l).FQDN()+`."`) {
-		t.Errorf("the machine is\n%s\nbefore it was\n%s", now, former)
-	}
-	nothingToDo(t, l)
 }
 
 // TestAForeignTailnet finds the machine in somebody else's tailnet, of another control server.

@@ -3,16 +3,44 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
+
+// lostLogin loses the machine's login. A spent key is refused, and one that nobody used yet brings the machine in beside
+// its former self, which is refused too. Another key frees the name.
+func lostLogin(t *testing.T) {
+	l := running(t)
+	before, former := lookWithoutLogin(t, l), login(t, l)
+	publicly(t, l, "systemctl stop tailscaled && rm -r /var/lib/tailscale && systemctl start tailscaled")
+	const way = "**TailnetKey::*tinyrack"
+	var said strings.Builder
+	refused(t, l, func(ctx context.Context) error {
+		l.stack.Out = io.MultiWriter(l.stack.Out, &said)
+		return again(l, preflight, join)(ctx)
+	})
+	spent := strings.Contains(said.String(), "it was used up") && strings.Contains(said.String(), "--replace '"+way+"'")
+	if !spent && !strings.Contains(said.String(), "is taken in the tailnet, so this machine became") {
+		t.Errorf("refused for another reason:\n%s", said.String())
+	}
+	unchanged(t, "the login was lost", before, lookWithoutLogin(t, l))
+	mustAgain(t, l, way)
+	unchanged(t, "the machine joined again", before, lookWithoutLogin(t, l))
+	if now := login(t, l); now == former || !strings.Contains(now, `"DNSName": "`+first(l).FQDN()+`."`) {
+		t.Errorf("the machine is\n%s\nbefore it was\n%s", now, former)
+	}
+	nothingToDo(t, l)
+}
 
 // lostState removes the stack's state and goes the way of docs/runbooks/interrupted-run.md, with each of its steps
 // left out at first: the machine and the cluster are as they were at any time.
