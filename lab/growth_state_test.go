@@ -17,8 +17,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// lostLogin loses the machine's login. A spent key is refused, and one that nobody used yet brings the machine in beside
-// its former self, which is refused too. Another key frees the name.
+// lostLogin loses the machine's login. A spent key is refused, and one that nobody used yet brings the machine in
+// beside its former self, which is refused too. Another key frees the name.
 func lostLogin(t *testing.T) {
 	l := running(t)
 	before, former := lookWithoutLogin(t, l), login(t, l)
