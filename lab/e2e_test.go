@@ -72,20 +72,24 @@ func upOrFail(t *testing.T, l *lab) {
 	}
 }
 
-// refused runs what must fail, and say all of this.
-func refused(t *testing.T, l *lab, run func(context.Context) error, says ...string) {
+// refused runs what must fail, and say all of this. It returns what was said, in lines of any length.
+func refused(t *testing.T, l *lab, run func(context.Context) error, says ...string) (said string) {
 	t.Helper()
 	started := time.Now()
 	out := output(l)
-	if err := run(t.Context()); err == nil {
+	err := run(t.Context())
+	if err == nil {
 		t.Fatalf("it is not refused:\n%s", out)
 	}
-	t.Logf("refused after %s", time.Since(started).Round(100*time.Millisecond))
+	t.Logf("refused after %s: %v", time.Since(started).Round(100*time.Millisecond), err)
+	// A script's own lines have blanks in front.
+	said = strings.Join(strings.Fields(out.String()), " ")
 	for _, text := range says {
-		if !strings.Contains(out.String(), text) {
+		if !strings.Contains(said, text) {
 			t.Errorf("the refusal does not say %q:\n%s", text, out)
 		}
 	}
+	return said
 }
 
 // change edits the stack's settings. They are put back by the function that it returns, at the latest when the test

@@ -3,10 +3,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,14 +22,10 @@ func lostLogin(t *testing.T) {
 	before, former := lookWithoutLogin(t, l), login(t, l)
 	publicly(t, l, "systemctl stop tailscaled && rm -r /var/lib/tailscale && systemctl start tailscaled")
 	const way = "**TailnetKey::*tinyrack"
-	var said strings.Builder
-	refused(t, l, func(ctx context.Context) error {
-		l.stack.Out = io.MultiWriter(l.stack.Out, &said)
-		return again(l, preflight, join)(ctx)
-	})
-	spent := strings.Contains(said.String(), "it was used up") && strings.Contains(said.String(), "--replace '"+way+"'")
-	if !spent && !strings.Contains(said.String(), "is taken in the tailnet, so this machine became") {
-		t.Errorf("refused for another reason:\n%s", said.String())
+	said := refused(t, l, again(l, preflight, join))
+	spent := strings.Contains(said, "it was used up") && strings.Contains(said, "--replace '"+way+"'")
+	if !spent && !strings.Contains(said, "is taken in the tailnet, so this machine became") {
+		t.Errorf("refused for another reason:\n%s", said)
 	}
 	unchanged(t, "the login was lost", before, lookWithoutLogin(t, l))
 	mustAgain(t, l, way)
@@ -189,4 +183,33 @@ func withMissing(t *testing.T, state, other string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// wrongPort sets a port that sshd does not listen on, plainly and behind an address translation. In both cases
+// nothing is changed, the firewall above all.
+func wrongPort(t *testing.T) {
+	l := running(t)
+	for _, test := range []struct{ name, make, remove, want string }{
+		{"nothing listens", "true", "true", first(l).IPv4 + ": port 2222 cannot be reached from the computer pulumi " +
+			"runs on: nothing was changed on the machine"},
+		{
+			"translated",
+			"nft 'table inet e2e { chain translate { type nat hook prerouting priority dstnat; iifname eth0 tcp dport 2222 " +
+				"redirect to :22; }; }'",
+			"nft delete table inet e2e", "sshd received this session on port 22, the settings say 2222",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onMachine(t, l, test.make)
+			defer onMachine(t, l, test.remove)
+			before := firewallNow(t, l)
+			withHost(t, l, func(host map[string]any) { host["port"] = 2222 }, func() {
+				refused(t, l, l.stack.Up, test.want)
+				if after := firewallNow(t, l); after != before {
+					t.Errorf("the firewall is\n%s\nbefore it was\n%s", after, before)
+				}
+			})
+		})
+	}
+	upChangesNothing(t)
 }

@@ -215,35 +215,6 @@ func onlyOneIsLeft(t *testing.T) {
 	}
 }
 
-// wrongPort sets a port that sshd does not listen on, plainly and behind an address translation. In both cases
-// nothing is changed, the firewall above all.
-func wrongPort(t *testing.T) {
-	l := running(t)
-	for _, test := range []struct{ name, make, remove, want string }{
-		{"nothing listens", "true", "true", first(l).IPv4 + ": port 2222 cannot be reached from the computer pulumi " +
-			"runs on: nothing was changed on the machine"},
-		{
-			"translated",
-			"nft 'table inet e2e { chain translate { type nat hook prerouting priority dstnat; iifname eth0 tcp dport 2222 " +
-				"redirect to :22; }; }'",
-			"nft delete table inet e2e", "sshd received this session on port 22, the settings say 2222",
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			onMachine(t, l, test.make)
-			defer onMachine(t, l, test.remove)
-			before := firewallNow(t, l)
-			withSettings(t, l, "address: 10.77.0.10\n", "address: 10.77.0.10\n      port: 2222\n", func() {
-				upFails(t, l, test.want)
-				if after := firewallNow(t, l); after != before {
-					t.Errorf("the firewall is\n%s\nbefore it was\n%s", after, before)
-				}
-			})
-		})
-	}
-	upChangesNothing(t)
-}
-
 // visitor writes notes and reads each one that was acknowledged, over and over, as somebody from outside would through
 // the connector: over a new connection each time, to the Service's address.
 type visitor struct {

@@ -159,9 +159,7 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 // extracts takes the files that the lab needs out of the modules.
 func (c *Cache) extracts(ctx context.Context, set *Set) error {
 	var err error
-	take := func(to *string, name string, m Module, layout int,
-		build func(src, scratch string) error,
-	) {
+	take := func(to *string, name string, m Module, layout int, build func(src, scratch string) error) {
 		if err != nil {
 			return
 		}
