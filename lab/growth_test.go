@@ -54,6 +54,9 @@ func TestGrowth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if former.NotServed != nil {
+		t.Logf("NOT the release itself, but %s under its name: %v", artifacts.K3sVersion, former.NotServed)
+	}
 	sum, err := artifacts.SHA256(former.K3s)
 	if err != nil {
 		t.Fatal(err)

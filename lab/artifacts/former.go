@@ -1,7 +1,10 @@
 package artifacts
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"os"
 	"strings"
 )
 
@@ -29,10 +32,19 @@ var formerK3s = func() Binary {
 type Former struct {
 	K3s    string
 	Images []string
+	// NotServed is why the release itself cannot be built here. K3s is then K3sVersion's own program under
+	// FormerK3sVersion's name: whatever the upgrade does on the machines is done, but no data is migrated.
+	NotServed error
 }
 
 // Former builds what is missing of it. Nothing but the trial of an upgrade needs it.
 func (c *Cache) Former(ctx context.Context) (*Former, error) {
+	if !c.Built(formerK3s) {
+		if _, err := formerK3s.Module.fetch(ctx); err != nil {
+			program, restampErr := c.restamped(ctx)
+			return &Former{K3s: program, NotServed: err}, restampErr
+		}
+	}
 	paths := map[string]string{}
 	for _, b := range append(binaries(), formerK3s) {
 		switch b.Name {
@@ -55,4 +67,23 @@ func (c *Cache) Former(ctx context.Context) (*Former, error) {
 		former.Images = append(former.Images, path)
 	}
 	return former, nil
+}
+
+// restamped is k3s with the version in it replaced, as the linker would have written another one there.
+func (c *Cache) restamped(ctx context.Context) (string, error) {
+	program, err := c.Compile(ctx, k3s)
+	if err != nil {
+		return "", err
+	}
+	return c.make("k3s-restamped", []any{program, FormerK3sVersion}, func(scratch string) error {
+		text, err := os.ReadFile(program) //nolint:gosec // of the cache
+		if err != nil {
+			return err
+		}
+		if len(FormerK3sVersion) != len(K3sVersion) || !bytes.Contains(text, []byte(K3sVersion)) {
+			return errors.New("the version cannot be replaced in place")
+		}
+		text = bytes.ReplaceAll(text, []byte(K3sVersion), []byte(FormerK3sVersion))
+		return os.WriteFile(scratch, text, 0o755) //nolint:gosec // a program
+	})
 }
