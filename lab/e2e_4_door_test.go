@@ -91,6 +91,7 @@ func TestMachinesAreShutWhileTheyBoot(t *testing.T) {
 		_, _ = sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), "systemctl reboot") // which ends the session
 	}
 	var group sync.WaitGroup
+	rebooted := time.Now()
 	for _, m := range l.Machines {
 		eventually(t, 2*time.Minute, m.Name+" is off", func() error {
 			if l.runner.Running(m.Process()) {
@@ -111,6 +112,7 @@ func TestMachinesAreShutWhileTheyBoot(t *testing.T) {
 		at := loadedAt(t, l, m)
 		loaded[m.IPv4], loaded[m.IPv6()] = at, at
 	}
+	startedSince(t, l, rebooted)
 	ready(t, l)
 	shut(t, "after a reboot")
 	w.end(t)
@@ -265,5 +267,32 @@ func ready(t *testing.T, l *lab) {
 			}
 		}
 		return err
+	})
+}
+
+// startedSince waits until every container runs that was started at this time or later: what the API says of a pod is
+// as it was before its node's boot, until the kubelet looked.
+func startedSince(t *testing.T, l *lab, when time.Time) {
+	t.Helper()
+	const started = `jsonpath={range .items[?(@.status.phase!="Succeeded")]}{.metadata.namespace}/{.metadata.name}` +
+		`{range .status.containerStatuses[*]} {.state.running.startedAt}{end}{"\n"}{end}`
+	eventually(t, 5*time.Minute, "all containers are started", func() error {
+		out, err := kubectl.Run(t.Context(), l.Layout, "get", "pods", "-A", "-o", started)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(out) {
+			fields := strings.Fields(line)
+			for _, text := range fields[min(1, len(fields)):] {
+				// The API knows seconds.
+				if at, err := time.Parse(time.RFC3339, text); err != nil || at.Before(when.Truncate(time.Second)) {
+					return errors.New("not started again: " + line)
+				}
+			}
+			if len(fields) == 1 {
+				return errors.New("not started: " + line)
+			}
+		}
+		return nil
 	})
 }

@@ -342,6 +342,10 @@ func (v *visitor) report(while string) {
 	gap, failed, notes, errs := max(v.gap, time.Since(v.last)), v.failed, maps.Clone(v.notes), v.errs
 	v.gap, v.failed, v.errs = 0, 0, nil
 	v.mu.Unlock()
+	eventually(v.t, 5*time.Minute, while+": the application answers", func() error {
+		_, _, err := v.call(http.MethodGet, "memos?pageSize=1", nil)
+		return err
+	})
 	lost := 0
 	for name, content := range notes {
 		err := v.read(name, content)

@@ -124,12 +124,13 @@ func (m *Machine) unpack(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, "tar", args...) //nolint:gosec // our own artifact
 }
 
-// Boot switches the machine on and waits for its SSH server. One that is off gets a new network namespace: rules and
-// interfaces of its former life are gone, as they are with a kernel of its own.
+// Boot switches the machine on and waits for its SSH server. One that is off gets a new network namespace and new
+// control groups: rules, interfaces and groups of its former life are gone, as they are with a kernel of its own. A
+// kubelet looks for three seconds at each group of a container that it does not know, before it starts anything.
 func (m *Machine) Boot(ctx context.Context) error {
 	modules()
 	if link := machineLink(m.Host.IPv4); !m.Runner.Running(m.Host.Process()) {
-		if err := removeLeg(ctx, m.Host.Namespace(), link); err != nil {
+		if err := errors.Join(removeCgroups(m.Host.Namespace()), removeLeg(ctx, m.Host.Namespace(), link)); err != nil {
 			return err
 		}
 		if err := makeSteps(ctx, leg(m.Host.Namespace(), link, public(m.Host.IPv4))); err != nil {
