@@ -478,6 +478,17 @@ func firewallRules(t *testing.T) (former, rules string) {
 	return ruleset(t, f), rules
 }
 
+// firewallOnTrial is a host with the former rules kept, and the changed ones on trial.
+func firewallOnTrial(t *testing.T) (h *firewallHost, former, rules string) {
+	t.Helper()
+	former, rules = firewallRules(t)
+	h = newFirewallHost(t)
+	h.apply(former)
+	h.connect()
+	h.run("trial", rules, fromBootstrap)
+	return h, former, rules
+}
+
 func TestFirewallTrialThenConfirmed(t *testing.T) {
 	h := newFirewallHost(t)
 	_, rules := firewallRules(t)

@@ -83,11 +83,7 @@ func TestFirewallWatchdogLoadsNoDamagedRules(t *testing.T) {
 }
 
 func TestFirewallWatchdogAndTheTrial(t *testing.T) {
-	former, rules := firewallRules(t)
-	h := newFirewallHost(t)
-	h.apply(former)
-	h.connect()
-	h.run("trial", rules, fromBootstrap)
+	h, former, rules := firewallOnTrial(t)
 	for _, verb := range []string{"check", "load"} {
 		if r := h.watchdog(verb); r.Code != 0 || r.Stderr != "" {
 			t.Errorf("%s: %+v", verb, r)
@@ -120,11 +116,7 @@ func TestFirewallWatchdogAndTheTrial(t *testing.T) {
 
 // A roll-back that cannot load the former rules is not over: the watchdog tries again.
 func TestFirewallRollBackIsTriedAgain(t *testing.T) {
-	former, rules := firewallRules(t)
-	h := newFirewallHost(t)
-	h.apply(former)
-	h.connect()
-	h.run("trial", rules, fromBootstrap)
+	h, former, rules := firewallOnTrial(t)
 	h.Write("/state/no-memory", "")
 	h.pass(200)
 	if h.Read(table) != rules+"\n" {
@@ -139,11 +131,7 @@ func TestFirewallRollBackIsTriedAgain(t *testing.T) {
 
 // Rules that are taken back do not stay kept, even when the disk has no room for the former ones.
 func TestFirewallRollBackOnAFullDisk(t *testing.T) {
-	former, rules := firewallRules(t)
-	h := newFirewallHost(t)
-	h.apply(former)
-	h.connect()
-	h.run("trial", rules, fromBootstrap)
+	h, former, rules := firewallOnTrial(t)
 	h.connect()
 	h.Write("/state/faults", "mv "+copyRules+"\n")
 	if r := h.run("confirm", rules, fromBootstrap); r.Code != 1 || h.Read(keptRules) != rules+"\n" {
@@ -187,11 +175,7 @@ esac`)
 }
 
 func TestFirewallWatchEndsATrialWithoutATimer(t *testing.T) {
-	former, rules := firewallRules(t)
-	h := newFirewallHost(t)
-	h.apply(former)
-	h.connect()
-	h.run("trial", rules, fromBootstrap)
+	h, former, _ := firewallOnTrial(t)
 	h.Run(`rm "$ROOT/state/timer"`, "")
 	h.pass(140)
 	h.Fake("sleep", "exit 1")
