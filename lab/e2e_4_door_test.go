@@ -282,15 +282,12 @@ func startedSince(t *testing.T, l *lab, when time.Time) {
 			return err
 		}
 		for line := range strings.Lines(out) {
-			fields := strings.Fields(line)
-			for _, text := range fields[min(1, len(fields)):] {
-				// The API knows seconds.
+			pod, times, _ := strings.Cut(strings.TrimSpace(line), " ")
+			for text := range strings.SplitSeq(times, " ") {
+				// The API knows seconds. Of a container that does not run it knows no time.
 				if at, err := time.Parse(time.RFC3339, text); err != nil || at.Before(when.Truncate(time.Second)) {
-					return errors.New("not started again: " + line)
+					return fmt.Errorf("%s is not started again: %s", pod, times)
 				}
-			}
-			if len(fields) == 1 {
-				return errors.New("not started: " + line)
 			}
 		}
 		return nil
