@@ -66,7 +66,16 @@ func TestUnpinnedModulesAreRefused(t *testing.T) {
 // The pinned hash is what stands between the lab and a module that was changed under its version.
 func TestAModuleWithAnotherHashIsRefused(t *testing.T) {
 	m := Module{Path: "sigs.k8s.io/yaml", Version: "v1.6.0", Sum: "h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
-	if _, err := m.fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "refused") {
+	_, err := m.fetch(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "refused") || errors.Is(err, errNotServed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAModuleThatIsNotServedIsToldFromAChangedOne(t *testing.T) {
+	t.Setenv("GOPROXY", "off")
+	m := Module{Path: "example.com/nobody", Version: "v1.0.0"}
+	if _, err := m.fetch(t.Context()); !errors.Is(err, errNotServed) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -40,7 +40,7 @@ type Former struct {
 // Former builds what is missing of it. Nothing but the trial of an upgrade needs it.
 func (c *Cache) Former(ctx context.Context) (*Former, error) {
 	if !c.Built(formerK3s) {
-		if _, err := formerK3s.Module.fetch(ctx); err != nil {
+		if _, err := formerK3s.Module.fetch(ctx); errors.Is(err, errNotServed) {
 			program, restampErr := c.restamped(ctx)
 			return &Former{K3s: program, NotServed: err}, restampErr
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,9 @@ import (
 type Module struct {
 	Path, Version, Sum string
 }
+
+// errNotServed is a module that could not be downloaded, unlike one that is not what was reviewed.
+var errNotServed = errors.New("the registry does not give it")
 
 // fetch downloads the module, if it is not in Go's module cache, and returns the folder it was unpacked to. The content
 // is refused unless its hash is the pinned one.
@@ -31,7 +35,7 @@ func (m Module) fetch(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("download %s@%s: %w: %s", m.Path, m.Version, err, stderr.String())
 	}
 	if got.Error != "" {
-		return "", fmt.Errorf("download %s@%s: %s", m.Path, m.Version, got.Error)
+		return "", fmt.Errorf("%w: download %s@%s: %s", errNotServed, m.Path, m.Version, got.Error)
 	}
 	if got.Sum != m.Sum {
 		return "", fmt.Errorf("module %s@%s: its hash is %s, pinned is %s: refused, for it is not what was reviewed; "+
