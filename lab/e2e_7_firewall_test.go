@@ -38,8 +38,8 @@ systemd-run --quiet --collect --unit=e2e-lose sh /run/e2e-lose`)
 		onMachine(t, l, "systemctl stop e2e-lose 2>/dev/null; nft delete table inet e2e 2>/dev/null; rm -f /run/e2e-*")
 	}()
 	withHost(t, l, admitMore, func() {
-		refused(t, l, l.stack.Up, "machine-tinyrack-firewall-confirm: no new connection came in once the firewall was loaded: it is not "+
-			"kept, the former rules return within 2m0s")
+		refused(t, l, l.stack.Up, "machine-tinyrack-firewall-confirm: no new connection came in once the firewall was "+
+			"loaded: it is not kept, the former rules return within 2m0s")
 		formerRulesReturn(t, l, before)
 		if window, err := strconv.Atoi(onMachine(t, l, "cat /run/e2e-window")); err != nil || window < 110 || window > 125 {
 			t.Errorf("the rules were on trial for %d s (%v)", window, err)
