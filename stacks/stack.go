@@ -27,8 +27,9 @@ func (s *stack) deploy() error {
 		s.preflight,        // look at everything before changing anything
 		s.secureTailnet,    // policy, DNS and a join key for each host
 		s.publish,          // tunnel, DNS records and Access for the hostnames
+		s.gatherCluster,    // its token; nodes that are no longer listed leave it
 		s.prepareHosts,     // firewall, packages, tailnet
-		s.installCluster,   // k3s on servers and agents, and the kubeconfig
+		s.installNodes,     // k3s on servers and agents, and the kubeconfig
 		s.connectCluster,   // Kubernetes, by an explicit provider
 		s.storeCredentials, // what k3s and Flux expect as Secrets
 		s.unlockSecrets,    // the key that opens what is sealed in git

@@ -151,6 +151,7 @@ func TestOrder(t *testing.T) {
 	e := deploy(t, "lab", false)
 	for _, pair := range [][2]string{
 		{"edge-tunnel", "tailnet-policy"},
+		{"cluster-nodes", "edge-tunnel-config"},
 		{"machine-tinyrack-firewall", "tailnet-device-tinyrack"},
 		{"machine-tinyrack-packages", "machine-tinyrack-firewall-confirm"},
 		{"machine-tinyrack-join", "tailnet-key-tinyrack"},
@@ -190,6 +191,12 @@ func TestNodesLeaveInOrder(t *testing.T) {
 		host := e.resources[member].inputs["connection"].SecretValue().Element.ObjectValue()["host"]
 		if got := fmt.Sprint(host.V); !strings.HasPrefix(got, "node.") {
 			t.Errorf("%s runs on %s", member, got)
+		}
+	}
+	// While the leaving ones are members of etcd, no host that stays shuts them out.
+	for name, res := range e.resources {
+		if res.kind == "command:remote:Command" && strings.HasPrefix(name, "machine-") && !e.waitsFor(name, "cluster-nodes") {
+			t.Errorf("%s does not wait until those have left who leave the cluster", name)
 		}
 	}
 }

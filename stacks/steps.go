@@ -216,6 +216,15 @@ func (s *stack) edgeArgs() *edge.Args {
 	return args
 }
 
+// gatherCluster comes before the hosts are worked on: who leaves the cluster leaves while all hosts still admit it.
+func (s *stack) gatherCluster() (err error) {
+	args := s.clusterArgs()
+	args.First, args.Token, args.Protect = s.hosts[s.cfg.firstServer()], s.cfg.Secrets.K3sToken.Optional(), s.cfg.Protect
+	args.DependsOn = slices.Concat(s.checked, s.edge.Done)
+	s.cluster, err = k3s.NewCluster(s.ctx, "cluster", args)
+	return err
+}
+
 func (s *stack) prepareHosts() error {
 	s.machines = map[string]*machine.Machine{}
 	for _, name := range sortedKeys(s.hosts) {
@@ -224,7 +233,7 @@ func (s *stack) prepareHosts() error {
 		args.Join.Key = s.tailnet.Keys[name]
 		// The machine is destroyed before the tunnel: Cloudflare refuses to delete one that still has connectors; and
 		// before its place in the tailnet.
-		args.DependsOn = append(slices.Concat(s.checked, s.edge.Done), s.tailnet.Devices[name])
+		args.DependsOn = append(slices.Concat(s.checked, s.edge.Done, s.cluster.Done), s.tailnet.Devices[name])
 		prepared, err := machine.New(s.ctx, "machine-"+name, args)
 		if err != nil {
 			return err
@@ -285,12 +294,7 @@ func (c Config) nodeAddress(name string) string {
 	return cmp.Or(h.NodeAddress, h.Address)
 }
 
-func (s *stack) installCluster() (err error) {
-	args := s.clusterArgs()
-	args.Token, args.Protect = s.cfg.Secrets.K3sToken.Optional(), s.cfg.Protect
-	if s.cluster, err = k3s.NewCluster(s.ctx, "cluster", args); err != nil {
-		return err
-	}
+func (s *stack) installNodes() error {
 	for _, name := range s.nodeNames() {
 		node, err := k3s.NewNode(s.ctx, "k3s-"+name, &k3s.NodeArgs{
 			Cluster: s.cluster, Host: s.hosts[name], DependsOn: s.machines[name].Done,

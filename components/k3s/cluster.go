@@ -3,6 +3,7 @@ package k3s
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,32 +16,45 @@ import (
 	"github.com/tinyrack-net/infrastructure/components/remote"
 )
 
+//go:embed leave.sh
+var leaveScript string
+
+//go:embed nodes.sh
+var nodesScript string
+
 // ClusterArgs describes a cluster.
 type ClusterArgs struct {
 	Spec Spec
 	// Nodes are all of them. The first server initialises the cluster; NewNode is called for the servers in this order,
 	// then for the agents.
 	Nodes []Member
+	// First is the host of the first server.
+	First *remote.Host
 	// Token is the cluster's, as it lies on a server in /var/lib/rancher/k3s/server/token or without what stands before
 	// "::server:". Nil: a generated one. Secret.
 	Token pulumi.StringInput
 	// Protect keeps the token and the first server from being deleted or replaced by Pulumi. Other nodes leave the cluster
 	// by leaving Nodes.
 	Protect bool
+	// DependsOn are resources that must be there before a node is taken out of the cluster.
+	DependsOn []pulumi.Resource
 }
 
-// Cluster is what its nodes share. Its only child is <name>-token, where no token is given.
+// Cluster is what its nodes share. Its children:
+//
+//	<name>-token  where no token is given
+//	<name>-nodes  run on the first server: takes those out of the cluster that are no longer among Nodes
 type Cluster struct {
 	pulumi.ResourceState
 
 	// Token lets servers join and opens restored snapshots (k3s-io/docs#454): keep a copy outside the cluster. Secret.
 	Token pulumi.StringOutput
+	// Done is what has to wait until those have left who leave: the firewalls of the hosts that stay, above all.
+	Done []pulumi.Resource
 
 	args *ClusterArgs
 	// agentToken lets agents join and nothing else: who takes over an agent does not become a server.
 	agentToken pulumi.StringOutput
-	// first is the host of the first server.
-	first *remote.Host
 	// last is the server that was registered last.
 	last []pulumi.Resource
 }
@@ -74,10 +88,21 @@ func NewCluster(ctx *pulumi.Context, name string, args *ClusterArgs, opts ...pul
 	}
 	c.Token = pulumi.ToSecret(given.ToStringOutput().ApplyT(bareToken)).(pulumi.StringOutput)
 	c.agentToken = pulumi.ToSecret(c.Token.ApplyT(agentToken)).(pulumi.StringOutput)
+	nodes, err := args.First.Run(ctx, name+"-nodes", &remote.Command{Create: args.nodesText()}, pulumi.Parent(c),
+		pulumi.DependsOn(args.DependsOn))
+	if err != nil {
+		return fail(err)
+	}
+	c.Done = []pulumi.Resource{nodes}
 	if err := ctx.RegisterResourceOutputs(c, pulumi.Map{"token": c.Token}); err != nil {
 		return fail(err)
 	}
 	return c, nil
+}
+
+// nodesText returns the script of <name>-nodes.
+func (a *ClusterArgs) nodesText() remote.Text {
+	return remote.Text{Vars: []remote.Var{{Name: "NODES", Value: names(a.Nodes)}}, Body: leaveScript + nodesScript}
 }
 
 // bareToken returns the part of a token that is the secret. Its error does not show it.

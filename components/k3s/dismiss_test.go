@@ -31,6 +31,14 @@ func without(t *testing.T, names ...string) *remotetest.Host {
 	return h
 }
 
+// nodesScriptWithout runs on the first server before anything else once hosts have left the settings.
+func nodesScriptWithout(t *testing.T, names ...string) string {
+	t.Helper()
+	args := many()
+	args.Nodes = slices.DeleteFunc(args.Nodes, func(m Member) bool { return slices.Contains(names, m.Name) })
+	return render(t, args.nodesText())
+}
+
 // done are those of the wanted verbs that were called, in their order.
 func done(r remotetest.Result, verbs ...string) []string {
 	var found []string
@@ -217,6 +225,98 @@ func TestDismissIsRefused(t *testing.T) {
 				t.Error("drained before it was refused")
 			}
 		})
+	}
+}
+
+// Whoever is no longer listed leaves before the rest of a run, which the other hosts' firewalls are part of.
+func TestNodesLeaveBeforeTheRest(t *testing.T) {
+	h := clustered(t, 0)
+	h.Write("/state/nodes/by-hand", "True "+testVersion+"\n")
+	script := nodesScriptWithout(t, "two", "three", "five")
+	r := h.Run(script, "")
+	verbs := []string{
+		"drain two", "annotate node two etcd.k3s.cattle.io/remove=true", "delete node two",
+		"drain three", "annotate node three etcd.k3s.cattle.io/remove=true", "delete node three",
+		"drain five", "delete node five",
+	}
+	if got := done(r, append(verbs, "annotate node five", "one", "four", "by-hand")...); r.Code != 0 || !slices.Equal(got, verbs) {
+		t.Fatalf("%q: %+v", got, r)
+	}
+	for name, stays := range map[string]bool{
+		"one": true, "four": true, "by-hand": true, "two": false, "three": false, "five": false,
+	} {
+		if there := h.Read("/state/nodes/"+name) != ""; there != stays {
+			t.Errorf("%s is in the cluster: %v", name, there)
+		}
+	}
+	before := h.Files()
+	if r := h.Run(script, ""); r.Code != 0 || len(done(r, "drain", "annotate", "delete")) != 0 || h.Files() != before {
+		t.Errorf("again: %+v", r)
+	}
+	// Their places are deleted after it, once the list is written anew.
+	args := many()
+	args.Nodes = []Member{args.Nodes[0], args.Nodes[3]}
+	install(t, h, args, 0)
+	h.Write("/etc/tinyrack/owner", testOwner+"\nheld\n")
+	_, remove := memberScripts(t, "two")
+	if r := h.Run(remove, ""); r.Code != 0 || len(done(r, "drain", "annotate", "delete")) != 0 {
+		t.Errorf("its place: %+v", r)
+	}
+}
+
+func TestNobodyLeaves(t *testing.T) {
+	for name, prepare := range map[string]func(*remotetest.Host){
+		"all are listed": func(*remotetest.Host) {},
+		"no list":        func(h *remotetest.Host) { h.Run(`rm "$ROOT/var/lib/tinyrack/k3s-nodes"`, "") },
+		"no cluster":     func(h *remotetest.Host) { h.Run(`rm -r "$ROOT/var/lib/rancher"`, "") },
+		"no machine yet": func(h *remotetest.Host) { h.Run(`rm -r "$ROOT/var" "$ROOT/etc"`, "") },
+	} {
+		gone := []string{"two"}
+		if name == "all are listed" {
+			gone = nil
+		}
+		h := clustered(t, 0)
+		prepare(h)
+		before := h.Files()
+		r := h.Run(nodesScriptWithout(t, gone...), "")
+		if r.Code != 0 || r.Called("kubectl") || h.Files() != before || r.Stderr != "no node leaves the cluster\n" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestNodesDoNotLeaveACluster(t *testing.T) {
+	for want, prepare := range map[string]func(*remotetest.Host){
+		"the Kubernetes API does not answer here: two cannot leave": func(h *remotetest.Host) { h.Write("/state/broken", "") },
+		"only 1 of the 2 other servers":                             func(h *remotetest.Host) { h.Write("/state/nodes/three", "Unknown v1\n") },
+		"etcd keeps two as its member":                              func(h *remotetest.Host) { h.Write("/state/etcd-keeps", "") },
+	} {
+		h := clustered(t, 0)
+		prepare(h)
+		r := h.Run(nodesScriptWithout(t, "two"), "")
+		if r.Code != 1 || !strings.Contains(r.Stderr, want) || h.Read("/state/nodes/two") == "" {
+			t.Errorf("%s: %+v", want, r)
+		}
+	}
+}
+
+func TestNodesKilledAnywhere(t *testing.T) {
+	script := nodesScriptWithout(t, "two", "five")
+	at := 1
+	for ; ; at++ {
+		h := clustered(t, 0)
+		if !killedAt(t, h, at, script) {
+			break
+		}
+		if r := h.Run(script, ""); r.Code != 0 {
+			t.Errorf("killed before command %d: %+v", at, r)
+		}
+		if h.Read("/state/nodes/two")+h.Read("/state/nodes/five") != "" || h.Read("/state/nodes/three") == "" {
+			t.Errorf("killed before command %d: not the two left", at)
+		}
+	}
+	if at < 8 {
+		t.Errorf("killed at %d points only", at-1)
 	}
 }
 

@@ -42,8 +42,8 @@ type NodeArgs struct {
 //
 //	<name>-server, <name>-agent  installation, configuration, readiness; uninstalls once the host is released
 //	<name>-kubeconfig            of the first server: the administrator's kubeconfig
-//	<name>-member                of every other node, run on the first server: its place in the cluster; dismisses the
-//	                             node once it is no longer among the cluster's, and before it is uninstalled
+//	<name>-member                of every other node, run on the first server: its place in the cluster; sees before the
+//	                             node is uninstalled that it has left
 //
 // Servers are worked on one after the other and agents after all of them, side by side: etcd takes one new member at a
 // time, an upgrade must leave a majority at work, and no kubelet may be newer than an API server.
@@ -71,11 +71,14 @@ func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.Re
 	if err != nil {
 		return fail(err)
 	}
+	first := member == servers(cluster.args.Nodes)[0]
+	if !first && cluster.last == nil {
+		return fail(errors.New("registered before the first server, which is to see it: this is a defect of the caller"))
+	}
 	n := &Node{}
 	if err := ctx.RegisterComponentResource("tinyrack:k3s:Node", name, n, opts...); err != nil {
 		return fail(err)
 	}
-	first := member == servers(cluster.args.Nodes)[0]
 	suffix, secret := "-server", pulumi.Sprintf("%s\n%s\n", cluster.Token, cluster.agentToken)
 	if member.Agent {
 		suffix, secret = "-agent", pulumi.Sprintf("%s\n", cluster.agentToken)
@@ -92,12 +95,11 @@ func NewNode(ctx *pulumi.Context, name string, args *NodeArgs, opts ...pulumi.Re
 	}
 	outputs := pulumi.Map{}
 	if first {
-		cluster.first = args.Host
 		if err := n.fetchKubeconfig(ctx, name, args, create); err != nil {
 			return fail(err)
 		}
 		outputs["kubeconfig"] = n.Kubeconfig
-	} else if err := n.place(ctx, name, cluster.first, member); err != nil {
+	} else if err := n.place(ctx, name, cluster, member); err != nil {
 		return fail(err)
 	}
 	if err := ctx.RegisterResourceOutputs(n, outputs); err != nil {
@@ -135,12 +137,9 @@ func (n *Node) fetchKubeconfig(ctx *pulumi.Context, name string, args *NodeArgs,
 
 // place registers the node's place in the cluster, on the first server. A node cannot leave by itself: when its delete
 // script runs the other hosts' firewalls, updated before, admit it no longer.
-func (n *Node) place(ctx *pulumi.Context, name string, first *remote.Host, node Member) error {
-	if first == nil {
-		return errors.New("registered before the first server, which is to see it: this is a defect of the caller")
-	}
+func (n *Node) place(ctx *pulumi.Context, name string, cluster *Cluster, node Member) error {
 	create, remove := memberTexts(node)
-	member, err := first.Run(ctx, name+"-member", &remote.Command{Create: create, Delete: remove, OwnGuard: true},
+	member, err := cluster.args.First.Run(ctx, name+"-member", &remote.Command{Create: create, Delete: remove, OwnGuard: true},
 		pulumi.Parent(n), pulumi.DependsOn(n.Done))
 	if err != nil {
 		return err
@@ -152,7 +151,7 @@ func (n *Node) place(ctx *pulumi.Context, name string, first *remote.Host, node 
 // memberTexts returns the scripts that the first server runs about another node.
 func memberTexts(node Member) (create, remove remote.Text) {
 	vars := []remote.Var{{Name: "NODE_NAME", Value: node.Name}}
-	return remote.Text{Vars: vars, Body: memberScript}, remote.Text{Vars: vars, Body: dismissScript}
+	return remote.Text{Vars: vars, Body: memberScript}, remote.Text{Vars: vars, Body: leaveScript + dismissScript}
 }
 
 // texts returns a node's own scripts.

@@ -21,6 +21,7 @@ import (
 // record registers a cluster and its nodes, each with a resource before it. sealed is what the first server prints.
 func record(t *testing.T, args *ClusterArgs, sealed string) *pulumitest.Recording {
 	t.Helper()
+	args.First = host(args.Nodes[0].Name)
 	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
 		cluster, err := NewCluster(ctx, "cluster", args)
 		if err != nil {
@@ -94,6 +95,7 @@ func describe(t *testing.T, r *pulumitest.Recording, args *ClusterArgs) string {
 	names := strings.NewReplacer(append(texts,
 		remote.Library, "<lib.sh>\n", remote.Cluster, "<cluster.sh>\n", nodeScript, "<node.sh>\n",
 		uninstallScript, "<uninstall.sh>\n", memberScript, "<member.sh>\n", dismissScript, "<dismiss.sh>\n",
+		leaveScript, "<leave.sh>\n", nodesScript, "<nodes.sh>\n",
 		kubeconfigScript, "<kubeconfig.sh>\n", canary, "<token>",
 		agentToken(canary), "<agent token>", sum(fakeBinary(testVersion)), "<sum of k3s>",
 		sum(fakeInstall), "<sum of install.sh>",
@@ -223,7 +225,7 @@ func TestScriptsAreClean(t *testing.T) {
 			t.Fatal(err)
 		}
 		member, dismiss := memberTexts(node)
-		for _, text := range []remote.Text{create, remove, member, dismiss} {
+		for _, text := range []remote.Text{create, remove, member, dismiss, many().nodesText()} {
 			text.Vars = append([]remote.Var{{Name: "OWNER", Value: "us"}}, text.Vars...)
 			remotetest.ShellCheck(t, render(t, text))
 		}
@@ -232,6 +234,7 @@ func TestScriptsAreClean(t *testing.T) {
 
 func TestRefusedBeforeAnythingIsRegistered(t *testing.T) {
 	args := one()
+	args.First = host("one")
 	args.Spec.Version = "latest"
 	r, err := pulumitest.Run(func(ctx *pulumi.Context) error {
 		_, err := NewCluster(ctx, "cluster", args)
@@ -242,7 +245,9 @@ func TestRefusedBeforeAnythingIsRegistered(t *testing.T) {
 		t.Errorf("registered %q", r.Names())
 	}
 	_, err = pulumitest.Run(func(ctx *pulumi.Context) error {
-		cluster, err := NewCluster(ctx, "cluster", one())
+		args := one()
+		args.First = host("one")
+		cluster, err := NewCluster(ctx, "cluster", args)
 		if err != nil {
 			return err
 		}
@@ -251,7 +256,9 @@ func TestRefusedBeforeAnythingIsRegistered(t *testing.T) {
 	}, func(pulumitest.Resource) map[string]any { return map[string]any{"result": canary} })
 	wantError(t, err, `k3s node "k3s-six": host six: not among`)
 	_, err = pulumitest.Run(func(ctx *pulumi.Context) error {
-		cluster, err := NewCluster(ctx, "cluster", many())
+		args := many()
+		args.First = host("one")
+		cluster, err := NewCluster(ctx, "cluster", args)
 		if err != nil {
 			return err
 		}
