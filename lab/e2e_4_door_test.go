@@ -268,6 +268,13 @@ func ready(t *testing.T, l *lab) {
 		}
 		return err
 	})
+	// A machine that starts everything anew may not answer SSH within its time-out.
+	for _, m := range l.Machines {
+		eventually(t, time.Minute, m.Name+" answers", func() error {
+			_, err := sshTo(t.Context(), l, layout.OnOperator(), m, m.FQDN(), "true")
+			return err
+		})
+	}
 }
 
 // startedSince waits until every container runs that was started at this time or later: what the API says of a pod is
