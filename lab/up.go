@@ -83,7 +83,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 	return []progress.Task{
 		{Name: "network", Do: func(ctx context.Context) error { return machine.MakeNetwork(ctx, l.Layout) }},
 		{Name: "tailnet control server", Do: func(ctx context.Context) error {
-			if err := authority.Make(l.TLS(), layout.HostIP); err != nil {
+			if err := authority.Make(l.TLS(), layout.HostIP, clouds.Names...); err != nil {
 				return err
 			}
 			return headscale.New(l.Layout, l.set.Headscale).Start(ctx, l.runner)

@@ -17,9 +17,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/file"
 )
 
-// Make makes, once, in dir: ca.crt, and server.crt with server.key for a server at the IP address. The authority's own
-// key is kept nowhere.
-func Make(dir, ip string) error {
+// Make makes, once, in dir: ca.crt, and server.crt with server.key for a server at the IP address, which is called by the
+// names too. The authority's own key is kept nowhere.
+func Make(dir, ip string, names ...string) error {
 	// Written last: what is there is complete.
 	if _, err := os.Stat(filepath.Join(dir, "server.key")); err == nil {
 		return nil
@@ -42,6 +42,7 @@ func Make(dir, ip string) error {
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: ip}, IPAddresses: []net.IP{net.ParseIP(ip)},
+		DNSNames:  names,
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-func TestServerIsTrustedUnderItsAddressAlone(t *testing.T) {
+func TestServerIsTrustedUnderItsNamesAlone(t *testing.T) {
 	dir := t.TempDir()
-	if err := Make(dir, "10.77.0.1"); err != nil {
+	if err := Make(dir, "10.77.0.1", "edge.test", "*.lab.test"); err != nil {
 		t.Fatal(err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
@@ -29,11 +29,12 @@ func TestServerIsTrustedUnderItsAddressAlone(t *testing.T) {
 	if !roots.AppendCertsFromPEM(ca) {
 		t.Fatal("no authority in ca.crt")
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "10.77.0.1"}); err != nil {
-		t.Error(err)
-	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "10.77.0.2"}); err == nil {
-		t.Error("it is trusted under another address")
+	for name, trusted := range map[string]bool{
+		"10.77.0.1": true, "edge.test": true, "notes.lab.test": true, "10.77.0.2": false, "other.test": false,
+	} {
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); (err == nil) != trusted {
+			t.Errorf("%s: %v, trusted should be %t", name, err, trusted)
+		}
 	}
 	if info, err := os.Stat(filepath.Join(dir, "server.key")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the key has mode %v, %v", info.Mode(), err)

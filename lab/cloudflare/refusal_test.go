@@ -377,24 +377,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestATunnelWithConnectorsStays(t *testing.T) {
-	c := start(t, t.TempDir())
-	id := c.id(t, accounts+"/cfd_tunnel", `{"name":"site"}`)
-	if err := c.SetConnectors(id, 2); err != nil {
-		t.Fatal(err)
-	}
-	path := accounts + "/cfd_tunnel/" + id
-	got := c.do(t, http.MethodDelete, cloudflare.Prefix+path, "")
-	if got.status != http.StatusBadRequest || got.Errors[0].Code != 1022 {
-		t.Errorf("%d %s", got.status, got.text)
-	}
-	if list := c.api(t, http.MethodGet, path+"/connections", "").List; len(list) != 2 {
-		t.Errorf("connections: %v", list)
-	}
-	c.api(t, http.MethodDelete, path+"/connections", "")
-	c.api(t, http.MethodDelete, path, "")
-}
-
 func TestADeletedTunnelIsRememberedLikeInTheCloud(t *testing.T) {
 	c := start(t, t.TempDir())
 	path := accounts + "/cfd_tunnel"

@@ -94,6 +94,9 @@ func (s *Server) serve(do action) http.HandlerFunc {
 			writeError(w, err)
 			return
 		}
+		if r.Method != http.MethodGet {
+			s.announce()
+		}
 		writeResult(w, result)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tinyrack-net/infrastructure/lab/emulator"
@@ -54,6 +55,10 @@ type Server struct {
 	*emulator.Server
 	options Options
 	store   *emulator.Store[state]
+	links   *links
+
+	mu   sync.Mutex
+	next chan struct{} // closed at the next change
 }
 
 // state is all that the emulated account holds.
@@ -91,7 +96,10 @@ func New(dir string, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: options, store: store}
+	s := &Server{
+		options: options, store: store, next: make(chan struct{}),
+		links: &links{turns: map[string]int{}, seen: map[string]bool{}},
+	}
 	if err := s.ensureToken(); err != nil {
 		return nil, err
 	}
@@ -155,6 +163,22 @@ func (s *Server) inspect() (any, error) {
 		return nil
 	})
 	return answer, err
+}
+
+func (s *Server) log() *slog.Logger { return cmp.Or(s.options.Log, slog.Default()) }
+
+// changed is closed at the next change of what the account holds.
+func (s *Server) changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
+}
+
+func (s *Server) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.next)
+	s.next = make(chan struct{})
 }
 
 // authorize checks the bearer token as the cloud does.

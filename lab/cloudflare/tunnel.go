@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -24,44 +23,19 @@ type tunnel struct {
 	// Config is the remote configuration, nil until one was put.
 	Config        json.RawMessage `json:"config,omitempty"`
 	ConfigVersion int             `json:"configVersion"`
-	// Connectors is how many connectors are up. It is set by a test.
-	Connectors int `json:"connectors"`
 }
 
 func (s *Server) renderTunnel(t *tunnel) map[string]any {
-	status := "inactive"
-	if t.Connectors > 0 {
-		status = "healthy"
+	connections := []map[string]any{}
+	for _, l := range s.links.of(t.ID) {
+		connections = append(connections, l.render())
 	}
 	return map[string]any{
 		"id": t.ID, "account_tag": s.options.AccountID, "name": t.Name, "config_src": t.ConfigSrc,
 		"remote_config": t.ConfigSrc == "cloudflare", "created_at": t.CreatedAt, "deleted_at": t.DeletedAt,
-		"status": status, "tun_type": "cfd_tunnel", "connections": connections(t), "metadata": map[string]any{},
+		"status": s.status(t), "tun_type": "cfd_tunnel", "connections": connections, "metadata": map[string]any{},
 		"conns_active_at": nil, "conns_inactive_at": nil,
 	}
-}
-
-func connections(t *tunnel) []map[string]any {
-	list := []map[string]any{}
-	for i := range t.Connectors {
-		list = append(list, map[string]any{
-			"id": fmt.Sprintf("%s-%d", t.ID, i), "colo_name": "lab" + strconv.Itoa(i), "is_pending_reconnect": false,
-		})
-	}
-	return list
-}
-
-// SetConnectors pretends that n connectors of the tunnel are up: while there is
-// one, the tunnel cannot be deleted.
-func (s *Server) SetConnectors(tunnelID string, n int) error {
-	return s.store.Update(func(st *state) error {
-		t, err := findTunnel(st, tunnelID)
-		if err != nil {
-			return err
-		}
-		t.Connectors = n
-		return nil
-	})
 }
 
 // live returns the tunnels that are not deleted, oldest first.
@@ -198,7 +172,7 @@ func (s *Server) deleteTunnel(st *state, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.Connectors > 0 {
+	if len(s.links.of(t.ID)) > 0 {
 		return nil, refuse(http.StatusBadRequest, 1022, "Cannot delete tunnel because it has active connections")
 	}
 	var names []string
@@ -226,19 +200,24 @@ func prune(st *state) {
 	}
 }
 
+// listConnections lists connectors, each with its connections.
 func (s *Server) listConnections(st *state, r *http.Request) (any, error) {
 	t, err := findLiveTunnel(st, r)
 	if err != nil {
 		return nil, err
 	}
-	return connections(t), nil
+	return s.renderConnectors(t), nil
 }
 
+// cleanConnections cuts the connections of one connector, or of all.
 func (s *Server) cleanConnections(st *state, r *http.Request) (any, error) {
+	if err := filters(r, "client_id"); err != nil {
+		return nil, err
+	}
 	t, err := findLiveTunnel(st, r)
 	if err != nil {
 		return nil, err
 	}
-	t.Connectors = 0
+	s.links.drop(t.ID, r.URL.Query().Get("client_id"))
 	return nil, nil
 }

@@ -4,6 +4,7 @@ package clouds
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ var APIs = []struct{ Name, Addr string }{
 	{"cloudflare", layout.CloudflareAddr},
 	{"tailscale", layout.TailscaleAddr},
 }
+
+// Names are those under which the emulated edge is called: by connectors, and by visitors.
+var Names = []string{cloudflare.ConnectorName, layout.Zone, "*." + layout.Zone}
 
 // Publish puts files and folders under paths of the artifact server.
 func Publish(l layout.Layout, set *artifacts.Set) error {
@@ -101,7 +105,22 @@ func Serve(l layout.Layout) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	failed := make(chan error, 3)
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(l.TLS(), "server.crt"), filepath.Join(l.TLS(), "server.key"))
+	if err != nil {
+		return err
+	}
+	settings := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	edge := cloudflare.NewEdge(cloud)
+	connectors, err := tls.Listen("tcp", layout.ConnectorAddr, settings)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 5)
+	go func() { failed <- edge.Serve(connectors) }()
+	visitors := &http.Server{
+		Addr: layout.VisitorAddr, Handler: edge.Visitors(), TLSConfig: settings, ReadHeaderTimeout: 10 * time.Second,
+	}
+	go func() { failed <- visitors.ListenAndServeTLS("", "") }()
 	for addr, handler := range map[string]http.Handler{
 		layout.CloudflareAddr: cloud, layout.TailscaleAddr: tail, layout.ArtifactsAddr: http.FileServer(http.Dir(l.Served())),
 	} {

@@ -36,6 +36,10 @@ const (
 	GitAddr        = HostIP + ":3000"
 	S3Addr         = HostIP + ":9000"
 
+	// ConnectorAddr is where the emulated edge takes the tunnel's connectors, VisitorAddr where it takes visitors.
+	ConnectorAddr = HostIP + ":7844"
+	VisitorAddr   = HostIP + ":443"
+
 	GitURL = "https://" + GitAddr + "/" + GitUser + "/" + GitRepo + ".git"
 )
 
