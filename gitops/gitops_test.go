@@ -19,8 +19,10 @@ func TestTree(t *testing.T) {
 
 // TestTreeOrder pins the order of the layers, the same in every environment.
 func TestTreeOrder(t *testing.T) {
-	want := []string{"infrastructure-controllers []", "infrastructure-configs " +
-		"[infrastructure-controllers]", "apps [infrastructure-configs]"}
+	want := []string{
+		"infrastructure-controllers []", "infrastructure-configs [infrastructure-controllers]",
+		"infrastructure-connectors [infrastructure-controllers]", "apps [infrastructure-configs]",
+	}
 	environments, err := filepath.Glob("../clusters/*/kustomization.yaml")
 	if err != nil || len(environments) == 0 {
 		t.Fatalf("found no environment in clusters/ (%v)", err)

@@ -18,16 +18,18 @@ import (
 var pulumiOwned = []string{
 	"Namespace flux-system",
 	"Namespace sealed-secrets",
+	"Namespace cloudflared",
 	"ConfigMap flux-system/cluster-vars",
 	"Secret flux-system/flux-system",
 	"Secret kube-system/k3s-etcd-s3-secret",
+	"Secret cloudflared/tunnel-token",
 	"FluxInstance flux-system/flux",
 	"GitRepository flux-system/flux-system",
 	"Kustomization flux-system/flux-system",
 }
 
 // givenNamespaces exist without the tree: Kubernetes' own and Pulumi's.
-var givenNamespaces = []string{"default", "kube-system", "flux-system", "sealed-secrets"}
+var givenNamespaces = []string{"default", "kube-system", "flux-system", "sealed-secrets", "cloudflared"}
 
 func (e *environment) checkObjects(objects []object) {
 	for _, o := range objects {
@@ -52,6 +54,7 @@ func (e *environment) checkObjects(objects []object) {
 			e.checkChart(o)
 		}
 	}
+	e.checkReferences(objects)
 	e.checkNetwork(objects)
 }
 

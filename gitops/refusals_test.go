@@ -308,6 +308,15 @@ func TestRefusals(t *testing.T) {
 				`clusters/lab/private.pem: holds a private key: everyone who can read the repository has it: remove it, and replace the key`,
 			},
 		},
+		"secret nobody makes": {
+			edits: []edit{{deployment, "          env:\n", "          envFrom:\n            - secretRef:\n" +
+				"                name: memos-login\n            - configMapRef:\n                name: cluster-vars\n" +
+				"          env:\n"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: nothing makes Secret memos-login in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, add it, or correct the name`,
+				`lab: apps: Deployment memos-system/memos: nothing makes ConfigMap cluster-vars in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, add it, or correct the name`,
+			},
+		},
 		"namespace of Pulumi": {
 			edits: withExtra("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: sealed-secrets\n"),
 			want: []string{
@@ -494,6 +503,8 @@ func TestRefusesWhatPulumiOwns(t *testing.T) {
 		"ConfigMap flux-system/cluster-vars":    "v1",
 		"Secret flux-system/flux-system":        "v1",
 		"Secret kube-system/k3s-etcd-s3-secret": "v1",
+		"Namespace cloudflared":                 "v1",
+		"Secret cloudflared/tunnel-token":       "v1",
 		"FluxInstance flux-system/flux":         "fluxcd.controlplane.io/v1",
 		"GitRepository flux-system/flux-system": "source.toolkit.fluxcd.io/v1",
 		"Kustomization flux-system/flux-system": "kustomize.toolkit.fluxcd.io/v1",

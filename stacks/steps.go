@@ -51,6 +51,8 @@ type stack struct {
 const (
 	// sealedSecretsNamespace is where the GitOps tree runs the controller.
 	sealedSecretsNamespace = "sealed-secrets"
+	// connectorNamespace is where it runs the tunnel's connectors, connectorSecret what they log in with.
+	connectorNamespace, connectorSecret = "cloudflared", "tunnel-token"
 	// apiPort is where k3s serves the Kubernetes API.
 	apiPort = 6443
 	// minDiskGiB and minMemoryMiB are what k3s, Flux and a first application need:
@@ -362,21 +364,32 @@ func (s *stack) connectCluster() (err error) {
 }
 
 func (s *stack) storeCredentials() error {
-	snapshots := s.clusterArgs().Spec.Snapshots
-	if snapshots == nil {
-		return nil
+	wanted := map[string]*credentials.Args{
+		"connectors": {
+			Namespace:       connectorNamespace,
+			CreateNamespace: true,
+			Protect:         s.cfg.Protect,
+			Name:            connectorSecret,
+			Data:            map[string]pulumi.StringInput{"token": s.edge.TunnelToken},
+		},
 	}
-	secret, err := credentials.New(s.ctx, "snapshots", &credentials.Args{
-		Namespace: k3s.SnapshotNamespace,
-		Name:      k3s.SnapshotSecretName,
-		Type:      k3s.SnapshotSecretType,
-		Data:      k3s.SnapshotCredentials(snapshots, s.cfg.Secrets.S3AccessKey.Output(), s.cfg.Secrets.S3SecretKey.Output()),
-		DependsOn: s.server.Done,
-	}, pulumi.Providers(s.kubernetes))
-	if err != nil {
-		return err
+	if snapshots := s.clusterArgs().Spec.Snapshots; snapshots != nil {
+		accessKey, secretKey := s.cfg.Secrets.S3AccessKey.Output(), s.cfg.Secrets.S3SecretKey.Output()
+		wanted["snapshots"] = &credentials.Args{
+			Namespace: k3s.SnapshotNamespace,
+			Name:      k3s.SnapshotSecretName,
+			Type:      k3s.SnapshotSecretType,
+			Data:      k3s.SnapshotCredentials(snapshots, accessKey, secretKey),
+		}
 	}
-	s.beforeFlux = append(s.beforeFlux, secret.Done...)
+	for _, name := range sortedKeys(wanted) {
+		wanted[name].DependsOn = s.server.Done
+		secret, err := credentials.New(s.ctx, name, wanted[name], pulumi.Providers(s.kubernetes))
+		if err != nil {
+			return err
+		}
+		s.beforeFlux = append(s.beforeFlux, secret.Done...)
+	}
 	return nil
 }
 

@@ -23,8 +23,12 @@ type Args struct {
 	// Data are the entries. All of them are secret.
 	Data   map[string]pulumi.StringInput
 	Labels map[string]string
-	// CreateNamespace says that the namespace is made here, for a Secret that has to be there before what fills it.
+	// CreateNamespace says that the namespace is made here, for a Secret that has to be there before what fills it. Its
+	// pods have to meet the pod security standard "restricted".
 	CreateNamespace bool
+	// Protect keeps that namespace from being deleted or replaced by Pulumi: what runs in it would be gone, and back only
+	// when Flux looks again.
+	Protect bool
 	// DependsOn are resources that must be there first.
 	DependsOn []pulumi.Resource
 }
@@ -51,8 +55,11 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	before := args.DependsOn
 	if args.CreateNamespace {
 		namespace, err := corev1.NewNamespace(ctx, name+"-namespace", &corev1.NamespaceArgs{
-			Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String(args.Namespace)},
-		}, pulumi.Parent(c), pulumi.DependsOn(before))
+			Metadata: &metav1.ObjectMetaArgs{
+				Name:   pulumi.String(args.Namespace),
+				Labels: pulumi.StringMap{"pod-security.kubernetes.io/enforce": pulumi.String("restricted")},
+			},
+		}, pulumi.Parent(c), pulumi.DependsOn(before), pulumi.Protect(args.Protect))
 		if err != nil {
 			return fail(err)
 		}

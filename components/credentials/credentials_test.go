@@ -62,12 +62,17 @@ func TestSecret(t *testing.T) {
 
 func TestNamespace(t *testing.T) {
 	args := testArgs()
-	args.CreateNamespace, args.Type, args.Labels = true, "kubernetes.io/basic-auth", map[string]string{"a": "b"}
+	args.CreateNamespace, args.Protect, args.Type = true, true, "kubernetes.io/basic-auth"
+	args.Labels = map[string]string{"a": "b"}
 	r := record(t, args)
 	namespace, secret := r.Get(t, "c-namespace"), r.Get(t, "c-secret")
 	got := namespace.Plain()["metadata"]
-	if !reflect.DeepEqual(got, map[string]any{"name": "flux-system"}) || namespace.Parent != "c" {
+	labels := map[string]any{"pod-security.kubernetes.io/enforce": "restricted"}
+	if !reflect.DeepEqual(got, map[string]any{"name": "flux-system", "labels": labels}) || namespace.Parent != "c" {
 		t.Errorf("metadata %v, parent %q", got, namespace.Parent)
+	}
+	if !namespace.RPC.GetProtect() || secret.RPC.GetProtect() {
+		t.Errorf("protected: namespace %t, Secret %t, want the namespace alone", namespace.RPC.GetProtect(), secret.RPC.GetProtect())
 	}
 	if fmt.Sprint(namespace.DependsOn, secret.DependsOn) != "[before] [before c-namespace]" {
 		t.Errorf("order: %q, %q", namespace.DependsOn, secret.DependsOn)

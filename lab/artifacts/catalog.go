@@ -14,6 +14,7 @@ const (
 	TailscaleVersion     = "v1.102.5"
 	HeadscaleVersion     = "v0.29.2"
 	KubeBenchVersion     = "v0.12.0"
+	CloudflaredVersion   = "2026.7.1"
 
 	arch = "amd64"
 )
@@ -55,6 +56,11 @@ var (
 	}
 	kubeBenchModule = Module{
 		"github.com/aquasecurity/kube-bench", KubeBenchVersion, "h1:mKCGJhS3tA7jd7Q079zNaO2hY2s4ibIkEk4JBfC91GI=",
+	}
+	// The commit of the release: its module has no release of that name.
+	cloudflaredModule = Module{
+		"github.com/cloudflare/cloudflared", "v0.0.0-20260713102814-2601f87b5728",
+		"h1:92pmafWQq/XZEyoquAa0+GyhPB/DOTtZML8fwHapmj0=",
 	}
 	localPathModule = Module{
 		"github.com/rancher/local-path-provisioner", "v0.0.30",
@@ -118,6 +124,11 @@ var (
 	coredns   = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
 	localPath = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
 	memos     = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
+
+	cloudflared = Binary{
+		Name: "cloudflared", Family: tools, Module: cloudflaredModule, Package: "./cmd/cloudflared",
+		LDFlags: "-X main.Version=" + CloudflaredVersion,
+	}
 )
 
 // tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does
@@ -180,7 +191,7 @@ var fluxControllers = []Binary{
 // binaries are all programs in the order in which they are built, two at a time: the longest first, and family after
 // family, so that few scratch caches are there at once.
 func binaries() []Binary {
-	return append(append([]Binary{k3s, pulumi, coredns, memos, versitygw, gitea, headscale, tailscale, fluxOperator},
+	return append(append([]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
 		fluxControllers...),
 		sealedSecrets, localPath, kubeseal)
 }

@@ -35,6 +35,11 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 			Env: []string{"MEMOS_MODE=prod", "MEMOS_PORT=5230"},
 		},
 	}
+	list = append(list, Image{
+		Ref:   "docker.io/cloudflare/cloudflared:" + CloudflaredVersion,
+		Files: map[string]string{"usr/local/bin/cloudflared": built["cloudflared"]}, User: "65532:65532",
+		Entrypoint: []string{"cloudflared", "--no-autoupdate"},
+	})
 	for _, b := range fluxControllers {
 		list = append(list, Image{
 			Ref:   "ghcr.io/fluxcd/" + b.Name + ":" + b.Module.Version,

@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,10 +17,10 @@ import (
 
 // generated are the facts that a lab finds or makes.
 type generated struct {
-	hostKeys         map[string]string // public SSH host key lines by host
-	k3s, k3sScript   string            // sha256
-	sealing          string            // path of the sealing certificate
-	certificateOfGit string            // PEM
+	hostKeys       map[string]string // public SSH host key lines by host
+	k3s, k3sScript string            // sha256
+	sealing        string            // path of the sealing certificate
+	authority      string            // of the certificates of the lab's servers, PEM
 }
 
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
@@ -28,7 +29,8 @@ func (g generated) facts() map[string]any {
 		"cluster.binaries.amd64.sha256": g.k3s,
 		"cluster.installScript.sha256":  g.k3sScript,
 		"sealedSecrets.certificate":     g.sealing,
-		"flux.ca":                       g.certificateOfGit,
+		"flux.ca":                       g.authority,
+		"flux.variables.edge_ca":        base64.StdEncoding.EncodeToString([]byte(g.authority)),
 	}
 	for name, key := range g.hostKeys {
 		facts["hosts."+name+".hostKey"] = key
@@ -94,7 +96,7 @@ func Lab(
 	if err != nil {
 		return none, err
 	}
-	g.certificateOfGit = string(ca)
+	g.authority = string(ca)
 	key, err := os.ReadFile(l.SealingKey())
 	if err != nil {
 		return none, err

@@ -53,7 +53,7 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := generated{hostKeys: map[string]string{}, sealing: "/sealing.crt", certificateOfGit: "authority"}
+	want := generated{hostKeys: map[string]string{}, sealing: "/sealing.crt", authority: "authority"}
 	for _, m := range l.Machines {
 		if want.hostKeys[m.Name], err = secret.PublicKey(secrets.HostKeys[m.Name]); err != nil {
 			t.Fatal(err)
