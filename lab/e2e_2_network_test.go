@@ -28,15 +28,16 @@ const client = `{"spec": {"automountServiceAccountToken": false, "terminationGra
 func TestPodsReachWhatTheyNeed(t *testing.T) {
 	l := running(t)
 	const stranger, connectors, memos = "e2e-stranger", "cloudflared", "memos-system"
-	for _, namespace := range []string{stranger, connectors} {
-		kube(t, l, "create", "namespace", namespace)
-		t.Cleanup(func() { discard(t, l, "namespace", namespace) })
-	}
+	kube(t, l, "create", "namespace", stranger)
+	t.Cleanup(func() { discard(t, l, "namespace", stranger) })
 	startClient(t, l, stranger, "client", "")
 	startClient(t, l, connectors, "client", "")
 	startClient(t, l, connectors, "cloudflared", "app.kubernetes.io/name=cloudflared")
 	startClient(t, l, memos, "client", "")
-	t.Cleanup(func() { discard(t, l, "--namespace="+memos, "pod", "client") })
+	t.Cleanup(func() {
+		discard(t, l, "--namespace="+connectors, "pod", "client", "cloudflared")
+		discard(t, l, "--namespace="+memos, "pod", "client")
+	})
 
 	at := func(port uint16, path string, args ...string) netip.AddrPort {
 		address, err := netip.ParseAddr(kube(t, l, append(args, "-o", "jsonpath={"+path+"}")...))
@@ -51,7 +52,7 @@ func TestPodsReachWhatTheyNeed(t *testing.T) {
 	pod := func(namespace, label string, port uint16) netip.AddrPort {
 		return at(port, ".items[0].status.podIP", "-n", namespace, "get", "pods", "-l", label)
 	}
-	outside := netip.MustParseAddrPort(layout.ArtifactsAddr)
+	outside, edge := netip.MustParseAddrPort(layout.ArtifactsAddr), netip.MustParseAddrPort(layout.ConnectorAddr)
 	machineSSH := netip.AddrPortFrom(netip.MustParseAddr(first(l).IPv4), 22)
 	api, dns := service("default", "kubernetes", 443), service("kube-system", "kube-dns", 53)
 	notes := service(memos, "memos", 5230)
@@ -74,8 +75,8 @@ func TestPodsReachWhatTheyNeed(t *testing.T) {
 		open, shut     []netip.AddrPort
 	}{
 		{stranger, "client", []netip.AddrPort{api, dns, outside}, append(slices.Clone(inner), notes)},
-		{connectors, "client", nil, []netip.AddrPort{notes}},
-		{connectors, "cloudflared", []netip.AddrPort{notes}, inner},
+		{connectors, "client", nil, []netip.AddrPort{notes, dns, edge}},
+		{connectors, "cloudflared", []netip.AddrPort{notes, dns, edge}, append(slices.Clone(inner), api, outside)},
 		{memos, "client", nil, append(slices.Clone(inner), notes, api, dns, outside)},
 	} {
 		for _, target := range test.open {

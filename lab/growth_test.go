@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,7 +24,6 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
-	"github.com/tinyrack-net/infrastructure/lab/machine"
 )
 
 // The machines of the grown site, beside the lab's own.
@@ -218,11 +216,10 @@ func onlyOneIsLeft(t *testing.T) {
 	}
 }
 
-// visitor writes notes and reads each one that was acknowledged, over and over, as somebody from outside would through
-// the connector: over a new connection each time, to the Service's address.
+// visitor writes notes and reads each one that was acknowledged, over and over, as somebody from outside: through the
+// edge and whichever connector it takes, over a new connection each time.
 type visitor struct {
 	t      *testing.T
-	base   string
 	cookie string
 	client *http.Client
 	stop   chan struct{}
@@ -238,23 +235,8 @@ type visitor struct {
 
 func visit(t *testing.T) *visitor {
 	t.Helper()
-	l := running(t)
-	service := kube(t, l, "-n", "memos-system", "get", "service", "memos", "-o", "jsonpath={.spec.clusterIP}")
-	namespace := first(l).Namespace()
-	v := &visitor{
-		t: t, base: "http://" + net.JoinHostPort(service, "5230") + "/api/v1/", stop: make(chan struct{}),
-		notes: map[string]string{},
-	}
-	v.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-			err = machine.Inside(namespace, func() (err error) {
-				conn, err = (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, network, address)
-				return err
-			})
-			return conn, err
-		},
-	}}
+	v := &visitor{t: t, client: browser(t, running(t)), stop: make(chan struct{}), notes: map[string]string{}}
+	v.client.Timeout = 5 * time.Second
 	account := map[string]any{"username": "visitor", "password": "a visitor's password"}
 	eventually(t, time.Minute, "the visitor has an account", func() error {
 		_, _, made := v.call(http.MethodPost, "users", account) // or it was made by a try that got no answer
@@ -279,7 +261,7 @@ func (v *visitor) call(method, path string, body any) (map[string]any, http.Head
 	if err != nil {
 		return nil, nil, err
 	}
-	req, err := http.NewRequestWithContext(context.Background(), method, v.base+path, bytes.NewReader(text))
+	req, err := http.NewRequestWithContext(context.Background(), method, notes+"/api/v1/"+path, bytes.NewReader(text))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -43,7 +43,9 @@ func rows(l layout.Layout, stack *pulumi.Stack) [][2]string {
 		rows = append(rows, [2]string{"machine", m.IPv4 + " (public side): " + strings.Join(layout.OnOperator("ssh"), " ") +
 			" -i " + l.MachineKey() + " root@" + m.FQDN()})
 	}
+	notes := "notes." + layout.Zone
 	return append(rows, [][2]string{
+		{"visit", fmt.Sprintf("curl --cacert %s --resolve %s:443:%s https://%s/", l.CA(), notes, layout.HostIP, notes)},
 		{"kubernetes", strings.Join(kubectl.Line(l), " ") + " get pods --all-namespaces"},
 		{"git", layout.GitURL + " (user " + layout.GitUser + ", token in " + l.GitCredentials() + ")"},
 		{"clouds", fmt.Sprintf("http://%s/lab/state and http://%s/lab/state (emulated)",

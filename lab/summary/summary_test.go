@@ -42,6 +42,7 @@ func TestPrint(t *testing.T) {
 			" root@tinyrack.tail.lab.test\n",
 		"ip netns exec tinyrack-operator " + l.Kubectl() + " --kubeconfig=" + l.Kubeconfig() + " get pods",
 		"https://10.77.0.1:3000/tinyrack/infrastructure.git (user tinyrack, token in ",
+		"  visit       curl --cacert " + l.CA() + " --resolve notes.lab.test:443:10.77.0.1 https://notes.lab.test/\n",
 		"backend file://" + l.Pulumi() + "/backend\n", "\nand in pulumi up:\n  slow ",
 	} {
 		if !strings.Contains(out.String(), want) {
