@@ -9,15 +9,17 @@ import (
 
 // TestReferences takes each way in which a pod names a Secret or a ConfigMap.
 func TestReferences(t *testing.T) {
+	secret := func(name string) reference { return reference{Kind: "Secret", Name: name} }
+	configMap := func(name string) reference { return reference{Kind: "ConfigMap", Name: name} }
 	for text, want := range map[string][]reference{
-		"valueFrom: {secretKeyRef: {name: a, key: k}}":              {{Kind: "Secret", Name: "a"}},
-		"valueFrom: {configMapKeyRef: {name: a, key: k}}":           {{Kind: "ConfigMap", Name: "a"}},
-		"envFrom: [{secretRef: {name: a}}, {secretRef: {name: b}}]": {{Kind: "Secret", Name: "a"}, {Kind: "Secret", Name: "b"}},
-		"envFrom: [{configMapRef: {name: a}}]":                      {{Kind: "ConfigMap", Name: "a"}},
-		"volumes: [{name: v, secret: {secretName: a}}]":             {{Kind: "Secret", Name: "a"}},
-		"volumes: [{name: v, configMap: {name: a}}]":                {{Kind: "ConfigMap", Name: "a"}},
-		"sources: [{secret: {name: a}}, {configMap: {name: b}}]":    {{Kind: "Secret", Name: "a"}, {Kind: "ConfigMap", Name: "b"}},
-		"imagePullSecrets: [{name: a}]":                             {{Kind: "Secret", Name: "a"}},
+		"valueFrom: {secretKeyRef: {name: a, key: k}}":              {secret("a")},
+		"valueFrom: {configMapKeyRef: {name: a, key: k}}":           {configMap("a")},
+		"envFrom: [{secretRef: {name: a}}, {secretRef: {name: b}}]": {secret("a"), secret("b")},
+		"envFrom: [{configMapRef: {name: a}}]":                      {configMap("a")},
+		"volumes: [{name: v, secret: {secretName: a}}]":             {secret("a")},
+		"volumes: [{name: v, configMap: {name: a}}]":                {configMap("a")},
+		"sources: [{secret: {name: a}}, {configMap: {name: b}}]":    {secret("a"), configMap("b")},
+		"imagePullSecrets: [{name: a}]":                             {secret("a")},
 		"valueFrom: {secretKeyRef: {name: a, optional: true}}":      nil,
 		"volumes: [{name: v, emptyDir: {}}]":                        nil,
 	} {

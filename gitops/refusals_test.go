@@ -197,7 +197,7 @@ func TestRefusals(t *testing.T) {
 		"dependency in a circle": {
 			edits: []edit{{infrastructure, "  interval: 10m\n", "  dependsOn:\n    - name: apps\n  interval: 10m\n"}},
 			want: []string{
-				`lab: flux-system: layers wait for each other: apps, infrastructure-configs, infrastructure-controllers: none of them would ever start`,
+				`lab: flux-system: layers wait for each other: apps, infrastructure-configs, infrastructure-connectors, infrastructure-controllers: none of them would ever start`,
 			},
 		},
 		"something else than a layer in clusters": {

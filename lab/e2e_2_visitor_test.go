@@ -169,8 +169,9 @@ func TestAVisitorReachesAnApplication(t *testing.T) {
 	}
 	records := "/zones/" + cloudflare.DefaultZoneID + "/dns_records"
 	var made struct{ ID string }
-	cloudflareAPI(t, l, http.MethodPost, records, fmt.Sprintf(
-		`{"type":"CNAME","name":"stray.%s","content":"%s.cfargotunnel.com","proxied":true,"ttl":1}`, layout.Zone, tunnel), &made)
+	record := fmt.Sprintf(`{"type":"CNAME","name":"stray.%s","content":"%s.cfargotunnel.com","proxied":true,"ttl":1}`,
+		layout.Zone, tunnel)
+	cloudflareAPI(t, l, http.MethodPost, records, record, &made)
 	defer cloudflareAPI(t, l, http.MethodDelete, records+"/"+made.ID, "", nil)
 	if got := visited(t, client, "https://stray."+layout.Zone+"/"); got.status != http.StatusNotFound {
 		t.Errorf("a hostname that leads to the tunnel and is in none of its rules: %s", got)
@@ -201,8 +202,9 @@ func passed(t *testing.T, l *lab) map[string]int {
 // connectorPods are the connectors' pods that are not on their way out.
 func connectorPods(t *testing.T, l *lab) []string {
 	t.Helper()
-	names := strings.Fields(kube(t, l, "-n", "cloudflared", "get", "pods", "-l", "app.kubernetes.io/name=cloudflared", "-o",
-		`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}`))
+	const stay = `go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}`
+	names := strings.Fields(kube(t, l, "-n", "cloudflared", "get", "pods", "-l", "app.kubernetes.io/name=cloudflared",
+		"-o", stay))
 	slices.Sort(names)
 	return names
 }

@@ -71,8 +71,8 @@ func TestNamespace(t *testing.T) {
 	if !reflect.DeepEqual(got, map[string]any{"name": "flux-system", "labels": labels}) || namespace.Parent != "c" {
 		t.Errorf("metadata %v, parent %q", got, namespace.Parent)
 	}
-	if !namespace.RPC.GetProtect() || secret.RPC.GetProtect() {
-		t.Errorf("protected: namespace %t, Secret %t, want the namespace alone", namespace.RPC.GetProtect(), secret.RPC.GetProtect())
+	if made, kept := namespace.RPC.GetProtect(), secret.RPC.GetProtect(); !made || kept {
+		t.Errorf("protected: namespace %t, Secret %t, want the namespace alone", made, kept)
 	}
 	if fmt.Sprint(namespace.DependsOn, secret.DependsOn) != "[before] [before c-namespace]" {
 		t.Errorf("order: %q, %q", namespace.DependsOn, secret.DependsOn)

@@ -239,7 +239,8 @@ func TestNodesLeaveBeforeTheRest(t *testing.T) {
 		"drain three", "annotate node three etcd.k3s.cattle.io/remove=true", "delete node three",
 		"drain five", "delete node five",
 	}
-	if got := done(r, append(verbs, "annotate node five", "one", "four", "by-hand")...); r.Code != 0 || !slices.Equal(got, verbs) {
+	got := done(r, append(verbs, "annotate node five", "one", "four", "by-hand")...)
+	if r.Code != 0 || !slices.Equal(got, verbs) {
 		t.Fatalf("%q: %+v", got, r)
 	}
 	for name, stays := range map[string]bool{
@@ -286,13 +287,13 @@ func TestNobodyLeaves(t *testing.T) {
 }
 
 func TestNodesDoNotLeaveACluster(t *testing.T) {
-	for want, prepare := range map[string]func(*remotetest.Host){
-		"the Kubernetes API does not answer here: two cannot leave": func(h *remotetest.Host) { h.Write("/state/broken", "") },
-		"only 1 of the 2 other servers":                             func(h *remotetest.Host) { h.Write("/state/nodes/three", "Unknown v1\n") },
-		"etcd keeps two as its member":                              func(h *remotetest.Host) { h.Write("/state/etcd-keeps", "") },
+	for want, state := range map[string][2]string{
+		"the Kubernetes API does not answer here: two cannot leave": {"/state/broken", ""},
+		"only 1 of the 2 other servers":                             {"/state/nodes/three", "Unknown v1\n"},
+		"etcd keeps two as its member":                              {"/state/etcd-keeps", ""},
 	} {
 		h := clustered(t, 0)
-		prepare(h)
+		h.Write(state[0], state[1])
 		r := h.Run(nodesScriptWithout(t, "two"), "")
 		if r.Code != 1 || !strings.Contains(r.Stderr, want) || h.Read("/state/nodes/two") == "" {
 			t.Errorf("%s: %+v", want, r)

@@ -139,8 +139,8 @@ func (n *Node) fetchKubeconfig(ctx *pulumi.Context, name string, args *NodeArgs,
 // script runs the other hosts' firewalls, updated before, admit it no longer.
 func (n *Node) place(ctx *pulumi.Context, name string, cluster *Cluster, node Member) error {
 	create, remove := memberTexts(node)
-	member, err := cluster.args.First.Run(ctx, name+"-member", &remote.Command{Create: create, Delete: remove, OwnGuard: true},
-		pulumi.Parent(n), pulumi.DependsOn(n.Done))
+	command := &remote.Command{Create: create, Delete: remove, OwnGuard: true}
+	member, err := cluster.args.First.Run(ctx, name+"-member", command, pulumi.Parent(n), pulumi.DependsOn(n.Done))
 	if err != nil {
 		return err
 	}

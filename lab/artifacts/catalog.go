@@ -1,6 +1,9 @@
 package artifacts
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // The versions of everything that the lab builds. They follow what production runs; a pin changes only after a review.
 const (
@@ -191,7 +194,8 @@ var fluxControllers = []Binary{
 // binaries are all programs in the order in which they are built, two at a time: the longest first, and family after
 // family, so that few scratch caches are there at once.
 func binaries() []Binary {
-	return append(append([]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
-		fluxControllers...),
-		sealedSecrets, localPath, kubeseal)
+	return slices.Concat(
+		[]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
+		fluxControllers, []Binary{sealedSecrets, localPath, kubeseal},
+	)
 }

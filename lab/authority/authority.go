@@ -17,8 +17,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/file"
 )
 
-// Make makes, once, in dir: ca.crt, and server.crt with server.key for a server at the IP address, which is called by the
-// names too. The authority's own key is kept nowhere.
+// Make makes, once, in dir: ca.crt, and server.crt with server.key for a server at the IP address, which is called by
+// the names too. The authority's own key is kept nowhere.
 func Make(dir, ip string, names ...string) error {
 	// Written last: what is there is complete.
 	if _, err := os.Stat(filepath.Join(dir, "server.key")); err == nil {

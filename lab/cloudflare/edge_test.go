@@ -127,7 +127,7 @@ func connect(t *testing.T, e *edge, change func(*connector)) *connector {
 	if change != nil {
 		change(c)
 	}
-	conn, err := tls.Dial("tcp", e.connector, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // any certificate will do
+	conn, err := tls.Dial("tcp", e.connector, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,8 @@ func TestAVisitorReachesTheApplication(t *testing.T) {
 		}
 	}
 	asked := <-seen
-	if asked.Get("Cf-Connecting-Ip") != "127.0.0.1" || asked.Get("X-Forwarded-Proto") != "https" || asked.Get("Cf-Ray") == "" {
+	if asked.Get("Cf-Connecting-Ip") != "127.0.0.1" || asked.Get("X-Forwarded-Proto") != "https" ||
+		asked.Get("Cf-Ray") == "" {
 		t.Errorf("the application sees %v", asked)
 	}
 	if c.first {
@@ -276,7 +277,9 @@ func TestOnlyItsOwnConnectorsServeATunnel(t *testing.T) {
 		change func(*connector)
 		want   string
 	}{
-		"another secret": {func(c *connector) { c.secret = []byte(strings.Repeat("x", 32)) }, "Unauthorized: Invalid tunnel secret"},
+		"another secret": {
+			func(c *connector) { c.secret = []byte(strings.Repeat("x", 32)) }, "Unauthorized: Invalid tunnel secret",
+		},
 		"no secret":      {func(c *connector) { c.secret = nil }, "Unauthorized: Invalid tunnel secret"},
 		"no such tunnel": {func(c *connector) { c.tunnel = uuid.NewString() }, "Unauthorized: Tunnel not found"},
 	} {
@@ -309,7 +312,8 @@ func TestAChangedConfigurationArrivesAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		versions = append(versions, got.Version)
-		if want := []string{"http_status:404", "http://notes.svc:80"}[len(versions)-1]; got.Config.Ingress[0].Service != want {
+		want := []string{"http_status:404", "http://notes.svc:80"}[len(versions)-1]
+		if got.Config.Ingress[0].Service != want {
 			t.Errorf("configuration %s, want %s", text, want)
 		}
 	}
@@ -424,13 +428,16 @@ func TestAccessAsksForALogin(t *testing.T) {
 	e.publish(t, "*.wild.lab.test")
 	team := e.id(t, accounts+"/access/policies", `{"name":"team","decision":"allow","include":[{"email":{"email":"a@lab.test"}}]}`)
 	all := e.id(t, accounts+"/access/policies", `{"name":"all","decision":"bypass","include":[{"everyone":{}}]}`)
-	for domain, policy := range map[string]string{"forum.lab.test": team, "notes.lab.test": all, "*.wild.lab.test/admin": team} {
+	for domain, policy := range map[string]string{
+		"forum.lab.test": team, "notes.lab.test": all, "*.wild.lab.test/admin": team,
+	} {
 		e.api(t, http.MethodPost, accounts+"/access/apps",
 			`{"name":"`+domain+`","type":"self_hosted","domain":"`+domain+`","policies":["`+policy+`"]}`)
 	}
 	for url, want := range map[string]int{
 		"forum.lab.test/t/1": http.StatusFound, "FORUM.lab.test/": http.StatusFound, "notes.lab.test/": http.StatusOK,
-		"a.wild.lab.test/admin/x": http.StatusFound, "a.wild.lab.test/": http.StatusOK, "a.b.wild.lab.test/": http.StatusConflict,
+		"a.wild.lab.test/admin/x": http.StatusFound, "a.wild.lab.test/": http.StatusOK,
+		"a.b.wild.lab.test/": http.StatusConflict,
 	} {
 		status, header, _ := e.get(t, url)
 		if status != want {
@@ -480,7 +487,7 @@ func TestAnUpgradedConnectionAndAStream(t *testing.T) {
 		t.Errorf("the second part: %q %v", rest, err)
 	}
 
-	conn, err := tls.Dial("tcp", e.visitors.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as above
+	conn, err := tls.Dial("tcp", e.visitors.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +496,8 @@ func TestAnUpgradedConnectionAndAStream(t *testing.T) {
 		"Sec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	reader := bufio.NewReader(conn)
 	upgraded, err := http.ReadResponse(reader, nil)
-	if err != nil || upgraded.StatusCode != http.StatusSwitchingProtocols || upgraded.Header.Get("Sec-Websocket-Accept") != "x" {
+	if err != nil || upgraded.StatusCode != http.StatusSwitchingProtocols ||
+		upgraded.Header.Get("Sec-Websocket-Accept") != "x" {
 		t.Fatalf("%+v %v", upgraded, err)
 	}
 	fmt.Fprint(conn, "hello\n")
@@ -514,11 +522,13 @@ func TestATunnelWithConnectorsStays(t *testing.T) {
 	}
 	shown := e.api(t, http.MethodGet, path, "").Result
 	connections, _ := shown["connections"].([]any)
-	if shown["status"] != "degraded" || len(connections) != 1 || connections[0].(map[string]any)["client_id"] != c.id.String() {
+	if shown["status"] != "degraded" || len(connections) != 1 ||
+		connections[0].(map[string]any)["client_id"] != c.id.String() {
 		t.Errorf("the tunnel: %v", shown)
 	}
 	list := e.api(t, http.MethodGet, path+"/connections", "").List
-	if len(list) != 1 || list[0].(map[string]any)["version"] != "2026.7.1" || len(list[0].(map[string]any)["conns"].([]any)) != 1 {
+	if len(list) != 1 || list[0].(map[string]any)["version"] != "2026.7.1" ||
+		len(list[0].(map[string]any)["conns"].([]any)) != 1 {
 		t.Errorf("connectors: %v", list)
 	}
 	e.api(t, http.MethodDelete, path+"/connections?client_id="+uuid.NewString(), "")

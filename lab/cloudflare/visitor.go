@@ -90,8 +90,8 @@ func tunnelOf(st *state, host string) string {
 	found := ""
 	for _, rec := range st.Records {
 		name := strings.ToLower(rec.Name)
-		if id, leads := strings.CutSuffix(strings.ToLower(rec.Content), suffix); leads && rec.Proxied && matches(name, host) &&
-			(found == "" || name == host) {
+		id, leads := strings.CutSuffix(strings.ToLower(rec.Content), suffix)
+		if leads && rec.Proxied && matches(name, host) && (found == "" || name == host) {
 			found = id
 		}
 	}
