@@ -37,8 +37,9 @@ const (
 // the account's tunnels publish. It speaks the protocol of the real cloudflared over HTTP/2. There is one location, and
 // how the cloud chooses among connectors is not known: here each takes its turn.
 type Edge struct {
-	server    *Server
-	transport *http2.Transport
+	server *Server
+	// The transport of net/http dials its connections; these are accepted.
+	transport *http2.Transport //nolint:staticcheck // see above
 	log       *slog.Logger
 }
 
@@ -47,8 +48,10 @@ func NewEdge(server *Server) *Edge {
 	return &Edge{
 		server: server,
 		// A connector that died without a word is found out within seconds.
-		transport: &http2.Transport{ReadIdleTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
-		log:       server.log(),
+		transport: &http2.Transport{ //nolint:staticcheck // see the field
+			ReadIdleTimeout: 5 * time.Second, PingTimeout: 5 * time.Second,
+		},
+		log: server.log(),
 	}
 }
 
@@ -76,7 +79,7 @@ func (e *Edge) connector(conn net.Conn) error {
 		_ = conn.Close()
 	}()
 	var err error
-	if l.http, err = e.transport.NewClientConn(conn); err != nil {
+	if l.http, err = e.transport.NewClientConn(conn); err != nil { //nolint:staticcheck // see the field
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -135,7 +135,7 @@ func connect(t *testing.T, e *edge, change func(*connector)) *connector {
 	t.Cleanup(func() { _ = conn.Close() })
 	go func() {
 		defer close(c.finished)
-		(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: c})
+		(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: c}) //nolint:staticcheck // dialled, not accepted
 	}()
 	return c
 }
@@ -329,7 +329,7 @@ func TestConnectorsTakeTurns(t *testing.T) {
 	served := map[int]int{}
 	for i := range 2 {
 		all = append(all, connected(t, e, func(c *connector) {
-			c.serve = func(w http.ResponseWriter, r *http.Request) {
+			c.serve = func(w http.ResponseWriter, _ *http.Request) {
 				mu.Lock()
 				served[i]++
 				mu.Unlock()

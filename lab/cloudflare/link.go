@@ -17,8 +17,8 @@ const colo = "lab01"
 // link is a connection of a connector with the edge. It is never stored: a connector connects again.
 type link struct {
 	conn net.Conn
-	http *http2.ClientConn
-	gone chan struct{} // closed at its end
+	http *http2.ClientConn //nolint:staticcheck // see Edge.transport
+	gone chan struct{}     // closed at its end
 
 	id, tunnel, client string // UUIDs
 	index              byte
