@@ -2,8 +2,11 @@
 # itself: the other hosts admit it no longer by then, or it is gone.
 
 ETC=/etc/rancher/k3s
+# For the scripts that go on from here, as the next one.
+# shellcheck disable=SC2034
 DATA=/var/lib/rancher/k3s
 # The names of the nodes that the settings had when this server was last worked on: node.sh writes it.
+# shellcheck disable=SC2034
 NODES_FILE=/var/lib/tinyrack/k3s-nodes
 REMOVED='{.metadata.annotations.etcd\.k3s\.cattle\.io/removed-node-name}'
 

@@ -45,13 +45,12 @@ type Edge struct {
 
 // NewEdge returns the edge of an account.
 func NewEdge(server *Server) *Edge {
+	// A connector that died without a word is found out within seconds.
+	const often = 5 * time.Second
 	return &Edge{
-		server: server,
-		// A connector that died without a word is found out within seconds.
-		transport: &http2.Transport{ //nolint:staticcheck // see the field
-			ReadIdleTimeout: 5 * time.Second, PingTimeout: 5 * time.Second,
-		},
-		log: server.log(),
+		server:    server,
+		transport: &http2.Transport{ReadIdleTimeout: often, PingTimeout: often}, //nolint:staticcheck // see the field
+		log:       server.log(),
 	}
 }
 
