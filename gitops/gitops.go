@@ -29,6 +29,7 @@ func Check(root string) error {
 		return err
 	}
 	tree := newTree(root, schemas)
+	tree.loadListed()
 	environments := 0
 	for _, entry := range entries {
 		if entry.IsDir() {
@@ -41,6 +42,7 @@ func Check(root string) error {
 	}
 	tree.checkFiles()
 	tree.checkBases()
+	tree.checkListed()
 	return errors.Join(tree.problems...)
 }
 
@@ -51,6 +53,8 @@ type tree struct {
 	schemas  *schemas
 	problems []error
 	partial  bool // a build failed, so what it would have read is unknown
+	// Images without a digest: those that docs/images.md lists, and those that are used.
+	listed, unpinned []string
 }
 
 func newTree(root string, schemas *schemas) *tree {
@@ -75,13 +79,13 @@ func (t *tree) problem(format string, args ...any) {
 // checkEnvironment follows one environment from its cluster folder to its objects.
 func (t *tree) checkEnvironment(name string) {
 	env := &environment{tree: t, name: name, owner: map[string]string{}, namespaces: map[string]bool{}}
-	variables, err := Variables(t.root, name)
+	settings, err := loadStack(t.root, name)
 	if err != nil {
 		t.problem("%s: %w", name, err)
 		t.partial = true
 		return
 	}
-	env.variables = variables
+	env.variables, env.routes = settings.variables(name), settings.Config.Cloudflare.Ingress
 	env.sealing = env.loadSealing()
 
 	root := layer{Name: rootLayer, Path: "./clusters/" + name}
@@ -101,6 +105,7 @@ type environment struct {
 	tree       *tree
 	name       string
 	variables  map[string]string
+	routes     []route // the hostnames of the stack
 	sealing    *sealing
 	layers     []layer
 	owner      map[string]string // object → the layer that applies it

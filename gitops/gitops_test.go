@@ -85,10 +85,11 @@ func TestSubstitution(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	variables, err := Variables(root, "lab")
+	settings, err := loadStack(root, "lab")
 	if err != nil {
 		t.Fatal(err)
 	}
+	variables := settings.variables("lab")
 	for _, name := range ProgramVariables {
 		if variables[name] == "" {
 			t.Errorf("the program's variable %s is not read from the stack", name)

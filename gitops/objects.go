@@ -52,9 +52,13 @@ func (e *environment) checkObjects(objects []object) {
 			e.checkSealedHealth(o)
 		case "HelmRelease":
 			e.checkChart(o)
+		case "PersistentVolumeClaim":
+			e.checkBackup(o)
 		}
 	}
 	e.checkReferences(objects)
+	e.checkWorkloads(objects)
+	e.checkRoutes(objects)
 	e.checkNetwork(objects)
 }
 
@@ -109,6 +113,17 @@ func (e *environment) checkSealedHealth(o object) {
 		"could not be opened", o.id())
 }
 
+// NoBackupAnnotation stands on a PersistentVolumeClaim of which no copy is kept elsewhere, and says why.
+const NoBackupAnnotation = "backup.tinyrack.net/none"
+
+// checkBackup wants somebody to have thought of what is on a volume.
+func (e *environment) checkBackup(o object) {
+	if o.GetAnnotations()[NoBackupAnnotation] == "" {
+		e.problem(o.layer, "%s: nothing backs it up: what is on it is lost with its disk: keep the data in a database with a "+
+			"backup, or say in the annotation %s why none is needed", o.id(), NoBackupAnnotation)
+	}
+}
+
 // checkNetwork wants every namespace shut, so that what its pods reach and who reaches them is what is allowed in git.
 // Those of flux-system come with Flux.
 func (e *environment) checkNetwork(objects []object) {
@@ -147,45 +162,6 @@ func (e *environment) checkChart(o object) {
 		e.problem(o.layer, "%s: chart version %q is not one exact version: the same commit could install something else "+
 			"tomorrow", o.id(), version)
 	}
-}
-
-// checkImages looks at every image of an object, wherever it is: "image" fields, and
-// maps with a repository, as chart values have.
-func (e *environment) checkImages(o object) {
-	walk(o.Object, func(node map[string]any) {
-		if image, ok := node["image"].(string); ok {
-			e.checkImage(o, image)
-		}
-		if repository, ok := node["repository"].(string); ok && o.GetKind() == "HelmRelease" {
-			registry, _ := node["registry"].(string)
-			tag, _ := node["tag"].(string)
-			e.checkImage(o, strings.TrimPrefix(registry+"/"+repository, "/")+":"+tag)
-		}
-	})
-}
-
-func (e *environment) checkImage(o object, image string) {
-	if problem := imageProblem(image); problem != "" {
-		e.problem(o.layer, "%s: image %q %s", o.id(), image, problem)
-	}
-}
-
-// imageProblem says what is wrong with an image reference, or nothing.
-func imageProblem(image string) string {
-	name, digest, hasDigest := strings.Cut(image, "@")
-	registry, path, _ := strings.Cut(name, "/")
-	_, tag, _ := strings.Cut(path, ":")
-	switch {
-	case path == "" || !strings.ContainsAny(registry, ".:"):
-		return "names no registry: each node would choose one: write it in full, as in docker.io/library/…"
-	case hasDigest && !strings.HasPrefix(digest, "sha256:"):
-		return "has a malformed digest: no node could pull it"
-	case tag == "" && !hasDigest:
-		return "has no tag: it would be latest, something else on every pull: pin a version"
-	case tag == "latest":
-		return "is not pinned: latest is something else on every pull: pin a version"
-	}
-	return ""
 }
 
 // walk visits every map in a value, in a fixed order.

@@ -25,15 +25,15 @@ func (e *environment) checkReferences(objects []object) {
 		walk(o.Object, func(node map[string]any) {
 			for _, ref := range referencesOf(node) {
 				if !there[ref.Kind+" "+o.GetNamespace()+"/"+ref.Name] && !given(ref.Kind, o.GetNamespace(), ref.Name) {
-					e.problem(o.layer, "%s: nothing makes %s %s in its namespace: its pods would wait for it for ever: seal it with "+
-						"scripts/seal.sh %s, add it, or correct the name", o.id(), ref.Kind, ref.Name, e.name)
+					e.problem(o.layer, "%s: nothing makes %s %s in its namespace: its pods would wait for it for ever: "+
+						"%s, or correct the name", o.id(), ref.Kind, ref.Name, remedy(ref.Kind, e.name))
 				}
 			}
 		})
 	}
 }
 
-// referencesOf are the Secrets and ConfigMaps that one part of a pod's specification names, without the optional ones.
+// referencesOf are the Secrets, ConfigMaps and volume claims that one part of a pod's specification names, without the optional ones.
 func referencesOf(node map[string]any) []reference {
 	var found []reference
 	add := func(kind string, value any, field string) {
@@ -51,10 +51,18 @@ func referencesOf(node map[string]any) []reference {
 		add("Secret", node["secret"], field)
 	}
 	add("ConfigMap", node["configMap"], "name")
+	add("PersistentVolumeClaim", node["persistentVolumeClaim"], "claimName")
 	if pulls, isList := node["imagePullSecrets"].([]any); isList {
 		for _, pull := range pulls {
 			add("Secret", pull, "name")
 		}
 	}
 	return found
+}
+
+func remedy(kind, environment string) string {
+	if kind == "Secret" {
+		return "seal it with scripts/seal.sh " + environment
+	}
+	return "add it"
 }

@@ -20,6 +20,10 @@ const (
 	repository     = "infrastructure/controllers/base/sealed-secrets/repository.yaml"
 	canary         = "infrastructure/configs/lab/canary.yaml"
 	network        = "apps/base/memos/network.yaml"
+	service        = "apps/base/memos/service.yaml"
+	namespace      = "apps/base/memos/namespace.yaml"
+	volume         = "apps/base/memos/storage.yaml"
+	settings       = "Pulumi.lab.yaml"
 )
 
 // withExtra adds one more file to the apps layer.
@@ -313,8 +317,142 @@ func TestRefusals(t *testing.T) {
 				"                name: memos-login\n            - configMapRef:\n                name: cluster-vars\n" +
 				"          env:\n"}},
 			want: []string{
-				`lab: apps: Deployment memos-system/memos: nothing makes Secret memos-login in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, add it, or correct the name`,
-				`lab: apps: Deployment memos-system/memos: nothing makes ConfigMap cluster-vars in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, add it, or correct the name`,
+				`lab: apps: Deployment memos-system/memos: nothing makes Secret memos-login in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
+				`lab: apps: Deployment memos-system/memos: nothing makes ConfigMap cluster-vars in its namespace: its pods would wait for it for ever: add it, or correct the name`,
+			},
+		},
+		"volume claim nobody makes": {
+			edits: []edit{{deployment, "claimName: memos", "claimName: notes"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: nothing makes PersistentVolumeClaim notes in its namespace: its pods would wait for it for ever: add it, or correct the name`,
+			},
+		},
+		"volume without a backup": {
+			edits: []edit{{volume, "    backup.tinyrack.net/none: memos", "    backup.tinyrack.net/nothing: memos"}},
+			want: []string{
+				`lab: apps: PersistentVolumeClaim memos-system/memos: nothing backs it up: what is on it is lost with its disk: keep the data in a database with a backup, or say in the annotation backup.tinyrack.net/none why none is needed`,
+			},
+		},
+		"container that requests nothing and has no limit": {
+			edits: []edit{{
+				deployment,
+				"            requests:\n              cpu: 50m\n              memory: 64Mi\n            limits:\n              memory: 256Mi\n",
+				"            limits:\n              cpu: \"1\"\n",
+			}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: container memos requests no cpu: the scheduler would count it as none and overload a node: set resources.requests.cpu`,
+				`lab: apps: Deployment memos-system/memos: container memos requests no memory: the scheduler would count it as none and overload a node: set resources.requests.memory`,
+				`lab: apps: Deployment memos-system/memos: container memos has no limit of memory: one that leaks would take the node's, and others would be killed for it: set resources.limits.memory`,
+			},
+		},
+		"init container that requests no memory": {
+			edits: []edit{{
+				deployment, "      containers:\n",
+				"      initContainers:\n        - name: first\n          image: docker.io/neosmemo/memos:0.25.0\n          resources:\n" +
+					"            requests: {cpu: 1m}\n            limits: {memory: 1Mi}\n          securityContext:\n" +
+					"            allowPrivilegeEscalation: false\n            capabilities: {drop: [ALL]}\n      containers:\n",
+			}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: container first requests no memory: the scheduler would count it as none and overload a node: set resources.requests.memory`,
+			},
+		},
+		"cron job that requests no cpu": {
+			edits: withExtra("apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: memos-clean\n  namespace: memos-system\nspec:\n" +
+				"  schedule: 0 * * * *\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          restartPolicy: Never\n" +
+				"          securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}\n          containers:\n" +
+				"            - name: clean\n              image: docker.io/neosmemo/memos:0.25.0\n" +
+				"              securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}\n" +
+				"              resources: {requests: {memory: 1Mi}, limits: {memory: 1Mi}}\n"),
+			want: []string{
+				`lab: apps: CronJob memos-system/memos-clean: container clean requests no cpu: the scheduler would count it as none and overload a node: set resources.requests.cpu`,
+			},
+		},
+		"pod that its namespace refuses": {
+			edits: []edit{{deployment, "            allowPrivilegeEscalation: false\n", "            privileged: true\n"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: namespace memos-system is restricted and would refuse its pods: privileged (container "memos" must not set securityContext.privileged=true), allowPrivilegeEscalation != false (container "memos" must set securityContext.allowPrivilegeEscalation=false)`,
+			},
+		},
+		"pod that the cluster's default refuses": {
+			edits: []edit{
+				{deployment, "    spec:\n", "    spec:\n      hostNetwork: true\n"},
+				{"apps/base/memos/kustomization.yaml", "  - namespace.yaml\n", ""},
+				{"apps/base/memos/kustomization.yaml", "namespace: memos-system", "namespace: default"},
+				{namespace, "", "{}"},
+				{settings, "memos.memos-system.", "memos.default."},
+			},
+			want: []string{
+				`lab: apps: Deployment default/memos: namespace default is baseline and would refuse its pods: host namespaces (hostNetwork=true)`,
+				unread(namespace),
+				`apps/base/memos: NetworkPolicy memos is in namespace "default": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: NetworkPolicy memos-connectors is in namespace "default": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: PersistentVolumeClaim memos is in namespace "default": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: Deployment memos is in namespace "default": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+				`apps/base/memos: Service memos is in namespace "default": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,
+			},
+		},
+		"namespace without a pod security level": {
+			edits: []edit{{namespace, "  labels:\n    pod-security.kubernetes.io/enforce: restricted\n", ""}},
+			want: []string{
+				`lab: apps: Namespace memos-system: label pod-security.kubernetes.io/enforce is "": the cluster's default would hold, under which a pod may run as root: set restricted`,
+			},
+		},
+		"namespace with a misspelt pod security level": {
+			edits: []edit{{namespace, "enforce: restricted", "enforce: strict"}},
+			want: []string{
+				`lab: apps: Namespace memos-system: label pod-security.kubernetes.io/enforce is "strict": the cluster's default would hold, under which a pod may run as root: set restricted`,
+			},
+		},
+		"namespace that is privileged without a reason": {
+			edits: []edit{{namespace, "enforce: restricted", "enforce: privileged"}},
+			want: []string{
+				`lab: apps: Namespace memos-system: is privileged and says nowhere why: nobody could tell whether it has to be: set restricted, or say why in the annotation pod-security.tinyrack.net/reason`,
+			},
+		},
+		"Service that selects nobody": {
+			edits: []edit{
+				{service, "app.kubernetes.io/name: memos", "app.kubernetes.io/name: notes"},
+				{network, "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: memos\n", "  podSelector: {}\n"},
+			},
+			want: []string{
+				`lab: apps: Service memos-system/memos: selects no pod of the tree (app.kubernetes.io/name=notes): whoever asks it gets no answer: correct its selector or the pods' labels`,
+			},
+		},
+		"Service whose port no pod has": {
+			edits: []edit{{service, "targetPort: http", "targetPort: web"}},
+			want: []string{
+				`lab: apps: Service memos-system/memos: no pod behind it has a port named web: nothing would answer there: correct targetPort or the container's port`,
+			},
+		},
+		"hostname without its Service": {
+			edits: []edit{{settings, "http://memos.", "http://notes."}},
+			want: []string{
+				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/notes, which is not in the tree: visitors would get 502: add it, or take the hostname away`,
+				`lab: Service memos-system/memos: a NetworkPolicy lets visitors in, and no hostname leads there: add it to cloudflare.ingress in Pulumi.lab.yaml, or take the policy away`,
+			},
+		},
+		"hostname to another port": {
+			edits: []edit{{settings, ":5230", ""}},
+			want: []string{
+				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/memos, which has no port 80: visitors would get 502: correct one of them`,
+			},
+		},
+		"hostname whose pods the connectors cannot reach": {
+			edits: []edit{{network, "kubernetes.io/metadata.name: cloudflared", "kubernetes.io/metadata.name: elsewhere"}},
+			want: []string{
+				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/memos, and no NetworkPolicy lets namespace cloudflared reach its pods: visitors would get 502: add one`,
+			},
+		},
+		"hostname whose policy is for other pods": {
+			edits: []edit{{network, "      app.kubernetes.io/name: memos\n", "      app.kubernetes.io/name: notes\n"}},
+			want: []string{
+				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/memos, and no NetworkPolicy lets namespace cloudflared reach its pods: visitors would get 502: add one`,
+			},
+		},
+		"application that calls itself by an unlisted hostname": {
+			edits: []edit{{deployment, "https://notes.${zone}", "https://note.${zone}"}},
+			want: []string{
+				`lab: apps: Deployment memos-system/memos: names note.lab.example, which is no hostname of the stack: visitors sent there would get nothing: add it to cloudflare.ingress in Pulumi.lab.yaml, or correct it`,
 			},
 		},
 		"namespace of Pulumi": {
@@ -379,7 +517,7 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"object not named after its folder": {
-			edits: []edit{{"apps/base/memos/service.yaml", "  name: memos\n", "  name: web\n"}},
+			edits: []edit{{service, "  name: memos\n", "  name: web\n"}, {settings, "http://memos.", "http://web."}},
 			want: []string{
 				`apps/base/memos: Service web is not named after its folder: call it memos or memos-…`,
 			},

@@ -13,47 +13,56 @@ import (
 // flux.variables, nothing else.
 var ProgramVariables = []string{"environment", "zone", "cluster_cidr", "service_cidr"}
 
-// Variables returns the variables that Flux substitutes in an environment, read from
-// where the program reads them: Pulumi.<environment>.yaml in the checkout at root.
-func Variables(root, environment string) (map[string]string, error) {
+// stack is what the checks read of a stack's settings.
+type stack struct {
+	Config struct {
+		Cloudflare struct {
+			Zone    string  `json:"zone"`
+			Ingress []route `json:"ingress"`
+		} `json:"tinyrack:cloudflare"`
+		Cluster struct {
+			ClusterCIDR string `json:"clusterCidr"`
+			ServiceCIDR string `json:"serviceCidr"`
+		} `json:"tinyrack:cluster"`
+		Flux struct {
+			Variables map[string]string `json:"variables"`
+		} `json:"tinyrack:flux"`
+	} `json:"config"`
+}
+
+// loadStack reads the settings of an environment from where the program reads them: Pulumi.<environment>.yaml in the
+// checkout at root.
+func loadStack(root, environment string) (*stack, error) {
 	name := "Pulumi." + environment + ".yaml"
 	text, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // the checkout's own file
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: the variables that Flux substitutes are unknown: add the stack or "+
 			"remove clusters/%s", name, environment)
 	}
-	var stack struct {
-		Config struct {
-			Cloudflare struct {
-				Zone string `json:"zone"`
-			} `json:"tinyrack:cloudflare"`
-			Cluster struct {
-				ClusterCIDR string `json:"clusterCidr"`
-				ServiceCIDR string `json:"serviceCidr"`
-			} `json:"tinyrack:cluster"`
-			Flux struct {
-				Variables map[string]string `json:"variables"`
-			} `json:"tinyrack:flux"`
-		} `json:"config"`
-	}
-	if err := yaml.Unmarshal(text, &stack); err != nil {
+	s := &stack{}
+	if err := yaml.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("%s: %w: the variables that Flux substitutes are unknown", name, err)
 	}
+	return s, nil
+}
+
+// variables are what Flux substitutes in an environment.
+func (s *stack) variables(environment string) map[string]string {
 	variables := map[string]string{}
-	for key, value := range stack.Config.Flux.Variables {
+	for key, value := range s.Config.Flux.Variables {
 		variables[key] = value
 	}
 	// As in the program, its own facts win over the stack's variables.
 	for key, value := range map[string]string{
 		"environment":  environment,
-		"zone":         stack.Config.Cloudflare.Zone,
-		"cluster_cidr": stack.Config.Cluster.ClusterCIDR,
-		"service_cidr": stack.Config.Cluster.ServiceCIDR,
+		"zone":         s.Config.Cloudflare.Zone,
+		"cluster_cidr": s.Config.Cluster.ClusterCIDR,
+		"service_cidr": s.Config.Cluster.ServiceCIDR,
 	} {
 		// An empty one stays undefined, so that its use is reported.
 		if value != "" {
 			variables[key] = value
 		}
 	}
-	return variables, nil
+	return variables
 }

@@ -1,0 +1,89 @@
+package gitops
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// builtHere is the environment that builds its images itself: their digests are its own, and in no registry.
+const builtHere = "lab"
+
+// unpinnedList is the document that lists the images for which nobody has looked their digest up yet.
+const unpinnedList = "docs/images.md"
+
+// checkImages looks at every image of an object, wherever it is: "image" fields, and maps with a repository, as chart
+// values have.
+func (e *environment) checkImages(o object) {
+	walk(o.Object, func(node map[string]any) {
+		if image, ok := node["image"].(string); ok {
+			e.checkImage(o, image)
+		}
+		if repository, ok := node["repository"].(string); ok && o.GetKind() == "HelmRelease" {
+			registry, _ := node["registry"].(string)
+			tag, _ := node["tag"].(string)
+			image := strings.TrimPrefix(registry+"/"+repository, "/") + ":" + tag
+			if digest, _ := node["digest"].(string); digest != "" {
+				image += "@" + digest
+			}
+			e.checkImage(o, image)
+		}
+	})
+}
+
+func (e *environment) checkImage(o object, image string) {
+	if problem := imageProblem(image); problem != "" {
+		e.problem(o.layer, "%s: image %q %s", o.id(), image, problem)
+		return
+	}
+	if e.name == builtHere || strings.Contains(image, "@") {
+		return
+	}
+	e.tree.unpinned = append(e.tree.unpinned, image)
+	if !slices.Contains(e.tree.listed, image) {
+		e.problem(o.layer, "%s: image %q has no digest: its registry could serve something else under the same tag: pin it, "+
+			"or list it in %s", o.id(), image, unpinnedList)
+	}
+}
+
+// imageProblem says what is wrong with an image reference, or nothing.
+func imageProblem(image string) string {
+	name, digest, hasDigest := strings.Cut(image, "@")
+	registry, path, _ := strings.Cut(name, "/")
+	_, tag, _ := strings.Cut(path, ":")
+	switch {
+	case path == "" || !strings.ContainsAny(registry, ".:"):
+		return "names no registry: each node would choose one: write it in full, as in docker.io/library/…"
+	case hasDigest && !strings.HasPrefix(digest, "sha256:"):
+		return "has a malformed digest: no node could pull it"
+	case tag == "" && !hasDigest:
+		return "has no tag: it would be latest, something else on every pull: pin a version"
+	case tag == "latest":
+		return "is not pinned: latest is something else on every pull: pin a version"
+	}
+	return ""
+}
+
+var listedImage = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+
+// loadListed reads the list of images without a digest. A tree without one lists none.
+func (t *tree) loadListed() {
+	text, err := os.ReadFile(filepath.Join(t.root, unpinnedList))
+	if err != nil {
+		return
+	}
+	for _, match := range listedImage.FindAllStringSubmatch(string(text), -1) {
+		t.listed = append(t.listed, match[1])
+	}
+}
+
+// checkListed finds what is on the list and needs to be there no more.
+func (t *tree) checkListed() {
+	for _, image := range t.listed {
+		if !slices.Contains(t.unpinned, image) && !t.partial {
+			t.problem("%s: lists %s, which nothing in the tree takes without a digest: remove the line", unpinnedList, image)
+		}
+	}
+}
