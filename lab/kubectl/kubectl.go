@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"slices"
 	"strings"
@@ -21,27 +20,6 @@ func Install(l layout.Layout, k3s, kubeconfig string) error {
 		file.Link(l.Kubectl(), k3s),
 		file.Write(l.Kubeconfig(), []byte(strings.TrimSpace(kubeconfig)+"\n"), 0o600),
 	)
-}
-
-// shown are the questions whose answers Show prints.
-var shown = []string{
-	"get nodes",
-	"get kustomizations.kustomize.toolkit.fluxcd.io,helmreleases.helm.toolkit.fluxcd.io --all-namespaces",
-	"get pods --all-namespaces",
-}
-
-// Show prints the cluster's nodes, what Flux applies, and the pods.
-func Show(ctx context.Context, l layout.Layout, out io.Writer) error {
-	var errs []error
-	for _, question := range shown {
-		answer, err := Run(ctx, l, strings.Fields(question)...)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		fmt.Fprintln(out, answer)
-	}
-	return errors.Join(errs...)
 }
 
 // Run returns what the command prints.

@@ -47,18 +47,3 @@ func TestInstall(t *testing.T) {
 		t.Errorf("the access has mode %v, %v", info.Mode(), err)
 	}
 }
-
-func TestShowAsksOnAfterAFailure(t *testing.T) {
-	l := installed(
-		t,
-		`shift 2; case "$2" in pods) echo the pods;; nodes) echo the nodes;; *) echo no such kind >&2; exit 1;; esac`,
-	)
-	var out strings.Builder
-	err := Show(t.Context(), l, &out)
-	if err == nil || !strings.Contains(err.Error(), "exit status 1: no such kind") {
-		t.Errorf("got %v", err)
-	}
-	if out.String() != "the nodes\n\nthe pods\n\n" {
-		t.Errorf("shown %q", out.String())
-	}
-}
