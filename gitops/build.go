@@ -48,7 +48,7 @@ func (e *environment) build(l layer) []object {
 	if err != nil {
 		e.problem(l.Name, "%s cannot be built: %s", l.Path, strings.ReplaceAll(err.Error(),
 			e.tree.root+string(filepath.Separator), ""))
-		e.tree.partial = true
+		e.tree.partial, e.incomplete = true, true
 		return nil
 	}
 	var objects []object
@@ -56,7 +56,7 @@ func (e *environment) build(l layer) []object {
 		o, err := e.render(l, res)
 		if err != nil {
 			e.problem(l.Name, "%s %s: %v", res.GetKind(), res.GetName(), err)
-			e.tree.partial = e.tree.partial || l.Name == rootLayer
+			e.tree.partial, e.incomplete = e.tree.partial || l.Name == rootLayer, true
 			continue
 		}
 		objects = append(objects, o)

@@ -110,6 +110,7 @@ type environment struct {
 	layers     []layer
 	owner      map[string]string // object → the layer that applies it
 	namespaces map[string]bool   // namespaces made by the tree
+	incomplete bool              // an object could not be read, so who lacks it is unknown
 }
 
 // problem reports against the environment and a place in it.

@@ -56,7 +56,7 @@ func (e *environment) addLayer(o object) {
 	}
 	if err := e.tree.schemas.check(o); err != nil {
 		e.problem(rootLayer, "%s: %v", o.id(), err)
-		e.tree.partial = true
+		e.tree.partial, e.incomplete = true, true
 		return
 	}
 	l := layer{Name: o.GetName()}

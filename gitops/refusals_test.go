@@ -409,6 +409,53 @@ func TestRefusals(t *testing.T) {
 				`lab: apps: Namespace memos-system: is privileged and says nowhere why: nobody could tell whether it has to be: set restricted, or say why in the annotation pod-security.tinyrack.net/reason`,
 			},
 		},
+		"namespace that is baseline without a reason": {
+			edits: []edit{{namespace, "enforce: restricted", "enforce: baseline"}},
+			want: []string{
+				`lab: apps: Namespace memos-system: is baseline and says nowhere why: nobody could tell whether it has to be: set restricted, or say why in the annotation pod-security.tinyrack.net/reason`,
+			},
+		},
+		"namespace that is privileged with a reason": {
+			edits: []edit{
+				{namespace, "enforce: restricted", "enforce: privileged"},
+				{namespace, "  annotations:\n", "  annotations:\n    pod-security.tinyrack.net/reason: it mounts disks\n"},
+				{deployment, "            allowPrivilegeEscalation: false\n", "            privileged: true\n"},
+			},
+		},
+		"Service that selects another namespace's pods": {
+			edits: withExtra("apiVersion: v1\nkind: Service\nmetadata:\n  name: memos-extra\n  namespace: sealed-secrets\nspec:\n" +
+				"  selector:\n    app.kubernetes.io/name: memos\n  ports:\n    - port: 80\n"),
+			want: []string{
+				`lab: apps: Service sealed-secrets/memos-extra: selects no pod of the tree (app.kubernetes.io/name=memos): whoever asks it gets no answer: correct its selector or the pods' labels`,
+			},
+		},
+		"Service without a selector": {
+			edits: withExtra("apiVersion: v1\nkind: Service\nmetadata:\n  name: memos-extra\n  namespace: memos-system\nspec:\n" +
+				"  ports:\n    - port: 80\n"),
+		},
+		"hostname for everything below": {
+			edits: []edit{{settings, "hostname: notes.lab.example", "hostname: \"*.lab.example\""}},
+		},
+		"hostname outside the cluster": {
+			edits: []edit{{settings, "    ingress:\n", "    ingress:\n      - hostname: nas.lab.example\n        service: http://192.0.2.1\n"}},
+		},
+		"hostname whose pods every namespace reaches": {
+			edits: []edit{{network, "            matchLabels:\n              kubernetes.io/metadata.name: cloudflared\n", "            matchLabels: {}\n"}},
+		},
+		"hostname whose pods everybody reaches": {
+			edits: []edit{{
+				network, "    - from:\n        - namespaceSelector:\n            matchLabels:\n              " +
+					"kubernetes.io/metadata.name: cloudflared\n          podSelector:\n            matchLabels:\n              " +
+					"app.kubernetes.io/name: cloudflared\n      ports:\n", "    - ports:\n",
+			}},
+		},
+		"Service that every namespace reaches and no hostname leads to": {
+			edits: []edit{
+				{settings, "    ingress:\n      - hostname: notes.lab.example\n        service: http://memos.memos-system.svc.cluster.local:5230\n", ""},
+				{network, "            matchLabels:\n              kubernetes.io/metadata.name: cloudflared\n", "            matchLabels: {}\n"},
+				{deployment, "https://notes.${zone}", "http://localhost"},
+			},
+		},
 		"Service that selects nobody": {
 			edits: []edit{
 				{service, "app.kubernetes.io/name: memos", "app.kubernetes.io/name: notes"},
@@ -506,6 +553,7 @@ func TestRefusals(t *testing.T) {
 		"folder and namespace differ": {
 			edits: []edit{
 				{"apps/base/memos/kustomization.yaml", "namespace: memos-system", "namespace: notes"},
+				{settings, "memos.memos-system.", "memos.notes."},
 			},
 			want: []string{
 				`apps/base/memos: Namespace notes is in namespace "notes": a folder's objects live in namespace memos or memos-system, so that one leads to the other`,

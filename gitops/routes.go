@@ -32,8 +32,8 @@ var clusterService = regexp.MustCompile(`^(https?)://([^./]+)\.([^./]+)\.svc(?:\
 // checkRoutes compares the stack's list of hostnames with what the tree has for them: a Service behind each, a way to it
 // for the connectors, a hostname for each that the connectors may reach, and for each address that a manifest names.
 func (e *environment) checkRoutes(objects []object) {
-	if e.tree.partial {
-		return // what is missing may only not have been built
+	if e.incomplete {
+		return
 	}
 	led := map[string]bool{} // the Services that a hostname leads to
 	for _, r := range e.routes {
@@ -48,7 +48,7 @@ func (e *environment) checkRoutes(objects []object) {
 		}
 	}
 	for _, s := range servicesOf(objects) {
-		if !led[s.Namespace+"/"+s.Name] && admitsConnectors(objects, s) {
+		if !led[s.Namespace+"/"+s.Name] && admitsConnectors(objects, s, true) {
 			e.problem("Service "+s.Namespace+"/"+s.Name, "a NetworkPolicy lets visitors in, and no hostname leads there: add it "+
 				"to cloudflare.ingress in Pulumi.%s.yaml, or take the policy away", e.name)
 		}
@@ -69,7 +69,7 @@ func routeProblem(objects []object, match []string) string {
 		return "which is not in the tree: visitors would get 502: add it, or take the hostname away"
 	case !slices.ContainsFunc(services[at].Spec.Ports, func(p core.ServicePort) bool { return int(p.Port) == port }):
 		return fmt.Sprintf("which has no port %d: visitors would get 502: correct one of them", port)
-	case !admitsConnectors(objects, services[at]):
+	case !admitsConnectors(objects, services[at], false):
 		return fmt.Sprintf("and no NetworkPolicy lets namespace %s reach its pods: visitors would get 502: add one", connectors)
 	}
 	return ""
@@ -86,9 +86,9 @@ func servicesOf(objects []object) []core.Service {
 	return found
 }
 
-// admitsConnectors tells whether a NetworkPolicy names the connectors' namespace among those that reach the Service's
-// pods.
-func admitsConnectors(objects []object, s core.Service) bool {
+// admitsConnectors tells whether a NetworkPolicy lets the connectors' namespace reach the Service's pods: by name, or in
+// any way.
+func admitsConnectors(objects []object, s core.Service, byName bool) bool {
 	namespace := labels.Set{core.LabelMetadataName: connectors}
 	for _, o := range objects {
 		var policy networking.NetworkPolicy
@@ -101,12 +101,12 @@ func admitsConnectors(objects []object, s core.Service) bool {
 			continue
 		}
 		for _, rule := range policy.Spec.Ingress {
+			if len(rule.From) == 0 && !byName {
+				return true
+			}
 			for _, from := range rule.From {
-				// An empty selector is every namespace: that policy is not about visitors.
-				if from.NamespaceSelector == nil || len(from.NamespaceSelector.MatchLabels) == 0 {
-					continue
-				}
-				if selector, err := meta.LabelSelectorAsSelector(from.NamespaceSelector); err == nil && selector.Matches(namespace) {
+				selector, err := meta.LabelSelectorAsSelector(from.NamespaceSelector)
+				if err == nil && selector.Matches(namespace) && !(byName && selector.Empty()) {
 					return true
 				}
 			}

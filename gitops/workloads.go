@@ -31,7 +31,7 @@ type workload struct {
 }
 
 // workloadsOf are the workloads among the objects. Those of charts and operators are not seen here.
-func workloadsOf(objects []object) []workload {
+func (e *environment) workloadsOf(objects []object) []workload {
 	var found []workload
 	for _, o := range objects {
 		var path []string
@@ -46,15 +46,17 @@ func workloadsOf(objects []object) []workload {
 		}
 		template, _, _ := unstructured.NestedMap(o.Object, path...)
 		w := workload{object: o}
-		if apiruntime.DefaultUnstructuredConverter.FromUnstructured(template, &w.pods) == nil { // else its schema is refused
-			found = append(found, w)
+		if apiruntime.DefaultUnstructuredConverter.FromUnstructured(template, &w.pods) != nil {
+			e.incomplete = true // its schema has been refused
+			continue
 		}
+		found = append(found, w)
 	}
 	return found
 }
 
 func (e *environment) checkWorkloads(objects []object) {
-	workloads := workloadsOf(objects)
+	workloads := e.workloadsOf(objects)
 	levels := e.podSecurity(objects)
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
@@ -74,7 +76,7 @@ func (e *environment) checkWorkloads(objects []object) {
 		}
 	}
 	for _, o := range objects {
-		if o.GetKind() == "Service" {
+		if o.GetKind() == "Service" && !e.incomplete {
 			e.checkService(o, workloads)
 		}
 	}
@@ -87,7 +89,7 @@ func (e *environment) podSecurity(objects []object) map[string]podsecurity.Level
 		levels[name] = level
 	}
 	for _, o := range objects {
-		if o.GetKind() != "Namespace" {
+		if o.GetKind() != "Namespace" || slices.Contains(pulumiOwned, o.id()) {
 			continue
 		}
 		value := o.GetLabels()[podsecurity.EnforceLevelLabel]
