@@ -29,7 +29,9 @@ type resource struct {
 		Phase               string
 		ContainerStatuses   []struct {
 			RestartCount int
-			State        struct{ Waiting struct{ Reason, Message string } }
+			State        struct {
+				Waiting struct{ Reason, Message string }
+			}
 		}
 	}
 }
