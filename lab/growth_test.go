@@ -164,7 +164,10 @@ func nodesTalkToEachOtherAlone(t *testing.T) {
 	l := running(t)
 	// The one Service whose policy admits everybody.
 	service := kube(t, l, "-n", "kube-system", "get", "service", "kube-dns", "-o", "jsonpath={.spec.clusterIP}")
-	var group sync.WaitGroup
+	var (
+		group sync.WaitGroup
+		nodes []layout.Machine
+	)
 	for _, from := range l.Machines {
 		isNode := !slices.Contains(from.Roles, "storage")
 		for _, to := range l.Machines {
@@ -184,14 +187,16 @@ func nodesTalkToEachOtherAlone(t *testing.T) {
 			}
 		}
 		if isNode {
-			group.Go(func() {
-				if err := dial(from.Namespace(), service, 53); err != nil {
-					t.Errorf("%s does not reach the Service: %v", from.Name, err)
-				}
-			})
+			nodes = append(nodes, from)
 		}
 	}
 	group.Wait()
+	// A node is Ready a few seconds before its kube-proxy has written the Services' rules.
+	for _, from := range nodes {
+		eventually(t, 30*time.Second, from.Name+" reaches a Service", func() error {
+			return dial(from.Namespace(), service, 53)
+		})
+	}
 }
 
 // onlyOneIsLeft looks whether what left is gone: from the tailnet, and from this host.
