@@ -105,7 +105,7 @@ func (s *Stack) environment(callers []string) []string {
 		}
 	}
 	return append(env,
-		"PATH="+s.path("bin")+":"+path, "PULUMI_HOME="+s.path("home"), "PULUMI_BACKEND_URL=file://"+s.Backend(),
+		"PATH="+s.path("bin")+":"+path, "PULUMI_HOME="+s.path("home"), "PULUMI_BACKEND_URL="+s.BackendURL(),
 		"PULUMI_CONFIG_PASSPHRASE_FILE="+s.path("passphrase"), "PULUMI_SKIP_UPDATE_CHECK=true",
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true", "GOWORK=off",
 		"PULUMI_DEBUG_COMMANDS=true", // knows --event-log

@@ -77,7 +77,7 @@ func TestCommandIsTheStacksOwn(t *testing.T) {
 		}
 	}
 	want := []string{
-		"PULUMI_HOME=/state/pulumi/home", "PULUMI_BACKEND_URL=file:///state/pulumi/backend",
+		"PULUMI_HOME=/state/pulumi/home", "PULUMI_BACKEND_URL=file:///state/pulumi/backend?metadata=skip",
 		"PULUMI_CONFIG_PASSPHRASE_FILE=/state/pulumi/passphrase", "PULUMI_SKIP_UPDATE_CHECK=true",
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true", "PULUMI_DEBUG_COMMANDS=true",
 	}

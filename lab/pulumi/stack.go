@@ -54,6 +54,11 @@ func (s *Stack) committed() string {
 // Backend is the folder with the stack's state.
 func (s *Stack) Backend() string { return s.path("backend") }
 
+// BackendURL is how Pulumi is told of it. Without metadata=skip each write of the state is followed by one of a file
+// beside it that is not atomic: a run that is killed in between leaves an empty one, and every command after it fails
+// with "failed to load checkpoint: EOF".
+func (s *Stack) BackendURL() string { return "file://" + s.Backend() + "?metadata=skip" }
+
 // Exists tells whether the backend holds anything.
 func (s *Stack) Exists() bool {
 	_, err := os.Stat(s.path("backend", ".pulumi"))

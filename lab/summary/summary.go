@@ -51,7 +51,7 @@ func rows(l layout.Layout, stack *pulumi.Stack) [][2]string {
 		{"clouds", fmt.Sprintf("http://%s/lab/state and http://%s/lab/state (emulated)",
 			layout.CloudflareAddr, layout.TailscaleAddr)},
 		{"snapshots", "http://" + layout.S3Addr + "/" + layout.Bucket},
-		{"stack", stack.Config() + " with the backend file://" + stack.Backend()},
+		{"stack", stack.Config() + " with the backend " + stack.BackendURL()},
 		{"logs", l.Logs()},
 		{"next", "make status, make e2e, make down"},
 	}...)

@@ -43,7 +43,7 @@ func TestPrint(t *testing.T) {
 		"ip netns exec tinyrack-operator " + l.Kubectl() + " --kubeconfig=" + l.Kubeconfig() + " get pods",
 		"https://10.77.0.1:3000/tinyrack/infrastructure.git (user tinyrack, token in ",
 		"  visit       curl --cacert " + l.CA() + " --resolve notes.lab.test:443:10.77.0.1 https://notes.lab.test/\n",
-		"backend file://" + l.Pulumi() + "/backend\n", "\nand in pulumi up:\n  slow ",
+		"backend file://" + l.Pulumi() + "/backend?metadata=skip\n", "\nand in pulumi up:\n  slow ",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
