@@ -30,7 +30,8 @@ func TestDigests(t *testing.T) {
 		}},
 		"listed": {edits: []edit{{list, "", listing + chart}}},
 		"pinned": {edits: []edit{
-			{deployment, "memos:0.25.0", "memos:0.25.0@" + digest}, {release, "tag: 0.40.0", "tag: 0.40.0\n      digest: " + digest},
+			{deployment, "memos:0.25.0", "memos:0.25.0@" + digest},
+			{release, "tag: 0.40.0", "tag: 0.40.0\n      digest: " + digest},
 		}},
 		"pinned, and listed still": {
 			edits: []edit{{list, "", listing + chart}, {deployment, "memos:0.25.0", "memos:0.25.0@" + digest}},
@@ -83,9 +84,8 @@ func renameLab(t *testing.T, root string) {
 		"clusters/lab", "infrastructure/controllers/lab", "infrastructure/configs/lab", "infrastructure/connectors/lab",
 		"apps/lab", "Pulumi.lab.yaml",
 	} {
-		from := filepath.Join(root, path)
-		if err := os.Rename(from, strings.Replace(from, filepath.Base(path), strings.Replace(filepath.Base(path), "lab", "live",
-			1), 1)); err != nil {
+		renamed := filepath.Join(filepath.Dir(path), strings.Replace(filepath.Base(path), "lab", "live", 1))
+		if err := os.Rename(filepath.Join(root, path), filepath.Join(root, renamed)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -119,8 +119,8 @@ const NoBackupAnnotation = "backup.tinyrack.net/none"
 // checkBackup wants somebody to have thought of what is on a volume.
 func (e *environment) checkBackup(o object) {
 	if o.GetAnnotations()[NoBackupAnnotation] == "" {
-		e.problem(o.layer, "%s: nothing backs it up: what is on it is lost with its disk: keep the data in a database with a "+
-			"backup, or say in the annotation %s why none is needed", o.id(), NoBackupAnnotation)
+		e.problem(o.layer, "%s: nothing backs it up: what is on it is lost with its disk: keep the data in a database "+
+			"with a backup, or say in the annotation %s why none is needed", o.id(), NoBackupAnnotation)
 	}
 }
 

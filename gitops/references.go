@@ -33,7 +33,8 @@ func (e *environment) checkReferences(objects []object) {
 	}
 }
 
-// referencesOf are the Secrets, ConfigMaps and volume claims that one part of a pod's specification names, without the optional ones.
+// referencesOf are the Secrets, ConfigMaps and volume claims that one part of a pod's specification names, without the
+// optional ones.
 func referencesOf(node map[string]any) []reference {
 	var found []reference
 	add := func(kind string, value any, field string) {

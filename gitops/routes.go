@@ -29,8 +29,8 @@ var awaited = []string{"ghost-system/ghost", "discourse-system/discourse"}
 // clusterService reads the address of a Service: its name, its namespace, and its port where there is one.
 var clusterService = regexp.MustCompile(`^(https?)://([^./]+)\.([^./]+)\.svc(?:\.cluster\.local)?(?::([0-9]+))?/?$`)
 
-// checkRoutes compares the stack's list of hostnames with what the tree has for them: a Service behind each, a way to it
-// for the connectors, a hostname for each that the connectors may reach, and for each address that a manifest names.
+// checkRoutes compares the stack's list of hostnames with what the tree has for them: a Service behind each, a way to
+// it for the connectors, a hostname for each that the connectors may reach, and for each address in a manifest.
 func (e *environment) checkRoutes(objects []object) {
 	if e.incomplete {
 		return
@@ -49,8 +49,8 @@ func (e *environment) checkRoutes(objects []object) {
 	}
 	for _, s := range servicesOf(objects) {
 		if !led[s.Namespace+"/"+s.Name] && admitsConnectors(objects, s, true) {
-			e.problem("Service "+s.Namespace+"/"+s.Name, "a NetworkPolicy lets visitors in, and no hostname leads there: add it "+
-				"to cloudflare.ingress in Pulumi.%s.yaml, or take the policy away", e.name)
+			e.problem("Service "+s.Namespace+"/"+s.Name, "a NetworkPolicy lets visitors in, and no hostname leads there: add "+
+				"it to cloudflare.ingress in Pulumi.%s.yaml, or take the policy away", e.name)
 		}
 	}
 	e.checkAddresses(objects)
@@ -70,7 +70,8 @@ func routeProblem(objects []object, match []string) string {
 	case !slices.ContainsFunc(services[at].Spec.Ports, func(p core.ServicePort) bool { return int(p.Port) == port }):
 		return fmt.Sprintf("which has no port %d: visitors would get 502: correct one of them", port)
 	case !admitsConnectors(objects, services[at], false):
-		return fmt.Sprintf("and no NetworkPolicy lets namespace %s reach its pods: visitors would get 502: add one", connectors)
+		return fmt.Sprintf("and no NetworkPolicy lets namespace %s reach its pods: visitors would get 502: add one",
+			connectors)
 	}
 	return ""
 }
@@ -86,8 +87,8 @@ func servicesOf(objects []object) []core.Service {
 	return found
 }
 
-// admitsConnectors tells whether a NetworkPolicy lets the connectors' namespace reach the Service's pods: by name, or in
-// any way.
+// admitsConnectors tells whether a NetworkPolicy lets the connectors' namespace reach the Service's pods: by name, or
+// in any way.
 func admitsConnectors(objects []object, s core.Service, byName bool) bool {
 	namespace := labels.Set{core.LabelMetadataName: connectors}
 	for _, o := range objects {
@@ -106,7 +107,7 @@ func admitsConnectors(objects []object, s core.Service, byName bool) bool {
 			}
 			for _, from := range rule.From {
 				selector, err := meta.LabelSelectorAsSelector(from.NamespaceSelector)
-				if err == nil && selector.Matches(namespace) && !(byName && selector.Empty()) {
+				if err == nil && selector.Matches(namespace) && (!byName || !selector.Empty()) {
 					return true
 				}
 			}

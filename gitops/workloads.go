@@ -107,7 +107,8 @@ func (e *environment) podSecurity(objects []object) map[string]podsecurity.Level
 	return levels
 }
 
-// checkResources wants every container to say what it needs, and to have a limit where one that grows takes others down.
+// checkResources wants every container to say what it needs, and to have a limit where one that grows takes others
+// down.
 func (e *environment) checkResources(w workload) {
 	for _, c := range slices.Concat(w.pods.Spec.InitContainers, w.pods.Spec.Containers) {
 		for _, resource := range []core.ResourceName{core.ResourceCPU, core.ResourceMemory} {
@@ -140,8 +141,8 @@ func (e *environment) checkService(o object, workloads []workload) {
 		}
 	}
 	if len(behind) == 0 {
-		e.problem(o.layer, "%s: selects no pod of the tree (%s): whoever asks it gets no answer: correct its selector or the "+
-			"pods' labels", o.id(), selector)
+		e.problem(o.layer, "%s: selects no pod of the tree (%s): whoever asks it gets no answer: correct its selector or "+
+			"the pods' labels", o.id(), selector)
 		return
 	}
 	for _, port := range service.Spec.Ports {
@@ -150,8 +151,8 @@ func (e *environment) checkService(o object, workloads []workload) {
 				return slices.ContainsFunc(c.Ports, func(p core.ContainerPort) bool { return p.Name == port.TargetPort.StrVal })
 			})
 		}) {
-			e.problem(o.layer, "%s: no pod behind it has a port named %s: nothing would answer there: correct targetPort or the "+
-				"container's port", o.id(), port.TargetPort.StrVal)
+			e.problem(o.layer, "%s: no pod behind it has a port named %s: nothing would answer there: correct targetPort or "+
+				"the container's port", o.id(), port.TargetPort.StrVal)
 		}
 	}
 }

@@ -298,8 +298,9 @@ func tailnetDevices(t *testing.T, l *lab) *machine.Devices {
 type tailnetState struct {
 	Objects struct {
 		Devices []struct {
-			Name, Hostname string
-			Addresses      []string
+			Name, Hostname     string
+			Addresses          []string
+			ConnectedToControl bool
 		}
 		DNS tailnetDNS
 	}

@@ -4,12 +4,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
@@ -28,6 +30,15 @@ func lostLogin(t *testing.T) {
 		t.Errorf("refused for another reason:\n%s", said)
 	}
 	unchanged(t, "the login was lost", before, lookWithoutLogin(t, l))
+	// A name is taken only from a device that is certain to be off.
+	eventually(t, time.Minute, "the former device is off", func() error {
+		for _, d := range tailnetNow(t).Objects.Devices {
+			if d.Name == first(l).FQDN() && d.ConnectedToControl {
+				return errors.New("it is connected")
+			}
+		}
+		return nil
+	})
 	mustAgain(t, l, way)
 	unchanged(t, "the machine joined again", before, lookWithoutLogin(t, l))
 	if now := login(t, l); now == former || !strings.Contains(now, `"DNSName": "`+first(l).FQDN()+`."`) {
@@ -59,6 +70,14 @@ func lostState(t *testing.T) {
 	forget()
 	refused(t, l, l.stack.Up, "You already have a tunnel with this name")
 	unchanged(t, "the state was lost", before, look(t, l))
+	// A tunnel with connectors is not removed.
+	kube(t, l, "--namespace=cloudflared", "scale", "deployment/cloudflared", "--replicas=0")
+	eventually(t, time.Minute, "the connectors are gone", func() error {
+		if pods := kube(t, l, "--namespace=cloudflared", "get", "pods", "--output=name"); pods != "" {
+			return errors.New(pods)
+		}
+		return nil
+	})
 	emptyCloudflare(t, l)
 	forget() // with Cloudflare goes what the refused run had made there
 	refused(t, l, l.stack.Up, "the state was lost or is another's", "pulumi config set --secret k3sToken",
@@ -71,6 +90,7 @@ func lostState(t *testing.T) {
 	upOrFail(t, l)
 	unchanged(t, "the state was made anew", before, look(t, l))
 	nothingToDo(t, l)
+	visitorsAreBack(t, l)
 
 	// As it was: the next up of the lab knows no k3sToken, and would make one.
 	if err := l.stack.Import(t.Context(), withMissing(t, exported(t, l), lost)); err != nil {
@@ -89,6 +109,19 @@ func lostState(t *testing.T) {
 	upOrFail(t, l)
 	unchanged(t, "the generated token is back", before, look(t, l))
 	nothingToDo(t, l)
+}
+
+// visitorsAreBack waits for the connectors of a new tunnel: the former one's token is of no use any more.
+func visitorsAreBack(t *testing.T, l *lab) {
+	t.Helper()
+	client := browser(t, l)
+	eventually(t, 2*time.Minute, "a visitor reaches the application", func() error {
+		got, err := ask(t.Context(), client, notes+"/healthz")
+		if err == nil && got.status != http.StatusOK {
+			err = errors.New(got.String())
+		}
+		return err
+	})
 }
 
 // tailnetKeys are the IDs of the keys in the tailnet.

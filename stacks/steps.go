@@ -408,6 +408,7 @@ func (s *stack) startFlux() (err error) {
 	args := s.fluxArgs()
 	args.Host, args.Protect = s.hosts[s.cfg.firstServer()], s.cfg.Protect
 	args.DependsOn = slices.Concat(s.keys.Done, s.beforeFlux, s.nodes)
+	args.Variables[tunnelVariable] = s.edge.TokenFingerprint
 	s.flux, err = flux.New(s.ctx, "flux", args, pulumi.Providers(s.kubernetes))
 	return err
 }
@@ -438,7 +439,11 @@ func (s *stack) holdHosts() error {
 	return nil
 }
 
-// facts are the variables the program itself knows and hands to the manifests.
+// tunnelVariable is the variable that changes with the token of the tunnel's connectors: a pod reads it once, at its
+// start, and has to be replaced for another.
+const tunnelVariable = "tunnel_fingerprint"
+
+// facts are the variables that the program knows from the settings and hands to the manifests.
 func facts(c Config) map[string]string {
 	return map[string]string{
 		"environment":  path.Base(c.Flux.Path),

@@ -36,6 +36,8 @@ type Edge struct {
 	TunnelID pulumi.StringOutput
 	// TunnelToken is what a connector logs in with. Secret.
 	TunnelToken pulumi.StringOutput
+	// TokenFingerprint changes with TunnelToken and tells nothing of it: 16 hexadecimal digits of its SHA-256. Not secret.
+	TokenFingerprint pulumi.StringOutput
 	// Done is what later steps depend on: the tunnel with its rules and records.
 	Done []pulumi.Resource
 }
@@ -56,8 +58,9 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		return nil, fmt.Errorf("edge %q: %w", name, err)
 	}
 	return edge, ctx.RegisterResourceOutputs(edge, pulumi.Map{
-		"tunnelId":    edge.TunnelID,
-		"tunnelToken": edge.TunnelToken,
+		"tunnelId":         edge.TunnelID,
+		"tunnelToken":      edge.TunnelToken,
+		"tokenFingerprint": edge.TokenFingerprint,
 	})
 }
 
@@ -135,6 +138,7 @@ func (e *Edge) createTunnel(ctx *pulumi.Context, name string, args *Args) (*clou
 	e.TunnelToken = pulumi.All(tunnel.ID(), secret).ApplyT(func(parts []any) (string, error) {
 		return connectorToken(args.AccountID, string(parts[0].(pulumi.ID)), parts[1].(string))
 	}).(pulumi.StringOutput)
+	e.TokenFingerprint = pulumi.Unsecret(e.TunnelToken.ApplyT(fingerprint)).(pulumi.StringOutput)
 	return tunnel, nil
 }
 

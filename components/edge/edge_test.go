@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"reflect"
 	"slices"
@@ -37,7 +39,9 @@ func run(t *testing.T, args *Args) *pulumitest.Recording {
 		if err != nil {
 			return err
 		}
-		return pulumitest.Probe(ctx, "outputs", pulumi.Map{"id": edge.TunnelID, "token": edge.TunnelToken})
+		return pulumitest.Probe(ctx, "outputs", pulumi.Map{
+			"id": edge.TunnelID, "token": edge.TunnelToken, "fingerprint": edge.TokenFingerprint,
+		})
 	}, func(res pulumitest.Resource) map[string]any {
 		if res.Type == "random:index/randomPassword:RandomPassword" {
 			return map[string]any{"result": testPassword}
@@ -161,6 +165,10 @@ func TestSecrets(t *testing.T) {
 	login := map[string]string{"a": valid().AccountID, "t": "edge-tunnel-id", "s": testSecret}
 	if !reflect.DeepEqual(parts, login) {
 		t.Errorf("token holds %v, want %v", parts, want)
+	}
+	sum := sha256.Sum256([]byte(outputs.Plain()["token"].(string)))
+	if got, want := outputs.Plain()["fingerprint"], hex.EncodeToString(sum[:])[:16]; got != want {
+		t.Errorf("the token's fingerprint is %v, want %s", got, want)
 	}
 }
 

@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 )
@@ -24,7 +26,13 @@ func connectorToken(accountID, tunnelID, secretBase64 string) (string, error) {
 	return base64.StdEncoding.EncodeToString(text), nil
 }
 
-// parseToken is the reverse. Its error does not quote the token.
+// fingerprint is the beginning of the token's SHA-256. The 32 random bytes in a token are beyond any guessing.
+func fingerprint(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:8])
+}
+
+// parseToken is the reverse of connectorToken. Its error does not quote the token.
 func parseToken(token string) (connector, error) {
 	var c connector
 	raw, err := base64.StdEncoding.DecodeString(token)

@@ -154,8 +154,11 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err != nil {
 		return nil, fmt.Errorf("flux %q: git credentials: %w", name, err)
 	}
+	watched := metadata(variablesName, nil)
+	// Flux applies what substitutes from it as soon as it changes, not at the next interval.
+	watched.Labels = pulumi.StringMap{"reconcile.fluxcd.io/watch": pulumi.String("Enabled")}
 	variables, err := corev1.NewConfigMap(ctx, name+"-variables", &corev1.ConfigMapArgs{
-		Metadata: metadata(variablesName, nil),
+		Metadata: watched,
 		Data:     pulumi.StringMap(args.Variables),
 	}, inNamespace...)
 	if err != nil {

@@ -36,8 +36,8 @@ var answers = map[string]string{
 		{"metadata": {"namespace": "kube-system", "name": "job"}, "status": {"phase": "Succeeded",
 			"conditions": [{"type": "Ready", "status": "False"}]}},
 		{"metadata": {"namespace": "memos-system", "name": "memos"}, "status": {"phase": "Pending",
-			"conditions": [{"type": "Ready", "status": "False"}],
-			"containerStatuses": [{"restartCount": 2, "state": {"waiting": {"reason": "ErrImagePull", "message": "none"}}}]}},
+			"conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [
+				{"restartCount": 2, "state": {"waiting": {"reason": "ErrImagePull", "message": "none"}}}]}},
 		{"metadata": {"namespace": "memos-system", "name": "other"}, "status": {"phase": "Pending"}}]}`,
 }
 
