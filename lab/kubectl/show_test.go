@@ -74,7 +74,8 @@ func TestShowAsksOnAfterAFailure(t *testing.T) {
 	l := answering(t, map[string]string{"pods": `{"items": []}`})
 	var out strings.Builder
 	err := Show(t.Context(), l, &out)
-	if err == nil || strings.Count(err.Error(), "no such kind") != 3 || out.String() != "  pods\n    0 of 0 are ready\n\n" {
+	const want = "  pods\n    0 of 0 are ready\n\n"
+	if err == nil || strings.Count(err.Error(), "no such kind") != 3 || out.String() != want {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
