@@ -405,15 +405,15 @@ func (c *chain) expect(kills int, urns []string) {
 // settled looks whether anything is left to do, or there twice, after the run that converged.
 func settled(t *testing.T) {
 	t.Helper()
-	if pending := stackState(t).Pending; len(pending) > 0 {
-		t.Errorf("the state still waits for %v", pending)
-	}
 	nothingTwice(t)
 	upChangesNothing(t)
 	l := running(t)
 	out := output(l)
 	if err := l.stack.RefreshUnchanged(t.Context()); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+	if pending := stackState(t).Pending; len(pending) > 0 {
+		t.Errorf("the state still waits for %v", pending)
 	}
 	if left := onMachine(t, l, "ls -d /run/tinyrack/firewall-trial* 2>/dev/null; true"); left != "" {
 		t.Errorf("left on the machine: %s", left)

@@ -41,7 +41,7 @@ func (s *Stack) destroyArgs() []string { return s.programArgs("destroy", "--skip
 func (s *Stack) previewArgs(flags ...string) []string { return s.programArgs("preview", flags...) }
 
 func (s *Stack) refreshArgs() []string {
-	return s.programArgs("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+	return s.programArgs("refresh", "--yes", "--skip-preview", "--expect-no-changes", "--clear-pending-creates")
 }
 
 func (s *Stack) programArgs(verb string, flags ...string) []string {

@@ -127,7 +127,8 @@ func (s *Stack) PreviewUnchanged(ctx context.Context) error {
 	return s.program(ctx, s.previewArgs("--expect-no-changes"))
 }
 
-// RefreshUnchanged looks at everything that the stack made, and fails where it is not as it was left.
+// RefreshUnchanged looks at everything that the stack made, and fails where it is not as it was left. What the state
+// still notes of creations that a kill cut short is dropped: once an Up has come to its end nothing of them is left.
 func (s *Stack) RefreshUnchanged(ctx context.Context) error { return s.program(ctx, s.refreshArgs()) }
 
 // Outputs returns the stack's outputs, secrets in clear.
