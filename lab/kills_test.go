@@ -90,6 +90,8 @@ type kill struct {
 	// What was at its boundary.
 	pulumi.Boundary
 	When string
+	// Along are the boundaries that came between that one and the kill: what works side by side may be met together.
+	Along []pulumi.Boundary `json:",omitempty"`
 	// Noted is what the state says of the resource afterwards.
 	Noted string
 	// Killed are the programs that were killed.
@@ -100,6 +102,12 @@ type kill struct {
 }
 
 func (k kill) counts() bool { return slices.Contains([]string{began, atWork, ended, atTheEnd}, k.When) }
+
+// met says whether the kill came where the resource's operation began or ended.
+func (k kill) met(urn, when string) bool {
+	along := func(b pulumi.Boundary) bool { return b.URN == urn && b.Ended == (when == ended) }
+	return k.URN == urn && k.When == when || slices.ContainsFunc(k.Along, along)
+}
 
 // chain is a run of the test.
 type chain struct {
@@ -250,13 +258,13 @@ func (c *chain) run(verb string, toTheEnd bool) (kill, string) {
 	started := time.Now()
 	over := make(chan error, 1)
 	go func() { over <- cmd.Wait() }()
-	boundary, when, engine, err := c.await(watch, cmd.Process.Pid, over, toTheEnd)
-	k := kill{Boundary: boundary, When: when, Took: time.Since(started)}
+	k, engine, err := c.await(watch, cmd.Process.Pid, over, toTheEnd)
+	k.Took = time.Since(started)
 	switch {
-	case when == "" && err == nil:
+	case k.When == "" && err == nil:
 		k.When = converged
 		return k, printed.String()
-	case when == "":
+	case k.When == "":
 		k.When = failed
 		return k, printed.String()
 	}
@@ -272,26 +280,27 @@ func (c *chain) run(verb string, toTheEnd bool) (kill, string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if when != atTheEnd && (!slices.Contains(k.Killed, "pulumi") || slices.Contains(after, theEnd)) {
+	if k.When != atTheEnd && (!slices.Contains(k.Killed, "pulumi") || slices.Contains(after, theEnd)) {
 		k.When = missed
 	}
-	k.Noted = c.noted(boundary)
+	k.Noted = c.noted(k.Boundary)
+	k.Along = slices.DeleteFunc(append(k.Along, after...), func(b pulumi.Boundary) bool { return b.Op == "same" || b == theEnd })
 	return k, printed.String()
 }
 
-// await returns the next boundary that no kill came to yet, when it was met, and the engine's process. When the run
+// await returns the kill that is due at the next boundary that none came to yet, and the engine's process. When the run
 // ends before one, it returns its error.
 func (c *chain) await(
 	watch *pulumi.Watch, session int, over <-chan error, toTheEnd bool,
-) (next pulumi.Boundary, when string, engine int, err error) {
+) (due kill, engine int, err error) {
 	const longest = 30 * time.Minute
 	started := time.Now()
 	waits := map[string]pulumi.Boundary{} // by URN, for a kill at work
-	due := map[string]time.Time{}
+	dueAt := map[string]time.Time{}
 	for {
 		select {
 		case err := <-over:
-			return next, "", 0, err
+			return due, 0, err
 		case <-time.After(time.Millisecond):
 		}
 		found, err := watch.Boundaries()
@@ -304,29 +313,29 @@ func (c *chain) await(
 		}
 		if slices.Contains(found, theEnd) {
 			if toTheEnd {
-				return theEnd, atTheEnd, engine, nil
+				return kill{Boundary: theEnd, When: atTheEnd}, engine, nil
 			}
-			return next, "", 0, <-over
+			return due, 0, <-over
 		}
-		for _, b := range found {
+		for i, b := range found {
 			switch {
 			case b.Op == "same":
 			case b.Ended:
-				delete(due, b.URN)
+				delete(dueAt, b.URN)
 				if !c.hit(b, ended) {
-					return b, ended, engine, nil
+					return kill{Boundary: b, When: ended, Along: found[i+1:]}, engine, nil
 				}
 			case !c.hit(b, began):
-				return b, began, engine, nil
+				return kill{Boundary: b, When: began, Along: found[i+1:]}, engine, nil
 			case !c.hit(b, atWork):
 				// From 20 ms to 5 s, short ones as often as long ones: what ends before is met there.
 				wait := 20 * math.Pow(250, rand.Float64())
-				waits[b.URN], due[b.URN] = b, time.Now().Add(time.Duration(wait)*time.Millisecond)
+				waits[b.URN], dueAt[b.URN] = b, time.Now().Add(time.Duration(wait)*time.Millisecond)
 			}
 		}
-		for urn, at := range due {
+		for urn, at := range dueAt {
 			if time.Now().After(at) {
-				return waits[urn], atWork, engine, nil
+				return kill{Boundary: waits[urn], When: atWork}, engine, nil
 			}
 		}
 	}
@@ -395,7 +404,7 @@ func (c *chain) expect(kills int, urns []string) {
 	}
 	for _, urn := range urns {
 		for _, when := range []string{began, ended} {
-			if !slices.ContainsFunc(c.in(c.now), func(k kill) bool { return k.URN == urn && k.When == when }) {
+			if !slices.ContainsFunc(c.in(c.now), func(k kill) bool { return k.counts() && k.met(urn, when) }) {
 				c.t.Errorf("%s: no kill where %s %s", c.now, urn, when)
 			}
 		}
