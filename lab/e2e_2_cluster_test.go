@@ -34,7 +34,7 @@ func TestClusterRunsWhatItShould(t *testing.T) {
 		"flux-system/flux-operator-", "flux-system/source-controller-", "flux-system/kustomize-controller-",
 		"flux-system/helm-controller-",
 		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-",
-		"kube-system/coredns-",
+		"kube-system/coredns-", "metallb-system/metallb-controller-", "metallb-system/metallb-speaker-",
 	} {
 		if !slices.ContainsFunc(
 			strings.Split(pods, "\n"),

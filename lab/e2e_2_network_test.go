@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
+	"github.com/tinyrack-net/infrastructure/lab/machine"
 )
 
 // client is a pod that does nothing until it is asked to connect. Every namespace of the site admits it.
@@ -89,6 +91,52 @@ func TestPodsReachWhatTheyNeed(t *testing.T) {
 	name := "memos." + memos + ".svc.cluster.local"
 	if out, err := inPod(t, l, stranger, "client", "nslookup", name); !strings.Contains(out, notes.Addr().String()) {
 		t.Errorf("%s is not resolved: %v\n%s", name, err, out)
+	}
+}
+
+// TestALoadBalancerIsForInside gives an application a Service of type LoadBalancer: pods and hosts reach its address, a
+// stranger on the public side gets none of it, though the address is announced there.
+func TestALoadBalancerIsForInside(t *testing.T) {
+	l := running(t)
+	const memos, connectors, inside = "memos-system", "cloudflared", "e2e-inside"
+	pool, err := netip.ParsePrefix(kube(t, l, "-n", "metallb-system", "get", "ipaddresspool", "metallb",
+		"-o", "jsonpath={.spec.addresses[0]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kube(t, l, "-n", memos, "expose", "deployment", "memos", "--name="+inside, "--type=LoadBalancer", "--port=5230")
+	startClient(t, l, connectors, inside, "app.kubernetes.io/name=cloudflared")
+	t.Cleanup(func() {
+		discard(t, l, "--namespace="+memos, "service", inside)
+		discard(t, l, "--namespace="+connectors, "pod", inside)
+	})
+	var address netip.Addr
+	eventually(t, time.Minute, "the Service has an address", func() error {
+		text, err := kubectl.Run(t.Context(), l.Layout, "-n", memos, "get", "service", inside,
+			"-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+		if err != nil {
+			return err
+		}
+		address, err = netip.ParseAddr(text)
+		return err
+	})
+	if !pool.Contains(address) {
+		t.Errorf("%s is not of the pool %s", address, pool)
+	}
+	expect(t, l, connectors, inside, netip.AddrPortFrom(address, 5230), true)
+	for _, m := range l.Machines {
+		if err := dial(m.Namespace(), address.String(), 5230); err != nil {
+			t.Errorf("%s does not reach %s: %v", m.Name, address, err)
+		}
+	}
+	addStranger(t)
+	if err := dial(machine.Stranger, address.String(), 5230); err == nil {
+		t.Errorf("a stranger reaches %s", address)
+	}
+	// Otherwise the packets went nowhere, and the firewall kept nobody out.
+	neighbour := exec.CommandContext(t.Context(), "ip", "-n", machine.Stranger, "neighbour", "show", address.String())
+	if out, err := neighbour.Output(); err != nil || !strings.Contains(string(out), "lladdr") {
+		t.Errorf("no machine answers for %s: %v: %q", address, err, out)
 	}
 }
 

@@ -12,6 +12,7 @@ const (
 	FluxVersion          = "v2.9.2"
 	FluxOperatorVersion  = "v0.58.0"
 	SealedSecretsVersion = "v0.40.0"
+	MetalLBVersion       = "v0.16.1"
 	MemosVersion         = "v0.25.0"
 	GiteaVersion         = "v1.26.4"
 	TailscaleVersion     = "v1.102.5"
@@ -35,6 +36,9 @@ var (
 	sealedSecretsModule = Module{
 		"github.com/bitnami/sealed-secrets", SealedSecretsVersion,
 		"h1:FBK3OLCdEtZ5nlh41BKFQcUPu9kkkO0QYaGjHrpF7Tg=",
+	}
+	metallbModule = Module{
+		"go.universe.tf/metallb", MetalLBVersion, "h1:iVtjCslcUFMOEvuNeAyW2ygZxyW+6YjnNcEuCTOZezc=",
 	}
 	versitygwModule = Module{
 		"github.com/versity/versitygw", "v1.8.0",
@@ -124,6 +128,12 @@ var (
 		Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule,
 		Package: "./cmd/controller",
 	}
+	metallbController = Binary{
+		Name: "metallb-controller", Family: kubernetes, Module: metallbModule, Package: "./controller",
+	}
+	metallbSpeaker = Binary{
+		Name: "metallb-speaker", Family: kubernetes, Module: metallbModule, Package: "./speaker",
+	}
 	coredns   = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
 	localPath = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
 	memos     = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
@@ -196,6 +206,6 @@ var fluxControllers = []Binary{
 func binaries() []Binary {
 	return slices.Concat(
 		[]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
-		fluxControllers, []Binary{sealedSecrets, localPath, kubeseal},
+		fluxControllers, []Binary{sealedSecrets, metallbController, metallbSpeaker, localPath, kubeseal},
 	)
 }

@@ -40,6 +40,12 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		Files: map[string]string{"usr/local/bin/cloudflared": built["cloudflared"]}, User: "65532:65532",
 		Entrypoint: []string{"cloudflared", "--no-autoupdate"},
 	})
+	for _, name := range []string{"controller", "speaker"} {
+		list = append(list, Image{
+			Ref:   "quay.io/metallb/" + name + ":" + MetalLBVersion,
+			Files: map[string]string{name: built["metallb-"+name]}, Entrypoint: []string{"/" + name},
+		})
+	}
 	for _, b := range fluxControllers {
 		list = append(list, Image{
 			Ref:   "ghcr.io/fluxcd/" + b.Name + ":" + b.Module.Version,

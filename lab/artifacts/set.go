@@ -187,8 +187,17 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 		return os.WriteFile(scratch, text, 0o644) //nolint:gosec // served to the machine
 	})
 	take(&set.ContainerdConfig, "containerd-config", k3sModule, 2, containerdConfig)
-	take(&set.Charts, "charts", sealedSecretsModule, 1, func(src, scratch string) error {
-		return helmRepository(scratch, filepath.Join(src, "helm", "sealed-secrets"))
+	if err != nil {
+		return err
+	}
+	set.Charts, err = c.make("charts", []any{sealedSecretsModule, metallbModule, 1}, func(scratch string) error {
+		sealedSecrets, sealedErr := sealedSecretsModule.fetch(ctx)
+		metallb, metallbErr := metallbModule.fetch(ctx)
+		if err := errors.Join(sealedErr, metallbErr); err != nil {
+			return err
+		}
+		return helmRepository(scratch, filepath.Join(sealedSecrets, "helm", "sealed-secrets"),
+			filepath.Join(metallb, "charts", "metallb"))
 	})
 	return err
 }
@@ -260,39 +269,52 @@ func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
 	})
 }
 
-// helmRepository packs one chart and its index into dir.
-func helmRepository(dir, chart string) error {
-	text, err := os.ReadFile(filepath.Join(chart, "Chart.yaml")) //nolint:gosec // the verified module
-	if err != nil {
-		return err
-	}
-	var meta map[string]any
-	if err := yaml.Unmarshal(text, &meta); err != nil {
-		return err
-	}
-	name, version := fmt.Sprint(meta["name"]), fmt.Sprint(meta["version"])
-	archive := name + "-" + version + ".tgz"
+// helmRepository packs the charts and their index into dir.
+func helmRepository(dir string, charts ...string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(dir, archive)) //nolint:gosec // our scratch folder
+	entries := map[string]any{}
+	for _, chart := range charts {
+		meta, err := packChart(dir, chart)
+		if err != nil {
+			return err
+		}
+		entries[fmt.Sprint(meta["name"])] = []any{meta}
+	}
+	index, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "entries": entries})
 	if err != nil {
 		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "index.yaml"), index, 0o644) //nolint:gosec // served to the cluster
+}
+
+// packChart packs a chart into dir and returns its entry of the index.
+func packChart(dir, chart string) (map[string]any, error) {
+	text, err := os.ReadFile(filepath.Join(chart, "Chart.yaml")) //nolint:gosec // the verified module
+	if err != nil {
+		return nil, err
+	}
+	var meta map[string]any
+	if err := yaml.Unmarshal(text, &meta); err != nil {
+		return nil, err
+	}
+	name := fmt.Sprint(meta["name"])
+	archive := fmt.Sprintf("%s-%s.tgz", name, meta["version"])
+	f, err := os.Create(filepath.Join(dir, archive)) //nolint:gosec // our scratch folder
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	zw := gzip.NewWriter(f)
 	w := tar.NewWriter(zw)
 	if err := errors.Join(addTree(w, name, chart), w.Close(), zw.Close()); err != nil {
-		return err
+		return nil, err
 	}
 	sum, err := SHA256(f.Name())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	meta["urls"], meta["digest"] = []string{archive}, sum
-	index, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "entries": map[string]any{name: []any{meta}}})
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "index.yaml"), index, 0o644) //nolint:gosec // served to the cluster
+	return meta, nil
 }
