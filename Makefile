@@ -8,6 +8,8 @@ SHELL := /bin/sh
 # modules are used.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 export GOWORK := off
+# Whether there is a C compiler, which the lab installs, would decide what is to be compiled once more.
+export CGO_ENABLED := 0
 
 lab := go -C lab run .
 

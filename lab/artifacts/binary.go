@@ -90,6 +90,9 @@ func (c *Cache) build(ctx context.Context, b Binary, out string) error {
 	env := []string{
 		cgo, "GOFLAGS=-modcacherw " + flags, "GOCACHE=" + filepath.Join(scratch,
 			"build"), "GOMODCACHE=" + filepath.Join(scratch, "mod"), "GONOSUMDB=*",
+		// The compiler spends a fifth less time where it collects garbage more seldom. The limit keeps the four that may run
+		// at once from filling the memory.
+		"GOGC=400", "GOMEMLIMIT=3GiB",
 	}
 	// The linker drops the debugging information (-s -w): it is not made in the first place, which saves a sixth of time
 	// and disk.
