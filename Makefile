@@ -43,7 +43,7 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 
 # Not a part of e2e: half an hour, and k3s of another release to build before it.
 growth: ## the lab as a site that grows to five machines, is upgraded and shrinks, under a visitor's requests
-	go -C lab test -tags e2e,growth -run '^TestGrowth$$' -count=1 -timeout 120m -v .
+	go -C lab test -tags e2e,growth -run '^Test(Mishaps|Growth)$$' -count=1 -timeout 120m -v .
 
 # Not a part of e2e: it takes an hour or two. What it has done is noted in the lab; down forgets it.
 kills: ## kill up and down at every boundary of the stack, in a lab from nothing; goes on where it stopped

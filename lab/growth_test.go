@@ -105,9 +105,6 @@ func TestGrowth(t *testing.T) {
 	v.report("shrinking")
 	v.end()
 	onlyOneIsLeft(t)
-	t.Run("lost login", lostLogin)
-	t.Run("lost state", lostState)
-	t.Run("wrong port", wrongPort)
 	succeed(t, "down")
 }
 

@@ -17,6 +17,15 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
+// TestMishaps brings on one machine what a person's machine meets once in years. It begins with a lab that is up, or
+// brings one up.
+func TestMishaps(t *testing.T) {
+	succeed(t, "up")
+	t.Run("lost login", lostLogin)
+	t.Run("lost state", lostState)
+	t.Run("wrong port", wrongPort)
+}
+
 // lostLogin loses the machine's login. A spent key is refused, and one that nobody used yet brings the machine in
 // beside its former self, which is refused too. Another key frees the name.
 func lostLogin(t *testing.T) {
