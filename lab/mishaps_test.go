@@ -24,6 +24,7 @@ func TestMishaps(t *testing.T) {
 	t.Run("lost login", lostLogin)
 	t.Run("lost state", lostState)
 	t.Run("wrong port", wrongPort)
+	t.Run("another firewall", anotherFirewall)
 }
 
 // lostLogin loses the machine's login. A spent key is refused, and one that nobody used yet brings the machine in
@@ -254,4 +255,27 @@ func wrongPort(t *testing.T) {
 		})
 	}
 	upChangesNothing(t)
+}
+
+// anotherFirewall has ufw, then firewalld, at work on the machine.
+func anotherFirewall(t *testing.T) {
+	l := running(t)
+	install := func(name string) string {
+		return "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends " + name
+	}
+	for _, test := range []struct{ name, start, stop string }{
+		{"ufw", "ufw allow 22/tcp && ufw --force enable", "ufw disable"},
+		{"firewalld", "systemctl start firewalld", "systemctl disable --now firewalld"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onMachine(t, l, install(test.name)+" && "+test.start)
+			defer onMachine(t, l, test.stop+" && apt-get purge -qy --auto-remove "+test.name)
+			before := look(t, l)
+			refused(t, l, again(l, preflight), test.name+" is active")
+			unchanged(t, test.name+" was found", before, look(t, l))
+			onMachine(t, l, test.stop)
+			mustAgain(t, l, preflight)
+			nothingToDo(t, l)
+		})
+	}
 }

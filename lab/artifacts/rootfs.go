@@ -20,8 +20,9 @@ var basePackages = []string{
 }
 
 // offeredPackages are not on the machine: they and what they depend on make the package repository from which the
-// program installs them over SSH, as it would from the distribution's mirrors. busybox-static becomes an image.
-var offeredPackages = []string{"open-iscsi", "nfs-common", "nftables", "busybox-static"}
+// program installs them over SSH, as it would from the distribution's mirrors. busybox-static becomes an image, and the
+// two other firewalls are what a machine with a past has.
+var offeredPackages = []string{"open-iscsi", "nfs-common", "nftables", "busybox-static", "ufw", "firewalld"}
 
 // Distribution is the host's own, which the lab's machine takes over with its package sources.
 type Distribution struct {
