@@ -284,7 +284,8 @@ func (c *chain) run(verb string, toTheEnd bool) (kill, string) {
 		k.When = missed
 	}
 	k.Noted = c.noted(k.Boundary)
-	k.Along = slices.DeleteFunc(append(k.Along, after...), func(b pulumi.Boundary) bool { return b.Op == "same" || b == theEnd })
+	nothingDone := func(b pulumi.Boundary) bool { return b.Op == "same" || b == theEnd }
+	k.Along = slices.DeleteFunc(append(k.Along, after...), nothingDone)
 	return k, printed.String()
 }
 

@@ -41,8 +41,10 @@ func TestArguments(t *testing.T) {
 		"destroy":           {s.destroyArgs(), "destroy --skip-preview --yes" + program},
 		"preview":           {s.previewArgs(), "preview" + program},
 		"preview unchanged": {s.previewArgs("--expect-no-changes"), "preview --expect-no-changes" + program},
-		"refresh":           {s.refreshArgs(), "refresh --yes --skip-preview --expect-no-changes --clear-pending-creates" + program},
-		"cancel":            {s.cancelArgs(), "cancel --yes --stack lab --cwd /checkout --non-interactive"},
+		"refresh": {
+			s.refreshArgs(), "refresh --yes --skip-preview --expect-no-changes --clear-pending-creates" + program,
+		},
+		"cancel": {s.cancelArgs(), "cancel --yes --stack lab --cwd /checkout --non-interactive"},
 		"outputs": {
 			s.outputArgs(), "stack output --json --show-secrets --stack lab --cwd /checkout --non-interactive",
 		},
