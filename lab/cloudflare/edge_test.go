@@ -147,7 +147,7 @@ func connected(t *testing.T, e *edge, change func(*connector)) *connector {
 	if err := <-c.refused; err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the configuration arrives", func() bool { return len(c.configurations()) > 0 })
+	eventually(t, "visitors are sent to it", func() bool { return e.Admitted(c.id.String()) })
 	return c
 }
 
