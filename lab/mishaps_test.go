@@ -3,7 +3,10 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +27,7 @@ func TestMishaps(t *testing.T) {
 	t.Run("lost login", lostLogin)
 	t.Run("lost state", lostState)
 	t.Run("wrong port", wrongPort)
+	t.Run("certificates that end", certificatesThatEnd)
 	t.Run("another firewall", anotherFirewall)
 }
 
@@ -255,6 +259,53 @@ func wrongPort(t *testing.T) {
 		})
 	}
 	upChangesNothing(t)
+}
+
+// certificatesThatEnd has the cluster's certificates end within a month, which another text in cluster.renewal renews.
+func certificatesThatEnd(t *testing.T) {
+	l := running(t)
+	const dropIn = "/etc/systemd/system/k3s.service.d/99-e2e.conf"
+	onMachine(t, l, "systemctl stop k3s && k3s certificate rotate && "+
+		"echo '[Service]\nEnvironment=CATTLE_NEW_SIGNED_CERT_EXPIRATION_DAYS=30' >"+dropIn+
+		" && systemctl daemon-reload && systemctl start k3s && rm "+dropIn+" && systemctl daemon-reload")
+	days := func(certificate string) int {
+		t.Helper()
+		block, _ := pem.Decode([]byte(certificate))
+		if block == nil {
+			t.Fatalf("no certificate: %s", certificate)
+		}
+		parsed, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(time.Until(parsed.NotAfter).Hours() / 24)
+	}
+	const administrator = "cat /var/lib/rancher/k3s/server/tls/client-admin.crt"
+	if left := days(onMachine(t, l, administrator)); left > 30 {
+		t.Fatalf("the administrator's certificate ends in %d days", left)
+	}
+	putBack := change(t, l, func(config map[string]map[string]any) { config["tinyrack:cluster"]["renewal"] = "e2e" })
+	upOrFail(t, l)
+	kubeconfig, err := l.stack.Output(t.Context(), "kubeconfig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, data, _ := strings.Cut(kubeconfig, "client-certificate-data: ")
+	data, _, _ = strings.Cut(data, "\n")
+	inKubeconfig, err := base64.StdEncoding.DecodeString(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, certificate := range map[string]string{
+		"on the machine": onMachine(t, l, administrator), "in the kubeconfig": string(inKubeconfig),
+	} {
+		if left := days(certificate); left < 300 {
+			t.Errorf("the administrator's certificate %s ends in %d days", what, left)
+		}
+	}
+	upChangesNothing(t)
+	putBack()
+	upOrFail(t, l)
 }
 
 // anotherFirewall has ufw, then firewalld, at work on the machine.
