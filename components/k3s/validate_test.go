@@ -35,6 +35,8 @@ func TestClusterIsRefused(t *testing.T) {
 			func(a *ClusterArgs) { a.Spec.Binaries["amd64"] = Artifact{"https://h/k", "abc"} },
 			`binaries.amd64.sha256: "abc"`,
 		},
+		"no HTTP":    {func(a *ClusterArgs) { a.Spec.InstallScript.URL = "ftp://h/k" }, "installScript.url: not an http"},
+		"plain HTTP": {func(a *ClusterArgs) { a.Spec.InstallScript.URL = "http://h/k" }, ""},
 		"architecture": {
 			func(a *ClusterArgs) { a.Spec.Binaries["x86_64"] = Artifact{} },
 			"binaries.x86_64: not an architecture",
@@ -88,10 +90,11 @@ func TestClusterIsRefused(t *testing.T) {
 		"bucket": {func(a *ClusterArgs) { a.Spec.Snapshots.Bucket = "B" }, `snapshots.bucket: "B"`},
 		"folder": {func(a *ClusterArgs) { a.Spec.Snapshots.Folder = "/a" }, `snapshots.folder: "/a"`},
 
-		"two servers": {func(a *ClusterArgs) { a.Nodes = a.Nodes[:2] }, "*.roles: 2 servers, an even number"},
-		"no server":   {func(a *ClusterArgs) { a.Nodes = a.Nodes[3:] }, "*.roles: none is server"},
-		"same name":   {func(a *ClusterArgs) { a.Nodes[1].Name = "one" }, "one: named twice"},
-		"no address":  {func(a *ClusterArgs) { a.Nodes[1].Address = "" }, `two.address: "" is not an IP address`},
+		"two servers": {func(a *ClusterArgs) { a.Nodes = a.Nodes[:2] }, "*.roles: 2 servers, an even number: they " +
+			"survive no more losses than 1 do: use 1 or 3"},
+		"no server":  {func(a *ClusterArgs) { a.Nodes = a.Nodes[3:] }, "*.roles: none is server"},
+		"same name":  {func(a *ClusterArgs) { a.Nodes[1].Name = "one" }, "one: named twice"},
+		"no address": {func(a *ClusterArgs) { a.Nodes[1].Address = "" }, `two.address: "" is not an IP address`},
 		"name as address": {
 			func(a *ClusterArgs) { a.Nodes[1].Address = "somewhere" },
 			`two.address: "somewhere" is not an IP address`,
