@@ -42,7 +42,7 @@ type ClusterArgs struct {
 
 // Cluster is what its nodes share. Its children:
 //
-//	<name>-token  where no token is given
+//	<name>-token  a generated one, used where none is given
 //	<name>-nodes  run on the first server: takes those out of the cluster that are no longer among Nodes
 type Cluster struct {
 	pulumi.ResourceState
@@ -74,16 +74,17 @@ func NewCluster(ctx *pulumi.Context, name string, args *ClusterArgs, opts ...pul
 	if err := ctx.RegisterComponentResource("tinyrack:k3s:Cluster", name, c, opts...); err != nil {
 		return fail(err)
 	}
+	// Also beside a given one, which comes after a run that made this and was refused: it is protected, and its removal
+	// would be refused as well. Letters and digits only: the token is a line of a file.
+	generated, err := random.NewRandomPassword(ctx, name+"-token", &random.RandomPasswordArgs{
+		Length:  pulumi.Int(48),
+		Special: pulumi.Bool(false),
+	}, pulumi.Parent(c), pulumi.Protect(args.Protect))
+	if err != nil {
+		return fail(err)
+	}
 	given := args.Token
 	if given == nil {
-		// Letters and digits only: the token is a line of a file.
-		generated, err := random.NewRandomPassword(ctx, name+"-token", &random.RandomPasswordArgs{
-			Length:  pulumi.Int(48),
-			Special: pulumi.Bool(false),
-		}, pulumi.Parent(c), pulumi.Protect(args.Protect))
-		if err != nil {
-			return fail(err)
-		}
 		given = generated.Result
 	}
 	c.Token = pulumi.ToSecret(given.ToStringOutput().ApplyT(bareToken)).(pulumi.StringOutput)

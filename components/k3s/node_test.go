@@ -157,8 +157,8 @@ func TestGivenToken(t *testing.T) {
 	args := one()
 	args.Token = pulumi.String("K10abcdef::server:" + canary + "\n")
 	r := record(t, args, seal(t, "server: "+localServer))
-	if slices.Contains(r.Names(), "cluster-token") {
-		t.Error("a token is generated beside the given one")
+	if !slices.Contains(r.Names(), "cluster-token") {
+		t.Error("the protected token of a run without the given one would be removed")
 	}
 	if got := r.Get(t, "probe"); got.Plain()["token"] != canary || !slices.Contains(got.Secrets(), "token") {
 		t.Errorf("token %q", got.Plain()["token"])
