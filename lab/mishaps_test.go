@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,7 +108,7 @@ func lostState(t *testing.T) {
 	visitorsAreBack(t, l)
 
 	// As it was: the next up of the lab knows no k3sToken, and would make one.
-	if err := l.stack.Import(t.Context(), withMissing(t, exported(t, l), lost)); err != nil {
+	if err := l.stack.Import(t.Context(), withTokenOf(t, exported(t, l), lost)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(l.stack.Config(), settings, 0o600); err != nil {
@@ -197,34 +198,25 @@ func emptyCloudflare(t *testing.T, l *lab) {
 	}
 }
 
-// withMissing is the state with the resources of another one that it has not.
-func withMissing(t *testing.T, state, other string) string {
+// withTokenOf is the state with the generated token of another one.
+func withTokenOf(t *testing.T, state, other string) string {
 	t.Helper()
-	resources := func(text string) (map[string]any, []any) {
-		var all map[string]any
-		if err := json.Unmarshal([]byte(text), &all); err != nil {
+	resources := func(text string) (whole map[string]any, list []any, token int) {
+		if err := json.Unmarshal([]byte(text), &whole); err != nil {
 			t.Fatal(err)
 		}
-		list, isList := all["deployment"].(map[string]any)["resources"].([]any)
-		if !isList {
-			t.Fatal("the state has no resources")
+		list, _ = whole["deployment"].(map[string]any)["resources"].([]any)
+		token = slices.IndexFunc(list, func(r any) bool {
+			return strings.HasSuffix(fmt.Sprint(r.(map[string]any)["urn"]), "::cluster-token")
+		})
+		if token < 0 {
+			t.Fatal("the state has no generated token")
 		}
-		return all, list
+		return whole, list, token
 	}
-	whole, list := resources(state)
-	known := map[any]bool{}
-	for _, r := range list {
-		known[r.(map[string]any)["urn"]] = true
-	}
-	_, former := resources(other)
-	added := ""
-	for _, r := range former {
-		if urn := r.(map[string]any)["urn"]; !known[urn] {
-			list, added = append(list, r), added+fmt.Sprintln(urn)
-		}
-	}
-	t.Logf("back from the former state:\n%s", added)
-	whole["deployment"].(map[string]any)["resources"] = list
+	whole, list, at := resources(state)
+	_, former, formerAt := resources(other)
+	list[at] = former[formerAt]
 	text, err := json.Marshal(whole)
 	if err != nil {
 		t.Fatal(err)
