@@ -216,7 +216,9 @@ func withTokenOf(t *testing.T, state, other string) string {
 	}
 	whole, list, at := resources(state)
 	_, former, formerAt := resources(other)
-	list[at] = former[formerAt]
+	token := former[formerAt].(map[string]any)
+	token["provider"] = list[at].(map[string]any)["provider"] // a provider has another ID in each state
+	list[at] = token
 	text, err := json.Marshal(whole)
 	if err != nil {
 		t.Fatal(err)
