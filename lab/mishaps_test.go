@@ -297,7 +297,7 @@ func certificatesThatEnd(t *testing.T) {
 			t.Errorf("the administrator's certificate %s ends in %d days", what, left)
 		}
 	}
-	upChangesNothing(t)
+	nothingToDo(t, l)
 	putBack()
 	upOrFail(t, l)
 }
