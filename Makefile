@@ -41,8 +41,8 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
 	go -C lab test -tags e2e -count=1 ./tailscale
 
-# Not a part of e2e: half an hour, and k3s of another release to build before it.
-growth: ## the lab as a site that grows to five machines, is upgraded and shrinks, under a visitor's requests
+# Not a part of e2e: most of an hour, and k3s of another release to build before it.
+growth: ## mishaps on one machine; then five, an upgrade, and one again, under a visitor's requests
 	go -C lab test -tags e2e,growth -run '^Test(Mishaps|Growth)$$' -count=1 -timeout 120m -v .
 
 # Not a part of e2e: it takes an hour or two. What it has done is noted in the lab; down forgets it.

@@ -107,7 +107,7 @@ func lostState(t *testing.T) {
 	nothingToDo(t, l)
 	visitorsAreBack(t, l)
 
-	// As it was: the next up of the lab knows no k3sToken, and would make one.
+	// As it was: the next up of the lab knows no k3sToken, and takes the generated one.
 	if err := l.stack.Import(t.Context(), withTokenOf(t, exported(t, l), lost)); err != nil {
 		t.Fatal(err)
 	}
@@ -305,15 +305,13 @@ func certificatesThatEnd(t *testing.T) {
 // anotherFirewall has ufw, then firewalld, at work on the machine.
 func anotherFirewall(t *testing.T) {
 	l := running(t)
-	install := func(name string) string {
-		return "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends " + name
-	}
+	const install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "
 	for _, test := range []struct{ name, start, stop string }{
 		{"ufw", "ufw allow 22/tcp && ufw --force enable", "ufw disable"},
 		{"firewalld", "systemctl start firewalld", "systemctl disable --now firewalld"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			onMachine(t, l, install(test.name)+" && "+test.start)
+			onMachine(t, l, install+test.name+" && "+test.start)
 			defer onMachine(t, l, test.stop+" && apt-get purge -qy --auto-remove "+test.name)
 			before := look(t, l)
 			refused(t, l, again(l, preflight), test.name+" is active")

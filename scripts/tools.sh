@@ -15,7 +15,8 @@ install_go_tool() {
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' HUP INT TERM
 	# A larger heap costs the compiler a fifth less time.
-	GOGC=400 GOMEMLIMIT=3GiB GOBIN=$work GOCACHE=$work/cache CGO_ENABLED=0 GOFLAGS=-trimpath go install -ldflags='-s -w' "$1@$2" ||
+	GOGC=400 GOMEMLIMIT=3GiB GOBIN=$work GOCACHE=$work/cache CGO_ENABLED=0 GOFLAGS=-trimpath \
+		go install -ldflags='-s -w' "$1@$2" ||
 		die "$program was not built: nothing was checked: see the message of go above"
 	# A rename: what is there is complete.
 	mv "$work/$program" "$TOOL"

@@ -69,6 +69,9 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	if err := c.extracts(ctx, set); err != nil {
 		return nil, err
 	}
+	if set.Charts, err = c.charts(ctx); err != nil {
+		return nil, err
+	}
 	busybox, err := c.busybox(ctx, set.RootFS)
 	if err != nil {
 		return nil, err
@@ -187,18 +190,6 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 		return os.WriteFile(scratch, text, 0o644) //nolint:gosec // served to the machine
 	})
 	take(&set.ContainerdConfig, "containerd-config", k3sModule, 2, containerdConfig)
-	if err != nil {
-		return err
-	}
-	set.Charts, err = c.make("charts", []any{sealedSecretsModule, metallbModule, 1}, func(scratch string) error {
-		sealedSecrets, sealedErr := sealedSecretsModule.fetch(ctx)
-		metallb, metallbErr := metallbModule.fetch(ctx)
-		if err := errors.Join(sealedErr, metallbErr); err != nil {
-			return err
-		}
-		return helmRepository(scratch, filepath.Join(sealedSecrets, "helm", "sealed-secrets"),
-			filepath.Join(metallb, "charts", "metallb"))
-	})
 	return err
 }
 
@@ -266,6 +257,19 @@ func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
 		}
 		return os.WriteFile(filepath.Join(scratch, "flux-images", "VERSION"), //nolint:gosec // public data
 			[]byte(FluxVersion+"\n"), 0o644)
+	})
+}
+
+// charts is the Helm repository that the cluster asks.
+func (c *Cache) charts(ctx context.Context) (string, error) {
+	return c.make("charts", []any{sealedSecretsModule, metallbModule, 1}, func(scratch string) error {
+		sealedSecrets, sealedErr := sealedSecretsModule.fetch(ctx)
+		metallb, metallbErr := metallbModule.fetch(ctx)
+		if err := errors.Join(sealedErr, metallbErr); err != nil {
+			return err
+		}
+		return helmRepository(scratch, filepath.Join(sealedSecrets, "helm", "sealed-secrets"),
+			filepath.Join(metallb, "charts", "metallb"))
 	})
 }
 
