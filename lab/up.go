@@ -89,7 +89,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			return headscale.New(l.Layout, l.set.Headscale).Start(ctx, l.runner)
 		}},
 		{Name: "clouds and artifact server", Do: func(ctx context.Context) error {
-			if err := clouds.Publish(l.Layout, l.set); err != nil {
+			if err := clouds.Publish(ctx, l.Layout, l.set); err != nil {
 				return err
 			}
 			return clouds.Start(ctx, l.Layout, l.runner, filepath.Join(l.own, "lab"))

@@ -132,3 +132,64 @@ func TestEveryProgramIsPinned(t *testing.T) {
 		seen[b.Name] = true
 	}
 }
+
+func TestPostgreSQLVersion(t *testing.T) {
+	const packages = "postgresql-15 15.20-0+deb12u1\npostgresql-15-jit-llvm \npostgresql-9.1 \n"
+	if got, err := postgresqlVersion(packages); err != nil || got != "15.20" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := postgresqlVersion("postgresql-common 248\npostgresql-client-15 15.20-0\n"); err == nil {
+		t.Error("a client was taken for a server")
+	}
+}
+
+// TestImagesOnOneBase wants the base once in the tarball, below what each image adds.
+func TestImagesOnOneBase(t *testing.T) {
+	c := open(t)
+	dir := t.TempDir()
+	base, program := filepath.Join(dir, "rootfs.tar"), filepath.Join(dir, "program")
+	for path, text := range map[string]string{base: strings.Repeat("base", 1<<18), program: "#!/bin/sh\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	images := Databases{RootFS: base, PostgreSQL: "15.20"}.images(program)
+	path, err := c.Image(images...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > 2<<20 {
+		t.Errorf("a tarball of %d bytes: %v", info.Size(), err)
+	}
+	if !strings.HasPrefix(filepath.Base(path), "postgresql.tar-") {
+		t.Errorf("it is called %s", filepath.Base(path))
+	}
+	var bottom []string
+	for _, img := range images {
+		tag, err := name.NewTag(img.Ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := tarball.ImageFromPath(path, &tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := read.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(config.RootFS.DiffIDs) != 2 || !strings.HasPrefix(config.Config.User, "26") {
+			t.Errorf("%s: %+v", img.Ref, config)
+		}
+		bottom = append(bottom, config.RootFS.DiffIDs[0].String())
+	}
+	if bottom[0] != bottom[1] {
+		t.Errorf("they stand on %q", bottom)
+	}
+	if err := os.WriteFile(base, []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := c.Image(images...); err != nil || changed == path {
+		t.Errorf("another base made the same images: %v", err)
+	}
+}

@@ -13,12 +13,14 @@ const (
 	FluxOperatorVersion  = "v0.58.0"
 	SealedSecretsVersion = "v0.40.0"
 	MetalLBVersion       = "v0.16.1"
-	MemosVersion         = "v0.25.0"
+	MemosVersion         = "v0.26.2"
 	GiteaVersion         = "v1.26.4"
 	TailscaleVersion     = "v1.102.5"
 	HeadscaleVersion     = "v0.29.2"
 	KubeBenchVersion     = "v0.12.0"
 	CloudflaredVersion   = "2026.7.1"
+	CloudNativePGVersion = "v1.30.0"
+	BarmanPluginVersion  = "v0.14.0"
 
 	arch = "amd64"
 )
@@ -46,7 +48,7 @@ var (
 	}
 	memosModule = Module{
 		"github.com/usememos/memos", MemosVersion,
-		"h1:+tarlAB0P5im9n9ZOhoaVw6GtIt1y7fI2AEkXPhv0kc=",
+		"h1:/tce7oXFJNrj9l/FZFpfeC23aU/3hDbWq8swmmSD7Ps=",
 	}
 	fluxOperatorModule = Module{
 		"github.com/controlplaneio-fluxcd/flux-operator", FluxOperatorVersion,
@@ -68,6 +70,14 @@ var (
 	cloudflaredModule = Module{
 		"github.com/cloudflare/cloudflared", "v0.0.0-20260713102814-2601f87b5728",
 		"h1:92pmafWQq/XZEyoquAa0+GyhPB/DOTtZML8fwHapmj0=",
+	}
+	cnpgModule = Module{
+		"github.com/cloudnative-pg/cloudnative-pg", CloudNativePGVersion,
+		"h1:fnhVq44xXx97MNiuvJsPrX1vSjYbgdyBK5MSGfdHdp0=",
+	}
+	barmanPluginModule = Module{
+		"github.com/cloudnative-pg/plugin-barman-cloud", BarmanPluginVersion,
+		"h1:kpTo7egntRIM15hvo0xtOj07wyjj23jcz/Co0KfzC7s=",
 	}
 	localPathModule = Module{
 		"github.com/rancher/local-path-provisioner", "v0.0.30",
@@ -136,7 +146,12 @@ var (
 	}
 	coredns   = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
 	localPath = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
-	memos     = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./bin/memos"}
+	memos     = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./cmd/memos"}
+
+	cnpg         = Binary{Name: "cloudnative-pg", Family: kubernetes, Module: cnpgModule, Package: "./cmd/manager"}
+	barmanPlugin = Binary{
+		Name: "plugin-barman-cloud", Family: kubernetes, Module: barmanPluginModule, Package: "./cmd/manager",
+	}
 
 	cloudflared = Binary{
 		Name: "cloudflared", Family: tools, Module: cloudflaredModule, Package: "./cmd/cloudflared",
@@ -206,6 +221,6 @@ var fluxControllers = []Binary{
 func binaries() []Binary {
 	return slices.Concat(
 		[]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
-		fluxControllers, []Binary{sealedSecrets, metallbController, metallbSpeaker, localPath, kubeseal},
+		fluxControllers, []Binary{cnpg, barmanPlugin, sealedSecrets, metallbController, metallbSpeaker, localPath, kubeseal},
 	)
 }

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -23,6 +25,8 @@ import (
 type Image struct {
 	// Ref is the image's full name with its tag, as the manifests ask for it.
 	Ref string
+	// Base is the path of a root filesystem's tarball that everything else is laid over. Empty means none but etc.
+	Base string
 	// Files maps a path in the image to a file or a folder on this machine.
 	Files map[string]string
 	// Texts maps a path in the image to its content.
@@ -44,35 +48,55 @@ var etc = map[string]string{
 	"etc/os-release": "PRETTY_NAME=\"Distroless\"\nNAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=12\n",
 }
 
-// Image returns the path of the image as a tarball that containerd imports.
-func (c *Cache) Image(img Image) (string, error) {
-	digests := map[string]string{}
-	for at, from := range img.Files {
-		sum, err := treeDigest(from)
-		if err != nil {
-			return "", fmt.Errorf("image %s: %w", img.Ref, err)
-		}
-		digests[at] = sum
-	}
-	recipe := struct {
+// Image returns the path of a tarball that containerd imports, with the images in it. It has the first one's name; what
+// they have the same is in it once.
+func (c *Cache) Image(images ...Image) (string, error) {
+	type recipe struct {
 		Image   Image
 		Digests map[string]string
 		Base    map[string]string
-	}{img, digests, etc}
-	// Where the files lie on this machine decides nothing.
-	recipe.Image.Files = nil
-	ref, err := name.NewTag(img.Ref)
-	if err != nil {
-		return "", err
 	}
-	base := filepath.Base(ref.RepositoryStr()) + ".tar"
-	return c.make(base, recipe, func(scratch string) error {
-		image, err := img.assemble()
+	recipes := make([]recipe, len(images))
+	tags := make([]name.Tag, len(images))
+	for i, img := range images {
+		digests, err := img.digests()
 		if err != nil {
-			return err
+			return "", fmt.Errorf("image %s: %w", img.Ref, err)
 		}
-		return tarball.WriteToFile(scratch, ref, image)
+		recipes[i] = recipe{img, digests, etc}
+		// Where the files lie on this machine decides nothing.
+		recipes[i].Image.Files, recipes[i].Image.Base = nil, ""
+		if tags[i], err = name.NewTag(img.Ref); err != nil {
+			return "", err
+		}
+	}
+	return c.make(filepath.Base(tags[0].RepositoryStr())+".tar", recipes, func(scratch string) error {
+		made := map[name.Tag]v1.Image{}
+		for i, img := range images {
+			var err error
+			if made[tags[i]], err = img.assemble(); err != nil {
+				return err
+			}
+		}
+		return tarball.MultiWriteToFile(scratch, made)
 	})
+}
+
+// digests are those of all that the image is made of, by path in the image; that of its base stands under "".
+func (img Image) digests() (map[string]string, error) {
+	digests := map[string]string{}
+	from := maps.Clone(img.Files)
+	if img.Base != "" {
+		from = map[string]string{"": img.Base}
+		maps.Copy(from, img.Files)
+	}
+	for at, path := range from {
+		var err error
+		if digests[at], err = treeDigest(path); err != nil {
+			return nil, err
+		}
+	}
+	return digests, nil
 }
 
 func (img Image) assemble() (v1.Image, error) {
@@ -81,7 +105,15 @@ func (img Image) assemble() (v1.Image, error) {
 		return nil, err
 	}
 	// Not compressed: the tarball never crosses a network, and both ends save the work.
-	image, err := mutate.AppendLayers(empty.Image, static.NewLayer(layer, types.DockerUncompressedLayer))
+	layers := []v1.Layer{static.NewLayer(layer, types.DockerUncompressedLayer)}
+	if img.Base != "" {
+		base, err := os.ReadFile(img.Base)
+		if err != nil {
+			return nil, err
+		}
+		layers = slices.Insert(layers, 0, static.NewLayer(base, types.DockerUncompressedLayer))
+	}
+	image, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +142,10 @@ func (img Image) layer() ([]byte, error) {
 		return nil, err
 	}
 	texts := map[string]string{}
-	for _, m := range []map[string]string{etc, img.Texts} {
-		for k, v := range m {
-			texts[k] = v
-		}
+	if img.Base == "" {
+		maps.Copy(texts, etc)
 	}
+	maps.Copy(texts, img.Texts)
 	for _, at := range sorted(texts) {
 		if err := writeFile(w, at, 0o644, int64(len(texts[at])), bytes.NewReader([]byte(texts[at]))); err != nil {
 			return nil, err

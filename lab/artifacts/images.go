@@ -32,9 +32,21 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		{
 			Ref:   "docker.io/neosmemo/memos:" + strings.TrimPrefix(MemosVersion, "v"),
 			Files: map[string]string{"usr/local/memos/memos": built["memos"]}, Entrypoint: []string{"/usr/local/memos/memos"}, WorkDir: "/usr/local/memos",
-			Env: []string{"MEMOS_MODE=prod", "MEMOS_PORT=5230"},
+			Env: []string{"MEMOS_PORT=5230"},
 		},
 	}
+	list = append(list,
+		Image{
+			Ref: "ghcr.io/cloudnative-pg/cloudnative-pg:" + strings.TrimPrefix(CloudNativePGVersion, "v"),
+			// An instance's pod copies it from there.
+			Files: map[string]string{"operator/manager_" + arch: built[cnpg.Name]}, User: "65532:65532",
+			Links: map[string]string{"manager": "operator/manager_" + arch}, Entrypoint: []string{"/manager"},
+		},
+		Image{
+			Ref:   "ghcr.io/cloudnative-pg/plugin-barman-cloud:" + BarmanPluginVersion,
+			Files: map[string]string{"manager": built[barmanPlugin.Name]}, Entrypoint: []string{"/manager"}, User: "65532:65532",
+		},
+	)
 	list = append(list, Image{
 		Ref:   "docker.io/cloudflare/cloudflared:" + CloudflaredVersion,
 		Files: map[string]string{"usr/local/bin/cloudflared": built["cloudflared"]}, User: "65532:65532",

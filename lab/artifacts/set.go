@@ -20,6 +20,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 )
 
@@ -36,7 +37,10 @@ type Set struct {
 	ContainerdConfig string // template for a machine that may not lower oom_score_adj
 	RootFS           string // folder: rootfs.tar, debs/
 	Charts           string // folder: a Helm repository
-	Images           []string
+	// CloudNativePG and BarmanPlugin are folders with the manifest of the release, where its repository has it.
+	CloudNativePG, BarmanPlugin string
+	Images                      []string
+	PostgreSQL                  string // version of the lab's own
 
 	// Own programs of the lab.
 	Plugins, Flannel string
@@ -66,6 +70,15 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	}); err != nil {
 		return nil, err
 	}
+	var databases Databases
+	if err := report.Step(ctx, "databases", func(ctx context.Context) error {
+		progress.Waiting(ctx, "mmdebstrap of %s", strings.Join(databasePackages, ", "))
+		databases, err = c.Databases(ctx, distribution)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	set.PostgreSQL = databases.PostgreSQL
 	if err := c.extracts(ctx, set); err != nil {
 		return nil, err
 	}
@@ -80,8 +93,12 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	if err != nil {
 		return nil, err
 	}
+	groups := [][]Image{databases.images(built[barmanPlugin.Name])}
 	for _, image := range images(built, filepath.Join(own, "pause"), busybox, manifests) {
-		path, err := c.Image(image)
+		groups = append(groups, []Image{image})
+	}
+	for _, group := range groups {
+		path, err := c.Image(group...)
 		if err != nil {
 			return nil, err
 		}
@@ -190,6 +207,13 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 		return os.WriteFile(scratch, text, 0o644) //nolint:gosec // served to the machine
 	})
 	take(&set.ContainerdConfig, "containerd-config", k3sModule, 2, containerdConfig)
+	take(&set.CloudNativePG, "cloudnative-pg-release", cnpgModule, 1, func(src, scratch string) error {
+		release := "cnpg-" + strings.TrimPrefix(CloudNativePGVersion, "v") + ".yaml"
+		return file.Copy(filepath.Join(src, "releases", release), filepath.Join(scratch, "releases", release), 0o644)
+	})
+	take(&set.BarmanPlugin, "plugin-barman-cloud-release", barmanPluginModule, 1, func(src, scratch string) error {
+		return file.Copy(filepath.Join(src, "manifest.yaml"), filepath.Join(scratch, "manifest.yaml"), 0o644)
+	})
 	return err
 }
 

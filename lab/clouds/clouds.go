@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,13 +41,21 @@ var APIs = []struct{ Name, Addr string }{
 // Names are those under which the emulated edge is called: by connectors, and by visitors.
 var Names = []string{cloudflare.ConnectorName, layout.Zone, "*." + layout.Zone}
 
-// Publish puts files and folders under paths of the artifact server.
-func Publish(l layout.Layout, set *artifacts.Set) error {
+// Publish puts files, folders and repositories under paths of the artifact server.
+func Publish(ctx context.Context, l layout.Layout, set *artifacts.Set) error {
 	published := map[string]string{
 		"debs": filepath.Join(set.RootFS, "debs"), "charts": set.Charts, "k3s": set.K3s, "install.sh": set.InstallScript,
 	}
 	for _, at := range slices.Sorted(maps.Keys(published)) {
 		if err := file.Link(filepath.Join(l.Served(), at), published[at]); err != nil {
+			return err
+		}
+	}
+	for _, r := range []struct{ name, release, tag string }{
+		{"cloudnative-pg", set.CloudNativePG, artifacts.CloudNativePGVersion},
+		{"plugin-barman-cloud", set.BarmanPlugin, artifacts.BarmanPluginVersion},
+	} {
+		if err := publishRepository(ctx, filepath.Join(l.Repositories(), r.name), r.release, r.tag); err != nil {
 			return err
 		}
 	}
@@ -121,8 +130,12 @@ func Serve(l layout.Layout) error {
 		Addr: layout.VisitorAddr, Handler: edge.Visitors(), TLSConfig: settings, ReadHeaderTimeout: 10 * time.Second,
 	}
 	go func() { failed <- visitors.ListenAndServeTLS("", "") }()
+	upstream, err := repositories(l.Repositories())
+	if err != nil {
+		return err
+	}
 	for addr, handler := range map[string]http.Handler{
-		layout.CloudflareAddr: cloud, layout.TailscaleAddr: tail, layout.ArtifactsAddr: http.FileServer(http.Dir(l.Served())),
+		layout.CloudflareAddr: cloud, layout.TailscaleAddr: tail, layout.ArtifactsAddr: published(l, upstream),
 	} {
 		server := &http.Server{Addr: addr, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 		go func() { failed <- server.ListenAndServe() }()
@@ -133,6 +146,19 @@ func Serve(l layout.Layout) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// published is the artifact server: repositories below repositoriesPath, and files. It is no ServeMux, which answers
+// apt's /debs/./a+b.deb with a redirection that escapes the plus sign twice.
+func published(l layout.Layout, repositories http.Handler) http.Handler {
+	files := http.FileServer(http.Dir(l.Served()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, repositoriesPath+"/") {
+			repositories.ServeHTTP(w, r)
+			return
+		}
+		files.ServeHTTP(w, r)
+	})
 }
 
 // State is what the emulated cloud at addr holds, counted by kind, as JSON. There is no secret in it.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
+	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
@@ -31,8 +32,14 @@ func TestServerProcess(t *testing.T) {
 func TestPublish(t *testing.T) {
 	l := layout.Layout{State: t.TempDir()}
 	set := &artifacts.Set{RootFS: "/rootfs", Charts: "/charts", K3s: "/k3s", InstallScript: "/install.sh"}
+	for _, release := range []*string{&set.CloudNativePG, &set.BarmanPlugin} {
+		*release = filepath.Join(t.TempDir(), "release")
+		if err := file.Write(filepath.Join(*release, "manifest.yaml"), []byte("kind: Thing\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 2 {
-		if err := Publish(l, set); err != nil {
+		if err := Publish(t.Context(), l, set); err != nil {
 			t.Fatal(err)
 		}
 		set.K3s = "/newer"
@@ -43,6 +50,49 @@ func TestPublish(t *testing.T) {
 		if got, err := os.Readlink(filepath.Join(l.Served(), at)); err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", at, got, err, want)
 		}
+	}
+}
+
+// Flux fetches a tag from the repository, as from upstream's, and apt a package with a plus sign in its name.
+func TestTheArtifactServer(t *testing.T) {
+	l := layout.Layout{State: t.TempDir()}
+	release := filepath.Join(t.TempDir(), "release-1")
+	for _, at := range []string{filepath.Join(release, "manifest.yaml"), filepath.Join(l.Served(), "debs", "a+b.deb")} {
+		if err := file.Write(at, []byte("content\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := filepath.Join(l.Repositories(), "thing")
+	for range 2 {
+		if err := publishRepository(t.Context(), at, release, "v1.0.0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upstream, err := repositories(l.Repositories())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(published(l, upstream))
+	defer server.Close()
+	clone := filepath.Join(t.TempDir(), "clone")
+	url := server.URL + repositoriesPath + "/thing"
+	out, err := git(t.Context(), "clone", "--quiet", "--depth=1", "--branch=v1.0.0", url, clone).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if text, err := os.ReadFile(filepath.Join(clone, "manifest.yaml")); err != nil || string(text) != "content\n" {
+		t.Errorf("the repository holds %q, %v", text, err)
+	}
+	if out, err := git(t.Context(), "-C", clone, "push", "--quiet", url, "HEAD:other").CombinedOutput(); err == nil {
+		t.Errorf("anybody can push to it: %s", out)
+	}
+	resp, err := http.Get(server.URL + "/debs/./a%2bb.deb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("a package with a plus sign: %s", resp.Status)
 	}
 }
 

@@ -24,6 +24,8 @@ const (
 
 	// Bucket holds etcd's snapshots.
 	Bucket = "etcd-snapshots"
+	// BackupBucket holds the databases' copies.
+	BackupBucket = "database-backups"
 )
 
 // The addresses at which the lab's services listen, all of them at the host's end of the public side.
@@ -154,6 +156,9 @@ func (l Layout) CA() string { return l.Path("tls", "ca.crt") }
 
 // Served is what the artifact server shows.
 func (l Layout) Served() string { return l.Path("served") }
+
+// Repositories is the folder of the git repositories that the artifact server serves.
+func (l Layout) Repositories() string { return l.Path("repositories") }
 
 // Images holds the tarballs that the machines' k3s imports.
 func (l Layout) Images() string { return l.Path("images") }

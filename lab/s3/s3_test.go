@@ -10,7 +10,7 @@ import (
 
 func TestArguments(t *testing.T) {
 	spec := spec("/versitygw", "/state/s3", &secret.Secrets{S3AccessKey: "access", S3SecretKey: "secret"})
-	want := []string{"/versitygw", "--port", "10.77.0.1:9000", "posix", "--nometa", "/state/s3"}
+	want := []string{"/versitygw", "--port", "10.77.0.1:9000", "posix", "--sidecar", "/state/metadata-s3", "/state/s3"}
 	if !slices.Equal(spec.Args, want) || spec.Name != "s3" {
 		t.Errorf("%s runs %q, want %q", spec.Name, spec.Args, want)
 	}
