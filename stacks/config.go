@@ -43,7 +43,11 @@ type Config struct {
 	Cluster       Cluster         `json:"cluster"`
 	SealedSecrets SealedSecrets   `json:"sealedSecrets"`
 	Flux          Flux            `json:"flux"`
-	Secrets       Secrets         `json:"-"`
+	// Backups is where the databases' copies go. Optional: without it no database of the tree can start.
+	Backups *Backups `json:"backups"`
+	// Restore makes databases anew from their copies. Optional.
+	Restore *Restore `json:"restore"`
+	Secrets Secrets  `json:"-"`
 }
 
 // Cloudflare is the public side of the site.
@@ -172,6 +176,36 @@ type Snapshots struct {
 	Folder   string `json:"folder"`
 	// Insecure means plain HTTP.
 	Insecure bool `json:"insecure"`
+}
+
+// Backups is where databases send their copies, and which.
+type Backups struct {
+	// Endpoint is host[:port] without a scheme.
+	Endpoint string `json:"endpoint"`
+	Region   string `json:"region"`
+	Bucket   string `json:"bucket"`
+	// Insecure means plain HTTP.
+	Insecure bool `json:"insecure"`
+	// Namespaces are those of the databases. The program makes them, with the credentials in each.
+	Namespaces []string `json:"namespaces"`
+	// Incarnation counts how often the databases were made anew from their copies.
+	Incarnation int `json:"incarnation"`
+}
+
+// The phases of a restore, in their order: how far Flux goes.
+const (
+	phaseNone           = "none"
+	phaseInfrastructure = "infrastructure"
+	phaseDatabases      = "databases"
+	phaseApps           = "apps"
+)
+
+// Restore is a site coming back, layer by layer.
+type Restore struct {
+	// Phase is the last layer that Flux applies.
+	Phase string `json:"phase"`
+	// From is the incarnation whose copies are read.
+	From int `json:"from"`
 }
 
 // SealedSecrets is the public half of the sealing key.

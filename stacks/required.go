@@ -59,6 +59,16 @@ func require(report *Report, c Config) {
 			fact{"cluster.snapshots.schedule", s.Schedule, "<0 */4 * * *>"},
 		)
 	}
+	if b := c.Backups; b != nil {
+		facts = append(facts,
+			fact{"backups.endpoint", b.Endpoint, "<host:port>"},
+			fact{"backups.region", b.Region, "<us-east-1>"},
+			fact{"backups.bucket", b.Bucket, "<bucket>"},
+		)
+	}
+	if r := c.Restore; r != nil {
+		facts = append(facts, fact{"restore.phase", r.Phase, "none"})
+	}
 	if len(c.Hosts) == 0 {
 		report.missing = append(report.missing, project+":hosts.*.roles")
 	}
@@ -96,6 +106,8 @@ func requireSecrets(report *Report, c Config) {
 		{"gitSshKey", s.GitSSHKey, overSSH, "deploy-key", project + ":flux.sshKey"},
 		{"s3AccessKey", s.S3AccessKey, snapshots, "", ""},
 		{"s3SecretKey", s.S3SecretKey, snapshots, "", ""},
+		{"backupsAccessKey", s.BackupsAccessKey, c.Backups != nil, "", ""},
+		{"backupsSecretKey", s.BackupsSecretKey, c.Backups != nil, "", ""},
 	} {
 		if secret.wanted && secret.value == "" {
 			report.missingSecret(secret.name, secret.file)

@@ -50,4 +50,7 @@ type Secrets struct {
 	// S3AccessKey and S3SecretKey write etcd snapshots.
 	S3AccessKey Secret `json:"s3AccessKey"`
 	S3SecretKey Secret `json:"s3SecretKey"`
+	// BackupsAccessKey and BackupsSecretKey read and write the databases' copies.
+	BackupsAccessKey Secret `json:"backupsAccessKey"`
+	BackupsSecretKey Secret `json:"backupsSecretKey"`
 }

@@ -96,7 +96,7 @@ func requiredSettings() []string {
 	cfg := defaults()
 	cfg.Hosts = map[string]Host{"<name>": {}}
 	cfg.Cluster.Binaries = map[string]Artifact{"<architecture>": {}}
-	cfg.Cluster.Snapshots = &Snapshots{}
+	cfg.Cluster.Snapshots, cfg.Backups, cfg.Restore = &Snapshots{}, &Backups{}, &Restore{}
 	report := &Report{}
 	require(report, cfg)
 	keys := []string{"hosts", "cluster.binaries"}

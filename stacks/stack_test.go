@@ -27,6 +27,7 @@ const throwaway = `{"config": {
 		"binaries": {"amd64": {"sha256": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}},
 		"snapshots": {"endpoint": "storage.example.com:9000"}
 	},
+	"tinyrack:backups": {"endpoint": "storage.example.com:9000"},
 	"tinyrack:cloudflareApiToken": {"secure": "cloudflare-token"},
 	"tinyrack:tailscaleOauthClientId": {"secure": "tailscale-id"},
 	"tinyrack:tailscaleOauthClientSecret": {"secure": "tailscale-secret"},
@@ -34,7 +35,9 @@ const throwaway = `{"config": {
 	"tinyrack:sealingKey": {"secure": "sealing-key"},
 	"tinyrack:gitToken": {"secure": "git-token"},
 	"tinyrack:s3AccessKey": {"secure": "s3-access"},
-	"tinyrack:s3SecretKey": {"secure": "s3-secret"}
+	"tinyrack:s3SecretKey": {"secure": "s3-secret"},
+	"tinyrack:backupsAccessKey": {"secure": "backups-access"},
+	"tinyrack:backupsSecretKey": {"secure": "backups-secret"}
 }}`
 
 // sourceOf returns the source of a whole stack: one of this repository, with what its operator would add, or a valid

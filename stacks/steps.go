@@ -5,15 +5,18 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi-tailscale/sdk/go/tailscale"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/tinyrack-net/infrastructure/components/credentials"
+	"github.com/tinyrack-net/infrastructure/components/databases"
 	"github.com/tinyrack-net/infrastructure/components/edge"
 	"github.com/tinyrack-net/infrastructure/components/flux"
 	"github.com/tinyrack-net/infrastructure/components/k3s"
@@ -53,6 +56,10 @@ const (
 	sealedSecretsNamespace = "sealed-secrets"
 	// connectorNamespace is where it runs the tunnel's connectors, connectorSecret what they log in with.
 	connectorNamespace, connectorSecret = "cloudflared", "tunnel-token"
+	// fluxNamespace is where Flux runs.
+	fluxNamespace = "flux-system"
+	// appsLayer is the layer of the GitOps tree with the applications.
+	appsLayer = "apps"
 	// apiPort is where k3s serves the Kubernetes API.
 	apiPort = 6443
 	// minDiskGiB and minMemoryMiB are what k3s, Flux and a first application need:
@@ -60,6 +67,12 @@ const (
 	minDiskGiB   = 5
 	minMemoryMiB = 1500
 )
+
+// ownNamespaces are Kubernetes' own, and those that the program makes whatever the settings are.
+var ownNamespaces = []string{
+	"default", "kube-system", "kube-public", "kube-node-lease", fluxNamespace, sealedSecretsNamespace, connectorNamespace,
+	databases.Namespace,
+}
 
 func (s *stack) connectClouds() (err error) {
 	if s.cloudflare, err = cloudflare.NewProvider(s.ctx, "cloudflare", &cloudflare.ProviderArgs{
@@ -364,6 +377,10 @@ func (s *stack) connectCluster() (err error) {
 }
 
 func (s *stack) storeCredentials() error {
+	plugin, err := databases.NewPlugin(s.ctx, "backup-plugin")
+	if err != nil {
+		return err
+	}
 	wanted := map[string]*credentials.Args{
 		"connectors": {
 			Namespace:       connectorNamespace,
@@ -371,6 +388,15 @@ func (s *stack) storeCredentials() error {
 			Protect:         s.cfg.Protect,
 			Name:            connectorSecret,
 			Data:            map[string]pulumi.StringInput{"token": s.edge.TunnelToken},
+		},
+		"backup-plugin-server": {
+			Namespace:       databases.Namespace,
+			CreateNamespace: true,
+			Protect:         s.cfg.Protect,
+			Name:            databases.PluginServerSecret,
+			Type:            databases.PluginSecretType,
+			Data:            plugin.Server,
+			DeletedWith:     s.server.Done[0],
 		},
 	}
 	if snapshots := s.clusterArgs().Spec.Snapshots; snapshots != nil {
@@ -382,15 +408,54 @@ func (s *stack) storeCredentials() error {
 			Data:      k3s.SnapshotCredentials(snapshots, accessKey, secretKey),
 		}
 	}
+	if backups := s.backups(); backups != nil {
+		for _, namespace := range backups.Namespaces {
+			args := s.backupCredentials(namespace)
+			// Its objects have finalizers of operators that go before it.
+			args.DeletedWith = s.server.Done[0]
+			wanted["backups-"+namespace] = args
+		}
+	}
 	for _, name := range sortedKeys(wanted) {
-		wanted[name].DependsOn = s.server.Done
-		secret, err := credentials.New(s.ctx, name, wanted[name], pulumi.Providers(s.kubernetes))
-		if err != nil {
+		if err := s.store(name, wanted[name], s.server.Done); err != nil {
 			return err
 		}
-		s.beforeFlux = append(s.beforeFlux, secret.Done...)
 	}
+	// In a namespace that was made above.
+	return s.store("backup-plugin-client", &credentials.Args{
+		Namespace: databases.Namespace,
+		Name:      databases.PluginClientSecret,
+		Type:      databases.PluginSecretType,
+		Data:      plugin.Client,
+
+		DeletedWith: s.server.Done[0],
+	}, s.beforeFlux)
+}
+
+// store makes a Secret that has to be there before Flux starts.
+func (s *stack) store(name string, args *credentials.Args, after []pulumi.Resource) error {
+	args.DependsOn = after
+	secret, err := credentials.New(s.ctx, name, args, pulumi.Providers(s.kubernetes))
+	if err != nil {
+		return err
+	}
+	s.beforeFlux = append(s.beforeFlux, secret.Done...)
 	return nil
+}
+
+// backups is where the databases' copies go, or nil.
+func (s *stack) backups() *databases.Backups { return (*databases.Backups)(s.cfg.Backups) }
+
+// backupCredentials is a database's namespace, with what its copies take.
+func (s *stack) backupCredentials(namespace string) *credentials.Args {
+	return &credentials.Args{
+		Namespace:       namespace,
+		CreateNamespace: true,
+		Protect:         s.cfg.Protect,
+		Name:            databases.BackupSecretName,
+		Data: s.backups().Credentials(s.cfg.Secrets.BackupsAccessKey.Output(),
+			s.cfg.Secrets.BackupsSecretKey.Output()),
+	}
 }
 
 func (s *stack) unlockSecrets() (err error) {
@@ -413,9 +478,22 @@ func (s *stack) startFlux() (err error) {
 	return err
 }
 
+// suspended are the layers that Flux leaves alone, by the phase of a restore.
+var suspended = map[string][]string{
+	phaseNone:           nil,
+	phaseInfrastructure: {databases.Layer, appsLayer},
+	phaseDatabases:      {appsLayer},
+	phaseApps:           nil,
+}
+
+// restoring tells whether databases are to come out of their copies.
+func (c Config) restoring() bool {
+	return c.Restore != nil && c.Restore.Phase != "" && c.Restore.Phase != phaseNone
+}
+
 func (s *stack) fluxArgs() *flux.Args {
 	f := s.cfg.Flux
-	return &flux.Args{
+	args := &flux.Args{
 		Version: f.Version,
 		Sync:    flux.Sync{URL: f.URL, Branch: f.Branch, Path: f.Path},
 		Git: flux.Credentials{
@@ -428,6 +506,13 @@ func (s *stack) fluxArgs() *flux.Args {
 		Variables: variables(s.cfg),
 		Revision:  f.Revision,
 	}
+	if s.cfg.restoring() {
+		args.Suspended = suspended[s.cfg.Restore.Phase]
+		args.Patches = map[string][]flux.Patch{databases.Layer: {{
+			Group: databases.RecoveryGroup, Kind: databases.RecoveryKind, Text: databases.RecoveryPatch,
+		}}}
+	}
+	return args
 }
 
 func (s *stack) holdHosts() error {
@@ -445,12 +530,19 @@ const tunnelVariable = "tunnel_fingerprint"
 
 // facts are the variables that the program knows from the settings and hands to the manifests.
 func facts(c Config) map[string]string {
-	return map[string]string{
+	known := map[string]string{
 		"environment":  path.Base(c.Flux.Path),
 		"zone":         c.Cloudflare.Zone,
 		"cluster_cidr": c.Cluster.ClusterCIDR,
 		"service_cidr": c.Cluster.ServiceCIDR,
 	}
+	if c.Backups != nil {
+		maps.Copy(known, (*databases.Backups)(c.Backups).Variables())
+	}
+	if c.restoring() {
+		known["restore_from"] = strconv.Itoa(c.Restore.From)
+	}
+	return known
 }
 
 // variables are the facts and the stack's own.

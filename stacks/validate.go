@@ -31,11 +31,19 @@ func validate(report *Report, c Config, root string) {
 	report.component("cluster", cluster.Spec.Validate())
 	report.component("hosts", cluster.ValidateNodes())
 	report.component("flux", s.fluxArgs().Validate())
+	if backups := s.backups(); backups != nil {
+		report.component("backups", backups.Validate())
+		for i, namespace := range backups.Namespaces {
+			report.component(fmt.Sprintf("backups.namespaces[%d]", i), s.backupCredentials(namespace).Validate())
+		}
+	}
 
 	validateURLs(report, c)
 	validateHosts(report, c)
 	validateNetworks(report, c)
 	validateFlux(report, c, root)
+	validateBackups(report, c)
+	validateRestore(report, c)
 	validateSecrets(report, c)
 }
 
@@ -159,7 +167,7 @@ var clusterPath = regexp.MustCompile(`^\./clusters/[a-z0-9-]+$`)
 // validateFlux reports what Flux' own component cannot know: the variables of the program and the checkout's folders.
 func validateFlux(r *Report, c Config, root string) {
 	for _, name := range sortedKeys(c.Flux.Variables) {
-		if _, fact := facts(Config{})[name]; fact || name == tunnelVariable {
+		if _, fact := facts(Config{Backups: &Backups{}})[name]; fact || name == tunnelVariable {
 			r.invalid("flux.variables", name, "is set by the program", "there would be two values for it", "remove it")
 		}
 	}
@@ -173,6 +181,50 @@ func validateFlux(r *Report, c Config, root string) {
 	} else if _, err := os.Stat(filepath.Join(root, path, "infrastructure.yaml")); err != nil {
 		r.invalid("flux.path", path, "has no infrastructure.yaml", "Flux would find nothing to apply",
 			"name one of the directories in clusters/")
+	}
+}
+
+// validateBackups reports namespaces that are somebody else's.
+func validateBackups(r *Report, c Config) {
+	if c.Backups == nil {
+		return
+	}
+	for i, namespace := range c.Backups.Namespaces {
+		if slices.Contains(ownNamespaces, namespace) {
+			r.invalid(fmt.Sprintf("backups.namespaces[%d]", i), namespace, "is there for something else",
+				"two resources would own one namespace", "name the database's own")
+		}
+	}
+}
+
+// validateRestore reports what would restore nothing, or something else.
+func validateRestore(r *Report, c Config) {
+	if c.Restore == nil || c.Restore.Phase == "" {
+		return
+	}
+	phase, from := c.Restore.Phase, c.Restore.From
+	if _, known := suspended[phase]; !known {
+		r.invalid("restore.phase", phase, "is no phase", "it is unclear how far Flux is to go",
+			"write one of "+strings.Join(sortedKeys(suspended), ", "))
+		return
+	}
+	if !c.restoring() {
+		return
+	}
+	if c.Backups == nil {
+		r.refuse(project+":restore", "set without backups", "there would be nothing to restore from",
+			"set "+project+":backups as it was when the copies were made")
+		return
+	}
+	now := max(1, c.Backups.Incarnation)
+	switch {
+	case from < 1:
+		r.refuse(project+":restore.from", "missing or below one", "the databases would find no copies",
+			"name the incarnation that made them: the number at the end of its folders in the bucket")
+	case from == now:
+		r.refuse(project+":restore.from", fmt.Sprintf("%d is the incarnation that is to be made", from),
+			"a database refuses to write into the folder that it is read from",
+			fmt.Sprintf("raise backups.incarnation to %d, and leave it there", now+1))
 	}
 }
 

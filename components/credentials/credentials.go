@@ -29,6 +29,9 @@ type Args struct {
 	// Protect keeps that namespace from being deleted or replaced by Pulumi: what runs in it would be gone, and back only
 	// when Flux looks again.
 	Protect bool
+	// DeletedWith is what takes the namespace and the Secret with it: they are not deleted one by one when it goes. For a
+	// namespace whose objects wait for an operator that is gone by then. Optional.
+	DeletedWith pulumi.Resource
 	// DependsOn are resources that must be there first.
 	DependsOn []pulumi.Resource
 }
@@ -53,13 +56,17 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		return fail(err)
 	}
 	before := args.DependsOn
+	children := []pulumi.ResourceOption{pulumi.Parent(c)}
+	if args.DeletedWith != nil {
+		children = append(children, pulumi.DeletedWith(args.DeletedWith))
+	}
 	if args.CreateNamespace {
 		namespace, err := corev1.NewNamespace(ctx, name+"-namespace", &corev1.NamespaceArgs{
 			Metadata: &metav1.ObjectMetaArgs{
 				Name:   pulumi.String(args.Namespace),
 				Labels: pulumi.StringMap{"pod-security.kubernetes.io/enforce": pulumi.String("restricted")},
 			},
-		}, pulumi.Parent(c), pulumi.DependsOn(before), pulumi.Protect(args.Protect))
+		}, append(slices.Clone(children), pulumi.DependsOn(before), pulumi.Protect(args.Protect))...)
 		if err != nil {
 			return fail(err)
 		}
@@ -79,7 +86,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if args.Type != "" {
 		in.Type = pulumi.String(args.Type)
 	}
-	secret, err := corev1.NewSecret(ctx, name+"-secret", in, pulumi.Parent(c), pulumi.DependsOn(before))
+	secret, err := corev1.NewSecret(ctx, name+"-secret", in, append(children, pulumi.DependsOn(before))...)
 	if err != nil {
 		return fail(err)
 	}

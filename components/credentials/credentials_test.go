@@ -74,12 +74,37 @@ func TestNamespace(t *testing.T) {
 	if made, kept := namespace.RPC.GetProtect(), secret.RPC.GetProtect(); !made || kept {
 		t.Errorf("protected: namespace %t, Secret %t, want the namespace alone", made, kept)
 	}
+	if got := namespace.RPC.GetDeletedWith() + secret.RPC.GetDeletedWith(); got != "" {
+		t.Errorf("deleted with %s", got)
+	}
 	if fmt.Sprint(namespace.DependsOn, secret.DependsOn) != "[before] [before c-namespace]" {
 		t.Errorf("order: %q, %q", namespace.DependsOn, secret.DependsOn)
 	}
 	metadata := map[string]any{"namespace": "flux-system", "name": "git", "labels": map[string]any{"a": "b"}}
 	if got := secret.Plain(); got["type"] != "kubernetes.io/basic-auth" || !reflect.DeepEqual(got["metadata"], metadata) {
 		t.Errorf("inputs %v", got)
+	}
+}
+
+// What goes with the cluster is not waited for one by one.
+func TestDeletedWith(t *testing.T) {
+	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
+		var cluster pulumi.CustomResourceState
+		if err := ctx.RegisterResource("test:index:Cluster", "cluster", nil, &cluster); err != nil {
+			return err
+		}
+		args := testArgs()
+		args.CreateNamespace, args.DeletedWith = true, &cluster
+		_, err := New(ctx, "c", args)
+		return err
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"c-namespace", "c-secret"} {
+		if got := recording.Get(t, name).RPC.GetDeletedWith(); !strings.HasSuffix(got, "::cluster") {
+			t.Errorf("%s is deleted with %q", name, got)
+		}
 	}
 }
 

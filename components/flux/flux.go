@@ -36,11 +36,22 @@ type Args struct {
 	Variables map[string]pulumi.StringInput
 	// Revision is the commit to wait for. Optional: the newest of the branch.
 	Revision string
+	// Suspended are layers that Flux leaves alone, as they are.
+	Suspended []string
+	// Patches change objects of a layer, by its name, on their way to the cluster: git stays as it is.
+	Patches map[string][]Patch
 	// Protect keeps the namespace from being deleted or replaced by Pulumi: with it go the Kustomizations, and with them,
 	// as far as Flux still runs, all that they applied, volumes included.
 	Protect bool
 	// DependsOn must exist before anything of Flux.
 	DependsOn []pulumi.Resource
+}
+
+// Patch changes all objects of a kind.
+type Patch struct {
+	Group, Kind string
+	// Text is a JSON patch, as YAML.
+	Text string
 }
 
 // Sync names a directory of a git repository.
@@ -165,7 +176,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		return nil, fmt.Errorf("flux %q: cluster variables: %w", name, err)
 	}
 
-	spec := instanceSpec(args.Version, sync)
+	spec := instanceSpec(args, sync)
 	instance, err := apiextensions.NewCustomResource(ctx, name+"-instance", &apiextensions.CustomResourceArgs{
 		ApiVersion: pulumi.String("fluxcd.controlplane.io/v1"),
 		Kind:       pulumi.String("FluxInstance"),

@@ -1,5 +1,14 @@
 package flux
 
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
 // Names within the namespace. The operator accepts no other instance name, and
 // the sync objects are called like the namespace, as `flux bootstrap` does it.
 const (
@@ -17,6 +26,13 @@ const requeuePatch = `- op: add
   value: --requeue-dependency=5s
 `
 
+// cancelPatch has a Kustomization give up waiting for what a commit broke as soon as the next one is there: else the
+// correction would wait for the timeout of the mistake.
+const cancelPatch = `- op: add
+  path: /spec/template/spec/containers/0/args/-
+  value: --feature-gates=CancelHealthCheckOnNewRevision=true
+`
+
 // shutPatch takes away two of the policies that Flux ships: they let pods of every namespace read the controllers'
 // metrics and reach the notification-controller, which nothing of the site does. What is left lets the controllers
 // alone reach each other, and them everything.
@@ -27,13 +43,75 @@ metadata:
   name: target
 `
 
+// layersPatch returns the patch that has Flux change the layers it reads from git on their way to the cluster: those
+// that are suspended, and those with patches of their own. For none of either it returns "".
+func layersPatch(suspended []string, patches map[string][]Patch) string {
+	var changes []any
+	change := func(layer, path string, value any) {
+		changes = append(changes, map[string]any{
+			"target": map[string]any{"kind": "Kustomization", "namespace": namespaceName, "name": layer},
+			"patch":  operation(path, value),
+		})
+	}
+	for _, layer := range slices.Sorted(slices.Values(suspended)) {
+		change(layer, "/spec/suspend", true)
+	}
+	for _, layer := range slices.Sorted(maps.Keys(patches)) {
+		var own []any
+		for _, p := range patches[layer] {
+			own = append(own, map[string]any{
+				"target": map[string]any{"group": p.Group, "kind": p.Kind}, "patch": p.Text,
+			})
+		}
+		change(layer, "/spec/patches", own)
+	}
+	if len(changes) == 0 {
+		return ""
+	}
+	return operation("/spec/patches", changes)
+}
+
+// operation returns a JSON patch of one step, as YAML.
+func operation(path string, value any) string {
+	text, err := yaml.Marshal([]any{map[string]any{"op": "add", "path": path, "value": value}})
+	if err != nil {
+		panic(fmt.Sprintf("flux: patch of %s: %v", path, err)) // texts and lists of texts alone
+	}
+	return strings.TrimSpace(string(text)) + "\n"
+}
+
 // instanceSpec returns the spec of the FluxInstance: which Flux, and what it
 // syncs. The operator carries the manifests of the versions it knows, so no
 // artifact is fetched at run time.
-func instanceSpec(version string, sync Sync) map[string]any {
+func instanceSpec(args *Args, sync Sync) map[string]any {
+	patches := []any{
+		map[string]any{
+			"target": map[string]any{
+				"kind": "Deployment",
+				"name": "(kustomize|helm)-controller",
+			},
+			"patch": requeuePatch,
+		},
+		map[string]any{
+			"target": map[string]any{"kind": "Deployment", "name": "kustomize-controller"},
+			"patch":  cancelPatch,
+		},
+		map[string]any{
+			"target": map[string]any{
+				"kind": "NetworkPolicy",
+				"name": "allow-(scraping|webhooks)",
+			},
+			"patch": shutPatch,
+		},
+	}
+	if patch := layersPatch(args.Suspended, args.Patches); patch != "" {
+		patches = append(patches, map[string]any{
+			"target": map[string]any{"kind": "Kustomization", "name": syncName}, "patch": patch,
+		})
+	}
 	return map[string]any{
 		"distribution": map[string]any{
-			"version":  version,
+			"version":  args.Version,
 			"registry": "ghcr.io/fluxcd",
 		},
 		"components": []any{
@@ -57,22 +135,7 @@ func instanceSpec(version string, sync Sync) map[string]any {
 			"pullSecret": pullSecret,
 		},
 		"kustomize": map[string]any{
-			"patches": []any{
-				map[string]any{
-					"target": map[string]any{
-						"kind": "Deployment",
-						"name": "(kustomize|helm)-controller",
-					},
-					"patch": requeuePatch,
-				},
-				map[string]any{
-					"target": map[string]any{
-						"kind": "NetworkPolicy",
-						"name": "allow-(scraping|webhooks)",
-					},
-					"patch": shutPatch,
-				},
-			},
+			"patches": patches,
 		},
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/internal/s3"
 )
 
 // Snapshots sends etcd snapshots to S3, with the credentials that SnapshotCredentials gives.
@@ -49,11 +51,7 @@ func SnapshotCredentials(s *Snapshots, accessKey, secretKey pulumi.StringInput) 
 	return data
 }
 
-var (
-	endpointForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
-	bucketForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-	folderForm   = regexp.MustCompile(`^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$`)
-)
+var folderForm = regexp.MustCompile(`^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$`)
 
 func (s *Snapshots) validate() error {
 	const lost = "no snapshot would leave the machine"
@@ -68,16 +66,8 @@ func (s *Snapshots) validate() error {
 	if s.Retention < 1 {
 		refuse("retention: %d is below one: no snapshot would be kept: write how many to keep", s.Retention)
 	}
-	if !endpointForm.MatchString(s.Endpoint) {
-		refuse("endpoint: %q is not host[:port]: %s: leave out the scheme; plain HTTP is insecure: true", s.Endpoint, lost)
-	}
-	if s.Region == "" || strings.ContainsAny(s.Region, " \t\n") {
-		refuse("region: %q is not a region: the S3 server would refuse the signature: write the one it expects, often "+
-			"us-east-1 or auto", s.Region)
-	}
-	if !bucketForm.MatchString(s.Bucket) {
-		refuse("bucket: %q is not a bucket name: %s: use 3 to 63 lower-case letters, digits, dots and hyphens", s.Bucket,
-			lost)
+	for _, problem := range (s3.Bucket{Endpoint: s.Endpoint, Region: s.Region, Name: s.Bucket}).Problems(lost) {
+		refuse("%w", problem)
 	}
 	if !folderForm.MatchString(s.Folder) {
 		refuse("folder: %q is not a folder: the snapshots would not be found again: use letters, digits, dots, hyphens and "+
