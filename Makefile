@@ -29,7 +29,7 @@ test: ## unit, mock and script tests, the GitOps tree, and a preview of every st
 	@scripts/test.sh
 
 # Never from Go's test cache: it knows the files of the module, and the tree lies outside it.
-check-tree: ## clusters/, infrastructure/ and apps/ as Flux will read them, on any workstation
+check-tree: ## clusters/, infrastructure/, databases/ and apps/ as Flux will read them, on any workstation
 	go -C gitops test -count=1 ./...
 
 # Not a part of test: it takes hours. PACKAGES="stacks components/edge scripts" runs these alone.

@@ -86,6 +86,7 @@ func (t *tree) checkEnvironment(name string) {
 		return
 	}
 	env.variables, env.routes = settings.variables(name), settings.Config.Cloudflare.Ingress
+	env.databases = settings.Config.Backups.Namespaces
 	env.sealing = env.loadSealing()
 
 	root := layer{Name: rootLayer, Path: "./clusters/" + name}
@@ -105,7 +106,8 @@ type environment struct {
 	tree       *tree
 	name       string
 	variables  map[string]string
-	routes     []route // the hostnames of the stack
+	routes     []route  // the hostnames of the stack
+	databases  []string // namespaces that the program makes, for databases
 	sealing    *sealing
 	layers     []layer
 	owner      map[string]string // object → the layer that applies it

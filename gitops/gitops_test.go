@@ -21,7 +21,7 @@ func TestTree(t *testing.T) {
 func TestTreeOrder(t *testing.T) {
 	want := []string{
 		"infrastructure-controllers []", "infrastructure-configs [infrastructure-controllers]",
-		"infrastructure-connectors [infrastructure-controllers]", "apps [infrastructure-configs]",
+		"infrastructure-connectors [infrastructure-controllers]", "databases [infrastructure-configs]", "apps [databases]",
 	}
 	environments, err := filepath.Glob("../clusters/*/kustomization.yaml")
 	if err != nil || len(environments) == 0 {

@@ -14,12 +14,27 @@ const builtHere = "lab"
 // unpinnedList is the document that lists the images for which nobody has looked their digest up yet.
 const unpinnedList = "docs/images.md"
 
-// checkImages looks at every image of an object, wherever it is: "image" fields, and maps with a repository, as chart
-// values have.
+// checkImages looks at every image of an object, wherever it is: "image" and "imageName" fields, maps with a
+// repository, as chart values have, and those that a Kustomization puts in, by name or by a patch.
 func (e *environment) checkImages(o object) {
 	walk(o.Object, func(node map[string]any) {
-		if image, ok := node["image"].(string); ok {
+		for _, field := range []string{"image", "imageName"} {
+			if image, ok := node[field].(string); ok {
+				e.checkImage(o, image)
+			}
+		}
+		if name, ok := node["newName"].(string); ok && o.GetKind() == "Kustomization" {
+			tag, _ := node["newTag"].(string)
+			image := name + ":" + tag
+			if digest, _ := node["digest"].(string); digest != "" {
+				image += "@" + digest
+			}
 			e.checkImage(o, image)
+		}
+		if patch, ok := node["patch"].(string); ok && o.GetKind() == "Kustomization" {
+			for _, match := range patchedImage.FindAllStringSubmatch(patch, -1) {
+				e.checkImage(o, match[1])
+			}
 		}
 		if repository, ok := node["repository"].(string); ok && o.GetKind() == "HelmRelease" {
 			registry, _ := node["registry"].(string)
@@ -32,6 +47,9 @@ func (e *environment) checkImages(o object) {
 		}
 	})
 }
+
+// patchedImage is a value in a patch that is an image.
+var patchedImage = regexp.MustCompile(`(?m)^ *value: ([a-z0-9.-]+\.[a-z]+/[a-z0-9./_-]+(?::[A-Za-z0-9._-]+)?(?:@\S+)?)$`)
 
 func (e *environment) checkImage(o object, image string) {
 	if problem := imageProblem(image); problem != "" {

@@ -82,7 +82,7 @@ func renameLab(t *testing.T, root string) {
 	}
 	for _, path := range []string{
 		"clusters/lab", "infrastructure/controllers/lab", "infrastructure/configs/lab", "infrastructure/connectors/lab",
-		"apps/lab", "Pulumi.lab.yaml",
+		"apps/lab", "databases/lab", "Pulumi.lab.yaml",
 	} {
 		renamed := filepath.Join(filepath.Dir(path), strings.Replace(filepath.Base(path), "lab", "live", 1))
 		if err := os.Rename(filepath.Join(root, path), filepath.Join(root, renamed)); err != nil {

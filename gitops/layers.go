@@ -31,10 +31,12 @@ type layerSpec struct {
 		Substitute     map[string]string `json:"substitute"`
 		SubstituteFrom []reference       `json:"substituteFrom"`
 	} `json:"postBuild"`
-	HealthCheckExprs []struct {
-		Kind    string `json:"kind"`
-		Current string `json:"current"`
-	} `json:"healthCheckExprs"`
+	HealthCheckExprs []healthCheck `json:"healthCheckExprs"`
+}
+
+type healthCheck struct {
+	Kind    string `json:"kind"`
+	Current string `json:"current"`
 }
 
 type reference struct {
@@ -150,7 +152,7 @@ func (e *environment) checkOrder() {
 
 // checkFiles finds what no environment reads, and private keys anywhere in the tree.
 func (t *tree) checkFiles() {
-	for _, folder := range []string{"clusters", "infrastructure", "apps"} {
+	for _, folder := range []string{"clusters", "infrastructure", "databases", "apps"} {
 		base := filepath.Join(t.root, folder)
 		err := filepath.WalkDir(base, func(path string, entry os.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {

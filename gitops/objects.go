@@ -13,23 +13,41 @@ import (
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 )
 
-// pulumiOwned are the objects that the program makes before Flux exists. One of them in
+// pulumiOwned are the objects that the program makes before Flux exists, whatever the settings are. One of them in
 // git would have two owners that undo each other's work.
 var pulumiOwned = []string{
 	"Namespace flux-system",
 	"Namespace sealed-secrets",
 	"Namespace cloudflared",
+	"Namespace cnpg-system",
 	"ConfigMap flux-system/cluster-vars",
 	"Secret flux-system/flux-system",
 	"Secret kube-system/k3s-etcd-s3-secret",
 	"Secret cloudflared/tunnel-token",
+	"Secret cnpg-system/barman-cloud-server-tls",
+	"Secret cnpg-system/barman-cloud-client-tls",
 	"FluxInstance flux-system/flux",
 	"GitRepository flux-system/flux-system",
 	"Kustomization flux-system/flux-system",
 }
 
 // givenNamespaces exist without the tree: Kubernetes' own and Pulumi's.
-var givenNamespaces = []string{"default", "kube-system", "flux-system", "sealed-secrets", "cloudflared"}
+var givenNamespaces = []string{
+	"default", "kube-system", "flux-system", "sealed-secrets", "cloudflared", "cnpg-system",
+}
+
+// backupSecret is what the program makes in each namespace of backups.namespaces, together with the namespace.
+const backupSecret = "backup-credentials" //nolint:gosec // the name of a Secret, not one
+
+// ownedByPulumi tells whether the program makes an object before Flux exists.
+func (e *environment) ownedByPulumi(id string) bool {
+	return slices.Contains(pulumiOwned, id) || slices.ContainsFunc(e.databases, func(namespace string) bool {
+		return id == "Namespace "+namespace || id == "Secret "+namespace+"/"+backupSecret
+	})
+}
+
+// given are the namespaces that exist without the tree.
+func (e *environment) given() []string { return slices.Concat(givenNamespaces, e.databases) }
 
 func (e *environment) checkObjects(objects []object) {
 	for _, o := range objects {
@@ -50,6 +68,8 @@ func (e *environment) checkObjects(objects []object) {
 		case "SealedSecret":
 			e.checkSealed(o)
 			e.checkSealedHealth(o)
+		case "Cluster":
+			e.checkArchivingHealth(o)
 		case "HelmRelease":
 			e.checkChart(o)
 		case "PersistentVolumeClaim":
@@ -57,13 +77,14 @@ func (e *environment) checkObjects(objects []object) {
 		}
 	}
 	e.checkReferences(objects)
+	e.checkDatabases(objects)
 	e.checkWorkloads(objects)
 	e.checkRoutes(objects)
 	e.checkNetwork(objects)
 }
 
 func (e *environment) checkOwner(o object) {
-	if slices.Contains(pulumiOwned, o.id()) {
+	if e.ownedByPulumi(o.id()) {
 		e.problem(o.layer, "%s: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from "+
 			"git", o.id())
 	}
@@ -82,7 +103,7 @@ func (e *environment) checkNamespace(o object) {
 	case o.clusterScoped:
 	case namespace == "":
 		e.problem(o.layer, "%s: has no namespace: it would not be applied: set one", o.id())
-	case !e.namespaces[namespace] && !slices.Contains(givenNamespaces, namespace):
+	case !e.namespaces[namespace] && !slices.Contains(e.given(), namespace):
 		e.problem(o.layer, "%s: nothing makes namespace %s: it would not be applied: add the Namespace", o.id(), namespace)
 	}
 }
@@ -97,17 +118,27 @@ func (e *environment) checkSecret(o object) {
 	}
 }
 
+// looksAt tells whether the layer of an object calls it well only when it has a condition.
+func (e *environment) looksAt(o object, condition string) bool {
+	return slices.ContainsFunc(e.layers, func(l layer) bool {
+		return l.Name == o.layer && slices.ContainsFunc(l.Spec.HealthCheckExprs, func(c healthCheck) bool {
+			return c.Kind == o.GetKind() && strings.Contains(c.Current, condition)
+		})
+	})
+}
+
+// checkArchivingHealth wants the layer of a database to look whether what is written to it reaches S3.
+func (e *environment) checkArchivingHealth(o object) {
+	if !e.looksAt(o, "ContinuousArchiving") {
+		e.problem(o.layer, "%s: the layer has no healthCheckExprs for Cluster that looks at ContinuousArchiving: it would "+
+			"be Ready although nothing reaches S3", o.id())
+	}
+}
+
 // checkSealedHealth wants the layer to look at the condition a SealedSecret does have.
 func (e *environment) checkSealedHealth(o object) {
-	for _, l := range e.layers {
-		if l.Name != o.layer {
-			continue
-		}
-		for _, check := range l.Spec.HealthCheckExprs {
-			if check.Kind == "SealedSecret" && strings.Contains(check.Current, "Synced") {
-				return
-			}
-		}
+	if e.looksAt(o, "Synced") {
+		return
 	}
 	e.problem(o.layer, "%s: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret "+
 		"could not be opened", o.id())
@@ -133,7 +164,7 @@ func (e *environment) checkNetwork(objects []object) {
 			shut[o.GetNamespace()] = true
 		}
 	}
-	for _, namespace := range append(slices.Sorted(maps.Keys(e.namespaces)), givenNamespaces...) {
+	for _, namespace := range append(slices.Sorted(maps.Keys(e.namespaces)), e.given()...) {
 		if !shut[namespace] && !e.tree.partial {
 			e.problem("namespace "+namespace, "no NetworkPolicy denies all pods all traffic: pods of every namespace would "+
 				"reach its pods, and these everything: add one, and one for each thing that is needed")
@@ -187,7 +218,7 @@ func walk(value any, visit func(map[string]any)) {
 // checkBases holds every base to path = namespace = name: <layer>/base/<name> makes
 // objects named after <name>, in namespace <name> or <name>-system.
 func (t *tree) checkBases() {
-	for _, pattern := range []string{"apps/base/*", "infrastructure/*/base/*"} {
+	for _, pattern := range []string{"apps/base/*", "databases/base/*", "infrastructure/*/base/*"} {
 		folders, _ := filepath.Glob(filepath.Join(t.root, pattern))
 		for _, folder := range folders {
 			relative, _ := filepath.Rel(t.root, folder)

@@ -1,13 +1,9 @@
 package gitops
 
-import (
-	"slices"
-)
-
-// given are the Secrets and ConfigMaps that exist without the tree: the program's, and those that Kubernetes makes in
-// every namespace.
-func given(kind, namespace, name string) bool {
-	return slices.Contains(pulumiOwned, kind+" "+namespace+"/"+name) || kind == "ConfigMap" && name == "kube-root-ca.crt"
+// isGiven tells of the Secrets and ConfigMaps that exist without the tree: the program's, and those that Kubernetes
+// makes in every namespace.
+func (e *environment) isGiven(kind, namespace, name string) bool {
+	return e.ownedByPulumi(kind+" "+namespace+"/"+name) || kind == "ConfigMap" && name == "kube-root-ca.crt"
 }
 
 // checkReferences wants whatever a pod reads at its start to be there: without it the pod waits for ever, and with it
@@ -20,11 +16,16 @@ func (e *environment) checkReferences(objects []object) {
 			kind = "Secret"
 		}
 		there[kind+" "+o.GetNamespace()+"/"+o.GetName()] = true
+		if kind == "Cluster" {
+			for _, name := range madeOf(o) {
+				there["Secret "+o.GetNamespace()+"/"+name] = true
+			}
+		}
 	}
 	for _, o := range objects {
 		walk(o.Object, func(node map[string]any) {
 			for _, ref := range referencesOf(node) {
-				if !there[ref.Kind+" "+o.GetNamespace()+"/"+ref.Name] && !given(ref.Kind, o.GetNamespace(), ref.Name) {
+				if !there[ref.Kind+" "+o.GetNamespace()+"/"+ref.Name] && !e.isGiven(ref.Kind, o.GetNamespace(), ref.Name) {
 					e.problem(o.layer, "%s: nothing makes %s %s in its namespace: its pods would wait for it for ever: "+
 						"%s, or correct the name", o.id(), ref.Kind, ref.Name, remedy(ref.Kind, e.name))
 				}
@@ -44,6 +45,10 @@ func referencesOf(node map[string]any) []reference {
 		}
 	}
 	add("Secret", node["secretKeyRef"], "name")
+	// Of an ObjectStore.
+	for _, field := range []string{"accessKeyId", "secretAccessKey", "region"} {
+		add("Secret", node[field], "name")
+	}
 	add("Secret", node["secretRef"], "name")
 	add("ConfigMap", node["configMapKeyRef"], "name")
 	add("ConfigMap", node["configMapRef"], "name")

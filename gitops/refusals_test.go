@@ -24,6 +24,10 @@ const (
 	namespace      = "apps/base/memos/namespace.yaml"
 	volume         = "apps/base/memos/storage.yaml"
 	settings       = "Pulumi.lab.yaml"
+	databases      = "clusters/lab/databases.yaml"
+	cluster        = "databases/base/journal/cluster.yaml"
+	copies         = "databases/base/journal/backups.yaml"
+	operator       = "infrastructure/controllers/base/cnpg/operator.yaml"
 )
 
 // withExtra adds one more file to the apps layer.
@@ -201,7 +205,7 @@ func TestRefusals(t *testing.T) {
 		"dependency in a circle": {
 			edits: []edit{{infrastructure, "  interval: 10m\n", "  dependsOn:\n    - name: apps\n  interval: 10m\n"}},
 			want: []string{
-				`lab: flux-system: layers wait for each other: apps, infrastructure-configs, infrastructure-connectors, infrastructure-controllers: none of them would ever start`,
+				`lab: flux-system: layers wait for each other: apps, databases, infrastructure-configs, infrastructure-connectors, infrastructure-controllers: none of them would ever start`,
 			},
 		},
 		"something else than a layer in clusters": {
@@ -248,6 +252,170 @@ func TestRefusals(t *testing.T) {
 				"memos-system\n"),
 			want: []string{
 				`lab: apps: Deployment memos-system/memos-extra: nothing is known of Deployment in apps/v2, so it cannot be checked: is it misspelt? otherwise add its CRD to gitops/schemas`,
+			},
+		},
+		"private key among the databases, and a file that nothing reads": {
+			edits: []edit{
+				{"databases/base/journal/private.pem", "", "-----BEGIN RSA PRIVATE KEY-----\n"},
+				{"databases/base/journal/left.yaml", "", "kind: Thing\n"},
+			},
+			want: []string{
+				unread("databases/base/journal/left.yaml"),
+				`databases/base/journal/private.pem: holds a private key: everyone who can read the repository has it: remove it, and replace the key`,
+			},
+		},
+		"database that is not named after its folder": {
+			edits: []edit{
+				{cluster, "metadata:\n  name: journal\n", "metadata:\n  name: diary\n"},
+				{copies, "  cluster:\n    name: journal\n", "  cluster:\n    name: diary\n"},
+			},
+			want: []string{
+				`databases/base/journal: Cluster diary is not named after its folder: call it journal or journal-…`,
+			},
+		},
+		"application of a database's namespace that may not run": {
+			edits: withExtra("apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: journal-look\n  namespace: journal-system\nspec:\n" +
+				"  template:\n    spec:\n      restartPolicy: Never\n" +
+				"      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}\n      containers:\n" +
+				"        - name: look\n          image: docker.io/neosmemo/memos:0.25.0\n" +
+				"          env: [{name: A, valueFrom: {secretKeyRef: {name: journal-app, key: uri}}}]\n" +
+				"          securityContext: {capabilities: {drop: [ALL]}}\n" +
+				"          resources: {requests: {cpu: 1m, memory: 1Mi}, limits: {memory: 1Mi}}\n"),
+			want: []string{
+				`lab: apps: Job journal-system/journal-look: namespace journal-system is restricted and would refuse its pods: allowPrivilegeEscalation != false (container "look" must set securityContext.allowPrivilegeEscalation=false)`,
+			},
+		},
+		"application that would keep a former password": {
+			edits: withExtra("apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: journal-web\n  namespace: journal-system\n" +
+				"spec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec:\n" +
+				"      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}\n      containers:\n" +
+				"        - name: web\n          image: docker.io/neosmemo/memos:0.25.0\n" +
+				"          env: [{name: A, valueFrom: {secretKeyRef: {name: journal-app, key: uri}}}]\n" +
+				"          securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}\n" +
+				"          resources: {requests: {cpu: 1m, memory: 1Mi}, limits: {memory: 1Mi}}\n"),
+			want: []string{
+				`lab: apps: Deployment journal-system/journal-web: its pods log in with Secret journal-app and would keep the former password when the database is restored: give them the annotation databases.tinyrack.net/incarnation: incarnation-${incarnation}`,
+			},
+		},
+		"database whose log goes nowhere": {
+			edits: []edit{{cluster, "isWALArchiver: true", "isWALArchiver: false"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: sends its log nowhere: what is written between two copies is lost with its disk: add the plugin barman-cloud.cloudnative-pg.io with isWALArchiver: true`,
+			},
+		},
+		"database whose log goes to another plugin": {
+			edits: []edit{{cluster, "- name: barman-cloud.cloudnative-pg.io", "- name: other.cloudnative-pg.io"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: sends its log nowhere: what is written between two copies is lost with its disk: add the plugin barman-cloud.cloudnative-pg.io with isWALArchiver: true`,
+			},
+		},
+		"database whose store nobody makes": {
+			edits: []edit{{
+				cluster, "true\n      parameters:\n        barmanObjectName: journal-backups",
+				"true\n      parameters:\n        barmanObjectName: journal-copies",
+			}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: sends its log to ObjectStore "journal-copies", which is not in its namespace: what is written between two copies is lost with its disk: add it, or correct the name`,
+			},
+		},
+		"database without a folder of its own": {
+			edits: []edit{{cluster, "        serverName: journal-${incarnation}\n", ""}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: its log has no serverName: restored, it would write into the folder that it was restored from, and be refused: set <name>-${incarnation}`,
+			},
+		},
+		"database that a restore could not turn into a recovery": {
+			edits: []edit{{cluster, "    initdb:\n", "    recovery:\n      source: origin\n"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: has no bootstrap.initdb, which a restore turns into a recovery: the layer could not be applied then: name its database and owner there`,
+			},
+		},
+		"database without an origin": {
+			edits: []edit{{cluster, "    - name: origin\n", "    - name: other\n"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: has no external cluster origin with the plugin barman-cloud.cloudnative-pg.io and a serverName: a restore would not know what to read: add it, with the serverName <name>-${restore_from}`,
+			},
+		},
+		"database whose origin has no folder": {
+			edits: []edit{{cluster, "          serverName: journal-${restore_from}\n", ""}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: has no external cluster origin with the plugin barman-cloud.cloudnative-pg.io and a serverName: a restore would not know what to read: add it, with the serverName <name>-${restore_from}`,
+			},
+		},
+		"database that nothing copies whole": {
+			edits: []edit{{copies, "  cluster:\n    name: journal\n", "  cluster:\n    name: other\n"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: no ScheduledBackup copies it whole by the plugin barman-cloud.cloudnative-pg.io: its log alone restores nothing: add one`,
+			},
+		},
+		"database copied in another way": {
+			edits: []edit{{copies, "pluginConfiguration:\n    name: barman-cloud.cloudnative-pg.io", "pluginConfiguration:\n    name: other"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: no ScheduledBackup copies it whole by the plugin barman-cloud.cloudnative-pg.io: its log alone restores nothing: add one`,
+			},
+		},
+		"database that says nothing of its needs": {
+			edits: []edit{{
+				cluster, "    requests:\n      cpu: 50m\n      memory: 128Mi\n    limits:\n      memory: 512Mi\n", "    limits:\n      cpu: \"1\"\n",
+			}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: resources.requests.cpu is not set: its node would be planned without it: set it`,
+				`lab: databases: Cluster journal-system/journal: resources.requests.memory is not set: its node would be planned without it: set it`,
+				`lab: databases: Cluster journal-system/journal: resources.limits.memory is not set: its node would be planned without it: set it`,
+			},
+		},
+		"database whose log nobody watches": {
+			edits: []edit{{databases, "c.type == 'ContinuousArchiving' && c.status == 'True'", "c.type == 'Other'"}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: the layer has no healthCheckExprs for Cluster that looks at ContinuousArchiving: it would be Ready although nothing reaches S3`,
+			},
+		},
+		"database's image without a version": {
+			edits: []edit{{
+				cluster, "postgresql:17.6@sha256:0123456789012345678901234567890123456789012345678901234567890123", "postgresql",
+			}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: image "ghcr.io/cloudnative-pg/postgresql" has no tag: it would be latest, something else on every pull: pin a version`,
+			},
+		},
+		"image that a Kustomization puts in, without a version": {
+			edits: []edit{{
+				operator, "      newTag: v1.0.0\n      digest: sha256:0123456789012345678901234567890123456789012345678901234567890123\n", "",
+			}},
+			want: []string{
+				`lab: infrastructure-controllers: Kustomization cnpg-system/cnpg: image "ghcr.io/example/operator-of-the-site:" has no tag: it would be latest, something else on every pull: pin a version`,
+			},
+		},
+		"image that a patch puts in, without a version": {
+			edits: []edit{{
+				operator, "helper:v1.0.0@sha256:0123456789012345678901234567890123456789012345678901234567890123", "helper",
+			}},
+			want: []string{
+				`lab: infrastructure-controllers: Kustomization cnpg-system/cnpg: image "ghcr.io/example/helper" has no tag: it would be latest, something else on every pull: pin a version`,
+			},
+		},
+		"credentials that nobody makes": {
+			edits: []edit{{copies, "accessKeyId:\n        name: backup-credentials", "accessKeyId:\n        name: journal-credentials"}},
+			want: []string{
+				`lab: databases: ObjectStore journal-system/journal-backups: nothing makes Secret journal-credentials in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
+			},
+		},
+		"database in a namespace that nobody makes": {
+			edits: []edit{{settings, "namespaces: [journal-system]", "namespaces: [other-system]"}},
+			want: []string{
+				`lab: databases: NetworkPolicy journal-system/journal: nothing makes namespace journal-system: it would not be applied: add the Namespace`,
+				`lab: databases: Cluster journal-system/journal: nothing makes namespace journal-system: it would not be applied: add the Namespace`,
+				`lab: databases: ObjectStore journal-system/journal-backups: nothing makes namespace journal-system: it would not be applied: add the Namespace`,
+				`lab: databases: ScheduledBackup journal-system/journal: nothing makes namespace journal-system: it would not be applied: add the Namespace`,
+				`lab: databases: ObjectStore journal-system/journal-backups: nothing makes Secret backup-credentials in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
+				`lab: databases: ObjectStore journal-system/journal-backups: nothing makes Secret backup-credentials in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
+				open("other-system"),
+			},
+		},
+		"database's namespace in git": {
+			edits: withExtra("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: journal-system\n"),
+			want: []string{
+				`lab: apps: Namespace journal-system: belongs to Pulumi: Flux and Pulumi would undo each other's changes: remove it from git`,
 			},
 		},
 		"image without tag": {

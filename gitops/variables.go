@@ -2,6 +2,7 @@ package gitops
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -11,7 +12,10 @@ import (
 // ProgramVariables are the keys of the cluster-vars ConfigMap that the Pulumi program
 // sets itself in every environment. The tree may use these and the stack's own
 // flux.variables, nothing else.
-var ProgramVariables = []string{"environment", "zone", "cluster_cidr", "service_cidr", "tunnel_fingerprint"}
+var ProgramVariables = []string{
+	"environment", "zone", "cluster_cidr", "service_cidr", "tunnel_fingerprint",
+	"backups_endpoint", "backups_port", "backups_bucket", "backups_region", "incarnation", "restore_from",
+}
 
 // stack is what the checks read of a stack's settings.
 type stack struct {
@@ -24,6 +28,11 @@ type stack struct {
 			ClusterCIDR string `json:"clusterCidr"`
 			ServiceCIDR string `json:"serviceCidr"`
 		} `json:"tinyrack:cluster"`
+		Backups struct {
+			Bucket     string   `json:"bucket"`
+			Region     string   `json:"region"`
+			Namespaces []string `json:"namespaces"`
+		} `json:"tinyrack:backups"`
 		Flux struct {
 			Variables map[string]string `json:"variables"`
 		} `json:"tinyrack:flux"`
@@ -52,15 +61,24 @@ func (s *stack) variables(environment string) map[string]string {
 	for key, value := range s.Config.Flux.Variables {
 		variables[key] = value
 	}
-	// As in the program, its own facts win over the stack's variables.
-	for key, value := range map[string]string{
+	facts := map[string]string{
 		"environment":  environment,
 		"zone":         s.Config.Cloudflare.Zone,
 		"cluster_cidr": s.Config.Cluster.ClusterCIDR,
 		"service_cidr": s.Config.Cluster.ServiceCIDR,
 		// Known once there is a tunnel. Of such texts this is the one that YAML takes for a number.
 		"tunnel_fingerprint": "1234567890123456",
-	} {
+	}
+	if backups := s.Config.Backups; len(backups.Namespaces) > 0 {
+		// Where the copies go may not be known yet: the program asks for it.
+		maps.Copy(facts, map[string]string{
+			"backups_bucket": backups.Bucket, "backups_region": backups.Region,
+			"backups_endpoint": "https://backups.example.com", "backups_port": "443",
+			"incarnation": "1", "restore_from": "none",
+		})
+	}
+	// As in the program, its own facts win over the stack's variables.
+	for key, value := range facts {
 		// An empty one stays undefined, so that its use is reported.
 		if value != "" {
 			variables[key] = value

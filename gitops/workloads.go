@@ -22,6 +22,7 @@ var givenLevels = map[string]podsecurity.Level{
 	"kube-system":    podsecurity.LevelPrivileged,
 	"sealed-secrets": podsecurity.LevelRestricted,
 	"cloudflared":    podsecurity.LevelRestricted,
+	"cnpg-system":    podsecurity.LevelRestricted,
 }
 
 // workload is an object that makes pods.
@@ -88,8 +89,11 @@ func (e *environment) podSecurity(objects []object) map[string]podsecurity.Level
 	for name, level := range givenLevels {
 		levels[name] = level
 	}
+	for _, name := range e.databases {
+		levels[name] = podsecurity.LevelRestricted
+	}
 	for _, o := range objects {
-		if o.GetKind() != "Namespace" || slices.Contains(pulumiOwned, o.id()) {
+		if o.GetKind() != "Namespace" || e.ownedByPulumi(o.id()) {
 			continue
 		}
 		value := o.GetLabels()[podsecurity.EnforceLevelLabel]

@@ -35,6 +35,7 @@ func TestClusterRunsWhatItShould(t *testing.T) {
 		"flux-system/helm-controller-",
 		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-",
 		"kube-system/coredns-", "metallb-system/metallb-controller-", "metallb-system/metallb-speaker-",
+		"cnpg-system/cnpg-controller-manager-", "cnpg-system/barman-cloud-", "memos-system/memos-database-1",
 	} {
 		if !slices.ContainsFunc(
 			strings.Split(pods, "\n"),
@@ -75,7 +76,7 @@ func TestPushedCommitIsApplied(t *testing.T) {
 		return out
 	}
 	for _, count := range []string{"2", "1"} {
-		commit(t, l, func(text string) string { return setCount(text, count) })
+		commit(t, l, "apps/lab/kustomization.yaml", func(text string) string { return setCount(text, count) })
 		started := time.Now()
 		for replicas() != count+"/"+count {
 			if time.Since(started) > 4*time.Minute {
@@ -93,32 +94,23 @@ func setCount(text, count string) string {
 	return head + "count: " + count + "\n" + rest
 }
 
-// commit changes the lab overlay of the applications in a clone of its own and pushes it, as any person with access
-// would.
-func commit(t *testing.T, l *lab, edit func(string) string) {
+// commit changes a file of the site in a clone of its own and pushes it, as any person with access would.
+func commit(t *testing.T, l *lab, file string, edit func(string) string) {
 	t.Helper()
 	clone := filepath.Join(t.TempDir(), "clone")
 	git := func(args ...string) {
 		t.Helper()
-		cmd := exec.Command(
-			"git",
-			append(
-				[]string{
-					"-c",
-					"user.name=e2e",
-					"-c",
-					"user.email=e2e@" + layout.Zone,
-					"-c",
-					"credential.helper=store --file=" + l.GitCredentials(),
-				},
-				args...)...)
+		cmd := exec.Command("git", append([]string{
+			"-c", "user.name=e2e", "-c", "user.email=e2e@" + layout.Zone,
+			"-c", "credential.helper=store --file=" + l.GitCredentials(),
+		}, args...)...)
 		cmd.Env = append(os.Environ(), "GIT_SSL_CAINFO="+l.CA(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %s: %v\n%s", args[0], err, out)
 		}
 	}
 	git("clone", "--quiet", layout.GitURL, clone)
-	path := filepath.Join(clone, "apps", "lab", "kustomization.yaml")
+	path := filepath.Join(clone, file)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +122,7 @@ func commit(t *testing.T, l *lab, edit func(string) string) {
 	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	git("-C", clone, "commit", "--quiet", "--all", "--message", "memos: another number of replicas")
+	git("-C", clone, "commit", "--quiet", "--all", "--message", "e2e: "+file)
 	git("-C", clone, "push", "--quiet", layout.GitURL, "HEAD:main")
 }
 

@@ -96,6 +96,19 @@ func refused(t *testing.T, l *lab, run func(context.Context) error, says ...stri
 // ends.
 func change(t *testing.T, l *lab, edit func(config map[string]map[string]any)) (putBack func()) {
 	t.Helper()
+	before := changeForGood(t, l, edit)
+	putBack = func() {
+		if err := os.WriteFile(l.stack.Config(), before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(putBack)
+	return putBack
+}
+
+// changeForGood edits the stack's settings, and returns what they were.
+func changeForGood(t *testing.T, l *lab, edit func(config map[string]map[string]any)) (before []byte) {
+	t.Helper()
 	before, err := os.ReadFile(l.stack.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -104,26 +117,25 @@ func change(t *testing.T, l *lab, edit func(config map[string]map[string]any)) (
 	if err := yaml.Unmarshal(before, &whole); err != nil {
 		t.Fatal(err)
 	}
+	config, _ := whole["config"].(map[string]any)
 	settings := map[string]map[string]any{}
-	for name, value := range whole["config"].(map[string]any) {
+	for name, value := range config {
 		if value, isObject := value.(map[string]any); isObject {
 			settings[name] = value
 		}
 	}
 	edit(settings)
+	for name, value := range settings {
+		config[name] = value
+	}
 	after, err := yaml.Marshal(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write := func(text []byte) {
-		if err := os.WriteFile(l.stack.Config(), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(l.stack.Config(), after, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	write(after)
-	putBack = func() { write(before) }
-	t.Cleanup(putBack)
-	return putBack
+	return before
 }
 
 // output takes what the stack prints.

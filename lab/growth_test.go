@@ -3,12 +3,7 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -221,11 +216,10 @@ func onlyOneIsLeft(t *testing.T) {
 // visitor writes notes and reads each one that was acknowledged, over and over, as somebody from outside: through the
 // edge and whichever connector it takes, over a new connection each time.
 type visitor struct {
-	t      *testing.T
-	cookie string
-	client *http.Client
-	stop   chan struct{}
-	done   sync.WaitGroup
+	*author
+	t    *testing.T
+	stop chan struct{}
+	done sync.WaitGroup
 
 	mu     sync.Mutex
 	notes  map[string]string // content by name, of what was acknowledged
@@ -237,52 +231,11 @@ type visitor struct {
 
 func visit(t *testing.T) *visitor {
 	t.Helper()
-	v := &visitor{t: t, client: browser(t, running(t)), stop: make(chan struct{}), notes: map[string]string{}}
-	v.client.Timeout = 5 * time.Second
-	account := map[string]any{"username": "visitor", "password": "a visitor's password"}
-	eventually(t, time.Minute, "the visitor has an account", func() error {
-		_, _, made := v.call(http.MethodPost, "users", account) // or it was made by a try that got no answer
-		_, header, err := v.call(http.MethodPost, "auth/sessions", map[string]any{"passwordCredentials": account})
-		if err != nil {
-			return errors.Join(made, err)
-		}
-		const cookie = "Grpc-Metadata-Set-Cookie" // as memos' gateway calls it
-		if v.cookie, _, _ = strings.Cut(header.Get(cookie), ";"); v.cookie == "" {
-			return fmt.Errorf("a session without %s: %v", cookie, header)
-		}
-		return nil
-	})
+	v := &visitor{author: signUp(t, "visitor"), t: t, stop: make(chan struct{}), notes: map[string]string{}}
 	v.last = time.Now()
 	v.done.Go(v.write)
 	t.Cleanup(v.end)
 	return v
-}
-
-func (v *visitor) call(method, path string, body any) (map[string]any, http.Header, error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, nil, err
-	}
-	req, err := http.NewRequestWithContext(context.Background(), method, notes+"/api/v1/"+path, bytes.NewReader(text))
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Cookie", v.cookie)
-	resp, err := v.client.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
-	}
-	var out map[string]any
-	return out, resp.Header, json.Unmarshal(answer, &out)
 }
 
 func (v *visitor) write() {
@@ -293,9 +246,8 @@ func (v *visitor) write() {
 		case <-time.After(200 * time.Millisecond):
 		}
 		content := fmt.Sprintf("note %d", n)
-		made, _, err := v.call(http.MethodPost, "memos", map[string]any{"content": content, "visibility": "PRIVATE"})
+		name, err := v.note(content)
 		if err == nil {
-			name, _ := made["name"].(string)
 			v.mu.Lock()
 			v.notes[name] = content
 			v.gap, v.last = max(v.gap, time.Since(v.last)), time.Now()
@@ -311,14 +263,6 @@ func (v *visitor) write() {
 	}
 }
 
-func (v *visitor) read(name, content string) error {
-	got, _, err := v.call(http.MethodGet, name, nil)
-	if err == nil && got["content"] != content {
-		err = fmt.Errorf("%s reads %v, not %q", name, got["content"], content)
-	}
-	return err
-}
-
 // report reads everything that was ever acknowledged, and says what the visitor saw since the last report.
 func (v *visitor) report(while string) {
 	v.t.Helper()
@@ -327,7 +271,7 @@ func (v *visitor) report(while string) {
 	v.gap, v.failed, v.errs = 0, 0, nil
 	v.mu.Unlock()
 	eventually(v.t, 5*time.Minute, while+": the application answers", func() error {
-		_, _, err := v.call(http.MethodGet, "memos?pageSize=1", nil)
+		_, err := v.call(http.MethodGet, "memos?pageSize=1", nil)
 		return err
 	})
 	lost := 0

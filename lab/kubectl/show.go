@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -27,7 +28,11 @@ type resource struct {
 		History             []struct{ ChartVersion string }
 		NodeInfo            struct{ KubeletVersion string }
 		Phase               string
-		ContainerStatuses   []struct {
+		// Of a store of databases' copies, by the name of the server.
+		ServerRecoveryWindow map[string]struct {
+			FirstRecoverabilityPoint, LastSuccessfulBackupTime, LastFailedBackupTime time.Time
+		}
+		ContainerStatuses []struct {
 			RestartCount int
 			State        struct {
 				Waiting struct{ Reason, Message string }
@@ -55,6 +60,8 @@ func Show(ctx context.Context, l layout.Layout, out io.Writer) error {
 		{"nodes", "nodes", nodes},
 		{"layers", "kustomizations.kustomize.toolkit.fluxcd.io", layers},
 		{"charts", "helmreleases.helm.toolkit.fluxcd.io", charts},
+		{"databases", "clusters.postgresql.cnpg.io", databases},
+		{"copies of databases", "objectstores.barmancloud.cnpg.io", copies},
 		{"pods", "pods", pods},
 	} {
 		text, err := Run(ctx, l, "get", part.kind, "--all-namespaces", "--output=json")
@@ -118,6 +125,46 @@ func charts(all []resource, now time.Time) []string {
 			version = r.Status.History[0].ChartVersion
 		}
 		lines = append(lines, line(r.Metadata.Namespace+"/"+r.Metadata.Name, version, r, now))
+	}
+	return lines
+}
+
+// databases draws them with what keeps one that answers from being well: that nothing it writes reaches S3.
+func databases(all []resource, now time.Time) []string {
+	var lines []string
+	for _, r := range all {
+		for _, c := range r.Status.Conditions {
+			if c.Type == "ContinuousArchiving" && c.Status == "False" && r.ready().Status == "True" {
+				c.Type = "Ready"
+				r.Status.Conditions = []condition{c}
+				break
+			}
+		}
+		lines = append(lines, line(r.Metadata.Namespace+"/"+r.Metadata.Name, "", r, now))
+	}
+	return lines
+}
+
+// copies draws, for each database, how old its last whole copy is, and how far back it can be restored.
+func copies(all []resource, now time.Time) []string {
+	var lines []string
+	for _, r := range all {
+		if len(r.Status.ServerRecoveryWindow) == 0 {
+			lines = append(lines, fmt.Sprintf("✗ %-38s nothing was copied yet", r.Metadata.Namespace+"/"+r.Metadata.Name))
+		}
+		for _, server := range slices.Sorted(maps.Keys(r.Status.ServerRecoveryWindow)) {
+			window := r.Status.ServerRecoveryWindow[server]
+			age := func(at time.Time) string { return now.Sub(at).Round(time.Second).String() }
+			mark, text := "✓", fmt.Sprintf("copied %s ago, can be restored from %s ago on",
+				age(window.LastSuccessfulBackupTime), age(window.FirstRecoverabilityPoint))
+			switch {
+			case window.LastSuccessfulBackupTime.IsZero():
+				mark, text = "✗", "nothing was copied yet"
+			case window.LastFailedBackupTime.After(window.LastSuccessfulBackupTime):
+				mark, text = "✗", text+"; the last copy failed "+age(window.LastFailedBackupTime)+" ago"
+			}
+			lines = append(lines, fmt.Sprintf("%s %-38s %s", mark, r.Metadata.Namespace+"/"+server, text))
+		}
 	}
 	return lines
 }

@@ -1,6 +1,7 @@
 package kubectl
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,12 @@ var answers = map[string]string{
 	"helmreleases.helm.toolkit.fluxcd.io": `{"items": [{"metadata": {"namespace": "sealed-secrets", "name": "release"},
 		"status": {"history": [{"chartVersion": "2.19.3"}, {"chartVersion": "2.19.2"}],
 		"conditions": [{"type": "Ready", "status": "True"}]}}]}`,
+	"clusters.postgresql.cnpg.io": `{"items": [
+		{"metadata": {"namespace": "a", "name": "well"}, "status": {"conditions": [{"type": "Ready", "status": "True"},
+			{"type": "ContinuousArchiving", "status": "True"}]}},
+		{"metadata": {"namespace": "a", "name": "alone"}, "status": {"conditions": [{"type": "Ready", "status": "True"},
+			{"type": "ContinuousArchiving", "status": "False", "reason": "Failing", "message": "no such bucket"}]}}]}`,
+	"objectstores.barmancloud.cnpg.io": `{"items": [{"metadata": {"namespace": "a", "name": "new"}}]}`,
 	"pods": `{"items": [
 		{"metadata": {"namespace": "kube-system", "name": "coredns"}, "status": {"phase": "Running",
 			"conditions": [{"type": "Ready", "status": "True"}]}},
@@ -55,6 +62,13 @@ const drawn = `  nodes
   charts
     ✓ sealed-secrets/release                 2.19.3
 
+  databases
+    ✓ a/well
+    ✗ a/alone                                               Failing: no such bucket
+
+  copies of databases
+    ✗ a/new                                  nothing was copied yet
+
   pods
     1 of 3 are ready
     ✗ memos-system/memos: ErrImagePull: none (2 restarts)
@@ -75,7 +89,7 @@ func TestShowAsksOnAfterAFailure(t *testing.T) {
 	var out strings.Builder
 	err := Show(t.Context(), l, &out)
 	const want = "  pods\n    0 of 0 are ready\n\n"
-	if err == nil || strings.Count(err.Error(), "no such kind") != 3 || out.String() != want {
+	if err == nil || strings.Count(err.Error(), "no such kind") != 5 || out.String() != want {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
@@ -95,6 +109,28 @@ func TestSince(t *testing.T) {
 	}}
 	if got := line("apps", "", r, now); !strings.HasSuffix(got, " for 3m12s Failed") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestCopies(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	var r resource
+	text := `{"metadata": {"namespace": "a", "name": "store"}, "status": {"serverRecoveryWindow": {
+		"b-2": {"firstRecoverabilityPoint": "2026-11-29T11:00:00Z", "lastSuccessfulBackupTime": "2026-11-29T11:30:00Z",
+			"lastFailedBackupTime": "2026-11-29T11:45:00Z"},
+		"b-1": {"firstRecoverabilityPoint": "2026-11-28T12:00:00Z", "lastSuccessfulBackupTime": "2026-11-29T11:30:00Z",
+			"lastFailedBackupTime": "2026-11-29T11:00:00Z"},
+		"b-3": {"lastFailedBackupTime": "2026-11-29T11:00:00Z"}}}}`
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(copies([]resource{r}, now), "\n")
+	want := "✓ a/b-1                                  copied 30m0s ago, can be restored from 24h0m0s ago on\n" +
+		"✗ a/b-2                                  copied 30m0s ago, can be restored from 1h0m0s ago on; " +
+		"the last copy failed 15m0s ago\n" +
+		"✗ a/b-3                                  nothing was copied yet"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

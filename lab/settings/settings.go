@@ -21,6 +21,7 @@ type generated struct {
 	k3s, k3sScript string            // sha256
 	sealing        string            // path of the sealing certificate
 	authority      string            // of the certificates of the lab's servers, PEM
+	postgresql     string            // its version
 }
 
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
@@ -31,6 +32,7 @@ func (g generated) facts() map[string]any {
 		"sealedSecrets.certificate":     g.sealing,
 		"flux.ca":                       g.authority,
 		"flux.variables.edge_ca":        base64.StdEncoding.EncodeToString([]byte(g.authority)),
+		"flux.variables.postgresql":     g.postgresql,
 	}
 	for name, key := range g.hostKeys {
 		facts["hosts."+name+".hostKey"] = key
@@ -53,6 +55,7 @@ func empty(hostKey string) map[string]func(n int) any {
 		"cluster.binaries.*.sha256":    same(secret.Token(32)),
 		"cluster.installScript.sha256": same(secret.Token(32)),
 		"cluster.snapshots.endpoint":   same("backup.example.com:9000"),
+		"backups.endpoint":             same("backup.example.com:9000"),
 	}
 }
 
@@ -67,6 +70,9 @@ func secrets(s *secret.Secrets, sealingKey string) map[string]string {
 		"gitToken":                   s.GitToken,
 		"s3AccessKey":                s.S3AccessKey,
 		"s3SecretKey":                s.S3SecretKey,
+		// The lab's object storage has one account.
+		"backupsAccessKey": s.S3AccessKey,
+		"backupsSecretKey": s.S3SecretKey,
 	}
 }
 
@@ -75,7 +81,7 @@ func Lab(
 	l layout.Layout, stack *pulumi.Stack, s *secret.Secrets, set *artifacts.Set, sealing string,
 ) (pulumi.Settings, error) {
 	var none pulumi.Settings
-	g := generated{sealing: sealing, hostKeys: map[string]string{}}
+	g := generated{sealing: sealing, hostKeys: map[string]string{}, postgresql: set.PostgreSQL}
 	var err error
 	for _, m := range l.Machines {
 		key, err := s.HostKey(m.Name)

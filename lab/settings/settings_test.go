@@ -17,7 +17,8 @@ import (
 
 // names are the secrets of every stack.
 var names = []string{
-	"cloudflareApiToken", "gitToken", "machinePrivateKey", "s3AccessKey", "s3SecretKey", "sealingKey",
+	"backupsAccessKey", "backupsSecretKey", "cloudflareApiToken", "gitToken",
+	"machinePrivateKey", "s3AccessKey", "s3SecretKey", "sealingKey",
 	"tailscaleOauthClientId",
 	"tailscaleOauthClientSecret",
 }
@@ -29,7 +30,7 @@ func TestLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets.GitToken = "git"
-	set := &artifacts.Set{K3s: l.Path("k3s"), InstallScript: l.Path("install.sh")}
+	set := &artifacts.Set{K3s: l.Path("k3s"), InstallScript: l.Path("install.sh"), PostgreSQL: "15.20"}
 	committed := l.Path("Pulumi.acme.yaml")
 	stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Settings: committed}
 	write := func(sha256 string) {
@@ -53,7 +54,7 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := generated{hostKeys: map[string]string{}, sealing: "/sealing.crt", authority: "authority"}
+	want := generated{hostKeys: map[string]string{}, sealing: "/sealing.crt", authority: "authority", postgresql: "15.20"}
 	for _, m := range l.Machines {
 		if want.hostKeys[m.Name], err = secret.PublicKey(secrets.HostKeys[m.Name]); err != nil {
 			t.Fatal(err)
@@ -100,6 +101,7 @@ func TestThrowAwayFillsWhatIsEmpty(t *testing.T) {
     one: {address: "", hostKey: "", bootstrapSources: []}
     two: {address: "", hostKey: ssh-ed25519 A, bootstrapSources: [192.0.2.1/32]}
   tinyrack:cluster: {binaries: {arm64: {sha256: ""}}}
+  tinyrack:backups: {endpoint: ""}
   tinyrack:sealedSecrets: {certificate: clusters/acme/sealing.crt}
 `
 	if err := os.WriteFile(filepath.Join(checkout, "Pulumi.acme.yaml"), []byte(text), 0o600); err != nil {
@@ -111,7 +113,8 @@ func TestThrowAwayFillsWhatIsEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"cloudflare.accountId", "cluster.binaries.arm64.sha256", "hosts.one.address", "hosts.one.bootstrapSources",
+		"backups.endpoint", "cloudflare.accountId",
+		"cluster.binaries.arm64.sha256", "hosts.one.address", "hosts.one.bootstrapSources",
 		"hosts.one.hostKey", "hosts.two.address", "sealedSecrets.certificate",
 	}
 	if found := slices.Sorted(maps.Keys(got.Facts)); !slices.Equal(found, want) {
