@@ -122,9 +122,6 @@ func copied(t *testing.T, l *lab, name string) {
 		t.Fatal(err)
 	}
 	kube(t, l, "apply", "-f", path)
-	t.Cleanup(func() {
-		discard(t, l, "--ignore-not-found", "--namespace="+notesNamespace, "backup", name)
-	})
 	eventually(t, 3*time.Minute, "the database is copied", func() error {
 		got := kube(t, l, "-n", notesNamespace, "get", "backup", name, "-o", "jsonpath={.status.phase} {.status.error}")
 		if !strings.HasPrefix(got, "completed") {
@@ -132,6 +129,7 @@ func copied(t *testing.T, l *lab, name string) {
 		}
 		return nil
 	})
+	discard(t, l, "--namespace="+notesNamespace, "backup", name) // the copy stays
 }
 
 // stopStorage takes the object storage away, as a dead network or a full disk there would.
