@@ -23,7 +23,6 @@ func (e *environment) checkDatabases(objects []object) {
 	if e.incomplete {
 		return
 	}
-	e.checkLogins(objects)
 	stores, scheduled := map[string]bool{}, map[string]bool{}
 	for _, o := range objects {
 		switch o.GetKind() {
@@ -62,7 +61,10 @@ func (e *environment) checkDatabases(objects []object) {
 const IncarnationAnnotation = "databases.tinyrack.net/incarnation"
 
 // checkLogins wants pods that log in to a database to be replaced when it is restored.
-func (e *environment) checkLogins(objects []object) {
+func (e *environment) checkLogins(objects []object, workloads []workload) {
+	if e.incomplete {
+		return
+	}
 	made := map[string]bool{}
 	for _, o := range objects {
 		if o.GetKind() == "Cluster" {
@@ -71,7 +73,7 @@ func (e *environment) checkLogins(objects []object) {
 			}
 		}
 	}
-	for _, w := range e.workloadsOf(objects) {
+	for _, w := range workloads {
 		if w.GetKind() == "Job" || w.GetKind() == "CronJob" || w.pods.Annotations[IncarnationAnnotation] != "" {
 			continue
 		}

@@ -25,11 +25,7 @@ func (e *environment) checkImages(o object) {
 		}
 		if name, ok := node["newName"].(string); ok && o.GetKind() == "Kustomization" {
 			tag, _ := node["newTag"].(string)
-			image := name + ":" + tag
-			if digest, _ := node["digest"].(string); digest != "" {
-				image += "@" + digest
-			}
-			e.checkImage(o, image)
+			e.checkImage(o, name+":"+tag+digestOf(node))
 		}
 		if patch, ok := node["patch"].(string); ok && o.GetKind() == "Kustomization" {
 			for _, match := range patchedImage.FindAllStringSubmatch(patch, -1) {
@@ -39,13 +35,17 @@ func (e *environment) checkImages(o object) {
 		if repository, ok := node["repository"].(string); ok && o.GetKind() == "HelmRelease" {
 			registry, _ := node["registry"].(string)
 			tag, _ := node["tag"].(string)
-			image := strings.TrimPrefix(registry+"/"+repository, "/") + ":" + tag
-			if digest, _ := node["digest"].(string); digest != "" {
-				image += "@" + digest
-			}
-			e.checkImage(o, image)
+			e.checkImage(o, strings.TrimPrefix(registry+"/"+repository, "/")+":"+tag+digestOf(node))
 		}
 	})
+}
+
+// digestOf is the end of an image's name that its digest makes, where a map with its parts has one.
+func digestOf(node map[string]any) string {
+	if digest, _ := node["digest"].(string); digest != "" {
+		return "@" + digest
+	}
+	return ""
 }
 
 // patchedImage is a value in a patch that is an image.

@@ -58,6 +58,7 @@ func (e *environment) workloadsOf(objects []object) []workload {
 
 func (e *environment) checkWorkloads(objects []object) {
 	workloads := e.workloadsOf(objects)
+	e.checkLogins(objects, workloads)
 	levels := e.podSecurity(objects)
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestAMistakeInGitHurtsNobody(t *testing.T) {
 				return func(text string) string { return strings.Replace(text, from, to, 1) }
 			}
 			commit(t, l, tt.file, replace(tt.old, tt.mistake))
-			fetchNow(t, l)
+			reconcile(t, l, "gitrepository", "flux-system")
 			for _, says := range tt.says {
 				where, what, _ := strings.Cut(says, "|")
 				eventually(t, 3*time.Minute, "status tells of "+where, func() error { return told(t, l, where, what) })
@@ -60,7 +60,7 @@ func TestAMistakeInGitHurtsNobody(t *testing.T) {
 				t.Errorf("a visitor gets %v, %v", visit, err)
 			}
 			commit(t, l, tt.file, replace(tt.mistake, tt.old))
-			fetchNow(t, l)
+			reconcile(t, l, "gitrepository", "flux-system")
 			eventually(t, 3*time.Minute, "all layers are Ready again", func() error {
 				got := kube(t, l, "-n", "flux-system", "get", "kustomizations",
 					"-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
@@ -73,10 +73,10 @@ func TestAMistakeInGitHurtsNobody(t *testing.T) {
 	}
 }
 
-// fetchNow asks Flux to look for a commit, as a webhook would.
-func fetchNow(t *testing.T, l *lab) {
+// reconcile asks Flux to look at an object now, as a webhook would.
+func reconcile(t *testing.T, l *lab, kind, name string) {
 	t.Helper()
-	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", "gitrepository", "flux-system",
+	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", kind, name,
 		fmt.Sprintf("reconcile.fluxcd.io/requestedAt=%d", time.Now().UnixNano()))
 }
 

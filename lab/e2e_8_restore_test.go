@@ -171,8 +171,7 @@ func withoutStorage(t *testing.T, l *lab) {
 		}
 		return nil
 	})
-	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", "kustomization", "databases",
-		fmt.Sprintf("reconcile.fluxcd.io/requestedAt=%d", time.Now().Unix()))
+	reconcile(t, l, "kustomization", "databases")
 	eventually(t, 3*time.Minute, "the layer of the databases is not Ready", func() error {
 		got := kube(t, l, "-n", "flux-system", "get", "kustomization", "databases",
 			"-o", `jsonpath={.status.conditions[?(@.type=="Ready")]}`)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/tinyrack-net/infrastructure/components/databases"
 	"github.com/tinyrack-net/infrastructure/components/sealedsecrets"
 	"github.com/tinyrack-net/infrastructure/components/tailnet"
 )
@@ -216,7 +217,7 @@ func validateRestore(r *Report, c Config) {
 			"set "+project+":backups as it was when the copies were made")
 		return
 	}
-	now := max(1, c.Backups.Incarnation)
+	now := (*databases.Backups)(c.Backups).Current()
 	switch {
 	case from < 1:
 		r.refuse(project+":restore.from", "missing or below one", "the databases would find no copies",

@@ -40,6 +40,9 @@ func (b *Backups) Credentials(accessKey, secretKey pulumi.StringInput) map[strin
 	}
 }
 
+// Current is the incarnation of the databases that run, or are to be made.
+func (b *Backups) Current() int { return max(1, b.Incarnation) }
+
 // Variables are what the tree's manifests read of it. There is no secret among them.
 func (b *Backups) Variables() map[string]string {
 	scheme, usual := "https", "443"
@@ -50,7 +53,7 @@ func (b *Backups) Variables() map[string]string {
 	return map[string]string{
 		"backups_endpoint": scheme + "://" + b.Endpoint, "backups_port": cmp.Or(port, usual),
 		"backups_bucket": b.Bucket, "backups_region": b.Region,
-		"incarnation": strconv.Itoa(max(1, b.Incarnation)), "restore_from": "none",
+		"incarnation": strconv.Itoa(b.Current()), "restore_from": "none",
 	}
 }
 

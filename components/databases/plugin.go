@@ -61,13 +61,11 @@ func NewPlugin(ctx *pulumi.Context, name string, opts ...pulumi.ResourceOption) 
 }
 
 func pair(seed pulumi.StringOutput, name string, usage x509.ExtKeyUsage) map[string]pulumi.StringInput {
-	part := func(i int) pulumi.StringOutput {
-		return pulumi.ToSecret(seed.ApplyT(func(seed string) (string, error) {
-			certificate, key, err := selfSigned(seed, name, usage)
-			return []string{certificate, key}[i], err
-		})).(pulumi.StringOutput)
-	}
-	return map[string]pulumi.StringInput{"tls.crt": part(0), "tls.key": part(1)}
+	made := pulumi.ToSecret(seed.ApplyT(func(seed string) ([]string, error) {
+		certificate, key, err := selfSigned(seed, name, usage)
+		return []string{certificate, key}, err
+	})).(pulumi.StringArrayOutput)
+	return map[string]pulumi.StringInput{"tls.crt": made.Index(pulumi.Int(0)), "tls.key": made.Index(pulumi.Int(1))}
 }
 
 // selfSigned derives a key and its certificate for name from a seed, both PEM. Ed25519 signs without chance, so that

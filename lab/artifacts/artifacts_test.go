@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -99,7 +100,23 @@ func TestImageIsWhatTheRuntimeExpects(t *testing.T) {
 	if err != nil || again != path {
 		t.Fatalf("equal content made another image: %v", err)
 	}
-	tag, err := name.NewTag(img.Ref)
+	config := configOf(t, path, img.Ref)
+	if config.Config.User != "65532" || config.Config.Entrypoint[0] != "/bin/thing" || config.Architecture != arch ||
+		len(config.RootFS.DiffIDs) != 1 {
+		t.Errorf("config %+v", config)
+	}
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := c.Image(img); err != nil || changed == path {
+		t.Errorf("another program made the same image: %v", err)
+	}
+}
+
+// configOf reads the configuration of one image of a tarball.
+func configOf(t *testing.T, path, ref string) *v1.ConfigFile {
+	t.Helper()
+	tag, err := name.NewTag(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,16 +128,7 @@ func TestImageIsWhatTheRuntimeExpects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Config.User != "65532" || config.Config.Entrypoint[0] != "/bin/thing" || config.Architecture != arch ||
-		len(config.RootFS.DiffIDs) != 1 {
-		t.Errorf("config %+v", config)
-	}
-	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if changed, err := c.Image(img); err != nil || changed == path {
-		t.Errorf("another program made the same image: %v", err)
-	}
+	return config
 }
 
 func TestEveryProgramIsPinned(t *testing.T) {
@@ -166,18 +174,7 @@ func TestImagesOnOneBase(t *testing.T) {
 	}
 	var bottom []string
 	for _, img := range images {
-		tag, err := name.NewTag(img.Ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		read, err := tarball.ImageFromPath(path, &tag)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config, err := read.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
+		config := configOf(t, path, img.Ref)
 		if len(config.RootFS.DiffIDs) != 2 || !strings.HasPrefix(config.Config.User, "26") {
 			t.Errorf("%s: %+v", img.Ref, config)
 		}

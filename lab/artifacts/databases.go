@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -52,11 +51,7 @@ func (c *Cache) Databases(ctx context.Context, d Distribution) (Databases, error
 		args = append(args, "--customize-hook="+notNeeded,
 			`--customize-hook=dpkg-query --root="$1" --show --showformat='${Package} ${Version}\n' 'postgresql-[0-9]*' > `+version,
 			d.Codename, rootfs, d.Sources)
-		cmd := exec.CommandContext(ctx, "mmdebstrap", args...) //nolint:gosec // a fixed command
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("mmdebstrap: %w:\n%s", err, out)
-		}
-		return nil
+		return mmdebstrap(ctx, args...)
 	})
 	if err != nil {
 		return Databases{}, err

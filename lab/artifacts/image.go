@@ -84,12 +84,12 @@ func (c *Cache) Image(images ...Image) (string, error) {
 
 // digests are those of all that the image is made of, by path in the image; that of its base stands under "".
 func (img Image) digests() (map[string]string, error) {
-	digests := map[string]string{}
-	from := maps.Clone(img.Files)
+	from := map[string]string{}
+	maps.Copy(from, img.Files)
 	if img.Base != "" {
-		from = map[string]string{"": img.Base}
-		maps.Copy(from, img.Files)
+		from[""] = img.Base
 	}
+	digests := map[string]string{}
 	for at, path := range from {
 		var err error
 		if digests[at], err = treeDigest(path); err != nil {

@@ -73,18 +73,26 @@ func (c *Cache) RootFS(ctx context.Context, d Distribution) (string, error) {
 		if err := os.MkdirAll(debs, 0o755); err != nil {
 			return err
 		}
-		cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase", //nolint:gosec // a fixed command
+		if err := mmdebstrap(ctx, "--quiet", "--variant=minbase",
 			"--include="+strings.Join(basePackages, ","), `--aptopt=APT::Install-Recommends "false"`,
 			`--customize-hook=rm -f "$1"/var/cache/apt/archives/*.deb`,
 			`--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get install --quiet --quiet --yes --download-only -o APT::Keep-Downloaded-Packages=true `+
 				strings.Join(offeredPackages, " "),
 			`--customize-hook=mv "$1"/var/cache/apt/archives/*.deb "`+debs+`"`,
-			d.Codename, filepath.Join(scratch, "rootfs.tar"), d.Sources)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("mmdebstrap: %w:\n%s", err, out)
+			d.Codename, filepath.Join(scratch, "rootfs.tar"), d.Sources); err != nil {
+			return err
 		}
 		return indexPackages(ctx, debs)
 	})
+}
+
+// mmdebstrap makes a root filesystem out of the host's package sources.
+func mmdebstrap(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "mmdebstrap", args...) //nolint:gosec // fixed commands
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("mmdebstrap: %w:\n%s", err, out)
+	}
+	return nil
 }
 
 // indexPackages writes the Packages file that makes a folder of .deb files an apt repository.

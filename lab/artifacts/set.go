@@ -200,11 +200,7 @@ func (c *Cache) extracts(ctx context.Context, set *Set) error {
 		return nil
 	})
 	take(&set.InstallScript, "install.sh", k3sModule, 1, func(src, scratch string) error {
-		text, err := os.ReadFile(filepath.Join(src, "install.sh")) //nolint:gosec // the verified module
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(scratch, text, 0o644) //nolint:gosec // served to the machine
+		return file.Copy(filepath.Join(src, "install.sh"), scratch, 0o644)
 	})
 	take(&set.ContainerdConfig, "containerd-config", k3sModule, 2, containerdConfig)
 	take(&set.CloudNativePG, "cloudnative-pg-release", cnpgModule, 1, func(src, scratch string) error {
