@@ -75,7 +75,7 @@ func (e *environment) render(l layer, res *resource.Resource) (object, error) {
 			return o, fmt.Errorf("has a ${variable}: nothing substitutes it in %s: write the value, or move it into a "+
 				"layer", l.Path)
 		}
-	} else if text, err = e.substitute(text); err != nil {
+	} else if text, err = e.substitute(l.Name, text); err != nil {
 		return o, err
 	}
 	return o, yaml.Unmarshal(text, &o.Object)
@@ -86,15 +86,18 @@ var undefined = regexp.MustCompile(`variable not set \(strict mode\): "([^"]+)"`
 
 // substitute does what spec.postBuild does, strictly: Flux puts an empty string where
 // it does not know a variable, here that is an error.
-func (e *environment) substitute(text []byte) ([]byte, error) {
+func (e *environment) substitute(layer string, text []byte) ([]byte, error) {
 	out, err := envsubst.Eval(string(text), func(name string) (string, bool) {
 		value, ok := e.variables[name]
-		return value, ok
+		return value, ok && knows(layer, name)
 	})
 	if err == nil {
 		return []byte(out), nil
 	}
-	if match := undefined.FindStringSubmatch(err.Error()); match != nil {
+	if match := undefined.FindStringSubmatch(err.Error()); match != nil && !knows(layer, match[1]) {
+		return nil, fmt.Errorf("${%s} is known in the layers %s alone: Flux would put nothing in its place: move the object "+
+			"there", match[1], strings.Join(restoredLayers, " and "))
+	} else if match != nil {
 		return nil, fmt.Errorf("${%s} is not defined: Flux would put nothing in its place: add it to tinyrack:flux "+
 			"variables in Pulumi.%s.yaml", match[1], e.name)
 	}

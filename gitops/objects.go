@@ -70,6 +70,8 @@ func (e *environment) checkObjects(objects []object) {
 			e.checkSealedHealth(o)
 		case "Cluster":
 			e.checkArchivingHealth(o)
+		case "Backup", "MariaDB":
+			e.checkMariaDBHealth(o)
 		case "HelmRelease":
 			e.checkChart(o)
 		case "PersistentVolumeClaim":
@@ -132,6 +134,19 @@ func (e *environment) checkArchivingHealth(o object) {
 	if !e.looksAt(o, "ContinuousArchiving") {
 		e.problem(o.layer, "%s: the layer has no healthCheckExprs for Cluster that looks at ContinuousArchiving: it would "+
 			"be Ready although nothing reaches S3", o.id())
+	}
+}
+
+// checkMariaDBHealth wants the layer of a MariaDB to look whether a restored one has its data, and whether its copies
+// succeed: both have been Ready before.
+func (e *environment) checkMariaDBHealth(o object) {
+	condition, otherwise := "BackupRestored", "before what was copied is in it"
+	if o.GetKind() == "Backup" {
+		condition, otherwise = "Complete", "although nothing reaches S3"
+	}
+	if !e.looksAt(o, condition) {
+		e.problem(o.layer, "%s: the layer has no healthCheckExprs for %s that looks at %s: it would be Ready %s", o.id(),
+			o.GetKind(), condition, otherwise)
 	}
 }
 

@@ -16,10 +16,8 @@ func (e *environment) checkReferences(objects []object) {
 			kind = "Secret"
 		}
 		there[kind+" "+o.GetNamespace()+"/"+o.GetName()] = true
-		if kind == "Cluster" {
-			for _, name := range madeOf(o) {
-				there["Secret "+o.GetNamespace()+"/"+name] = true
-			}
+		for _, name := range madeOf(o) {
+			there["Secret "+o.GetNamespace()+"/"+name] = true
 		}
 	}
 	for _, o := range objects {
@@ -45,8 +43,11 @@ func referencesOf(node map[string]any) []reference {
 		}
 	}
 	add("Secret", node["secretKeyRef"], "name")
-	// Of an ObjectStore.
-	for _, field := range []string{"accessKeyId", "secretAccessKey", "region"} {
+	// Of an ObjectStore, and of a MariaDB with its Backups.
+	for _, field := range []string{
+		"accessKeyId", "secretAccessKey", "region", "accessKeyIdSecretKeyRef", "secretAccessKeySecretKeyRef",
+		"rootPasswordSecretKeyRef", "passwordSecretKeyRef",
+	} {
 		add("Secret", node[field], "name")
 	}
 	add("Secret", node["secretRef"], "name")

@@ -27,6 +27,8 @@ const (
 	databases      = "clusters/lab/databases.yaml"
 	cluster        = "databases/base/journal/cluster.yaml"
 	copies         = "databases/base/journal/backups.yaml"
+	shop           = "databases/base/shop/mariadb.yaml"
+	dumps          = "databases/base/shop/backups.yaml"
 	operator       = "infrastructure/controllers/base/cnpg/operator.yaml"
 )
 
@@ -370,6 +372,69 @@ func TestRefusals(t *testing.T) {
 				`lab: databases: Cluster journal-system/journal: the layer has no healthCheckExprs for Cluster that looks at ContinuousArchiving: it would be Ready although nothing reaches S3`,
 			},
 		},
+		"incarnation in a layer that does not know it": {
+			edits: []edit{{canary, "metadata:\n", "metadata:\n  labels:\n    of: incarnation-${incarnation}\n"}},
+			want: []string{
+				`lab: infrastructure-configs: SealedSecret canary: ${incarnation} is known in the layers databases and apps alone: Flux would put nothing in its place: move the object there`,
+			},
+		},
+		"MariaDB that a restore could not find": {
+			edits: []edit{{shop, "    databases.tinyrack.net/origin: shop/shop-${restore_from}\n", "    other: text\n"}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: has no annotation databases.tinyrack.net/origin: a restore would not know what to read, and the layer could not be applied then: set it to the folder of its copies, <folder>/<name>-${restore_from}`,
+			},
+		},
+		"MariaDB that a restore would look for elsewhere": {
+			edits: []edit{{shop, "shop/shop-${restore_from}", "store/shop-${restore_from}"}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: Backup shop-system/shop-1 copies it to "shop/shop-1", and a restore would read from "store/shop-none": make them the same but for ${incarnation} in the one and ${restore_from} in the other`,
+				`lab: databases: MariaDB shop-system/shop: Backup shop-system/shop-hourly-1 copies it to "shop/shop-1", and a restore would read from "store/shop-none": make them the same but for ${incarnation} in the one and ${restore_from} in the other`,
+			},
+		},
+		"MariaDB without a first copy": {
+			edits: []edit{{dumps, "spec:\n  mariaDbRef:\n    name: shop\n", "spec:\n  mariaDbRef:\n    name: other\n"}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: no Backup without a schedule copies it at once: until the first one by the clock nothing could be restored, and the layer would not say so: add one`,
+				`lab: databases: Backup shop-system/shop-1: its pods have no label databases.tinyrack.net/client with the database's name: no NetworkPolicy would let them reach it: set spec.podMetadata.labels`,
+			},
+		},
+		"MariaDB without later copies": {
+			edits: []edit{{dumps, "  schedule:\n    cron: 7 * * * *\n", ""}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: no Backup with a schedule copies it: what is written is lost with its disk: add one`,
+			},
+		},
+		"MariaDB that says nothing of its needs": {
+			edits: []edit{{shop, "      cpu: 50m\n", ""}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: resources.requests.cpu is not set: its node would be planned without it: set it`,
+			},
+		},
+		"MariaDB whose copies nobody watches": {
+			edits: []edit{{databases, "c.type == 'Complete' && c.message != 'Failed'", "c.type == 'Other'"}},
+			want: []string{
+				`lab: databases: Backup shop-system/shop-1: the layer has no healthCheckExprs for Backup that looks at Complete: it would be Ready although nothing reaches S3`,
+				`lab: databases: Backup shop-system/shop-hourly-1: the layer has no healthCheckExprs for Backup that looks at Complete: it would be Ready although nothing reaches S3`,
+			},
+		},
+		"MariaDB whose restore nobody awaits": {
+			edits: []edit{{databases, "c.type == 'BackupRestored' && c.status == 'True'", "c.type == 'Other'"}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: the layer has no healthCheckExprs for MariaDB that looks at BackupRestored: it would be Ready before what was copied is in it`,
+			},
+		},
+		"MariaDB's password that nobody makes": {
+			edits: []edit{{shop, "    name: shop-login\n    key: password\n    generate: true\n", "    name: shop-login\n    key: password\n"}},
+			want: []string{
+				`lab: databases: MariaDB shop-system/shop: nothing makes Secret shop-login in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
+			},
+		},
+		"MariaDB's copies with credentials that nobody makes": {
+			edits: []edit{{dumps, "name: backup-credentials", "name: backup-credential"}},
+			want: []string{
+				`lab: databases: Backup shop-system/shop-1: nothing makes Secret backup-credential in its namespace: its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
+			},
+		},
 		"database's image without a version": {
 			edits: []edit{{
 				cluster, "postgresql:17.6@sha256:0123456789012345678901234567890123456789012345678901234567890123", "postgresql",
@@ -401,7 +466,7 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"database in a namespace that nobody makes": {
-			edits: []edit{{settings, "namespaces: [journal-system]", "namespaces: [other-system]"}},
+			edits: []edit{{settings, "namespaces: [journal-system, shop-system]", "namespaces: [other-system, shop-system]"}},
 			want: []string{
 				`lab: databases: NetworkPolicy journal-system/journal: nothing makes namespace journal-system: it would not be applied: add the Namespace`,
 				`lab: databases: Cluster journal-system/journal: nothing makes namespace journal-system: it would not be applied: add the Namespace`,

@@ -24,7 +24,7 @@ type route struct {
 }
 
 // awaited are Services that have a hostname and are not in the tree yet: visitors get 502, and docs/site.md says so.
-var awaited = []string{"ghost-system/ghost", "discourse-system/discourse"}
+var awaited = []string{"discourse-system/discourse"}
 
 // clusterService reads the address of a Service: its name, its namespace, and its port where there is one.
 var clusterService = regexp.MustCompile(`^(https?)://([^./]+)\.([^./]+)\.svc(?:\.cluster\.local)?(?::([0-9]+))?/?$`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v5"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
@@ -25,7 +26,8 @@ type schemas struct {
 	core   apiruntime.Decoder
 }
 
-func loadSchemas() (*schemas, error) {
+// loadSchemas compiles them all, once: that takes longer than a whole check.
+var loadSchemas = sync.OnceValues(func() (*schemas, error) {
 	s := &schemas{
 		custom: map[string]*jsonschema.Schema{},
 		core:   serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer(),
@@ -44,7 +46,7 @@ func loadSchemas() (*schemas, error) {
 		}
 	}
 	return s, nil
-}
+})
 
 func (s *schemas) add(text []byte) error {
 	var crd struct {

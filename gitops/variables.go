@@ -5,16 +5,29 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"sigs.k8s.io/yaml"
 )
 
 // ProgramVariables are the keys of the cluster-vars ConfigMap that the Pulumi program
-// sets itself in every environment. The tree may use these and the stack's own
+// sets itself in every environment, and those of restoredLayers. The tree may use these and the stack's own
 // flux.variables, nothing else.
 var ProgramVariables = []string{
 	"environment", "zone", "cluster_cidr", "service_cidr", "tunnel_fingerprint",
-	"backups_endpoint", "backups_port", "backups_bucket", "backups_region", "incarnation", "restore_from",
+	"backups_endpoint", "backups_host", "backups_port", "backups_tls", "backups_bucket", "backups_region",
+	"incarnation", "restore_from",
+}
+
+// restoredLayers alone get the variables of a restore: each with the rest of what a restore changes, at once.
+var (
+	restoredLayers   = []string{"databases", "apps"}
+	restoreVariables = []string{"incarnation", "restore_from"}
+)
+
+// knows tells whether a variable that the environment has is one of the layer's.
+func knows(layer, variable string) bool {
+	return !slices.Contains(restoreVariables, variable) || slices.Contains(restoredLayers, layer)
 }
 
 // stack is what the checks read of a stack's settings.
@@ -74,6 +87,7 @@ func (s *stack) variables(environment string) map[string]string {
 		maps.Copy(facts, map[string]string{
 			"backups_bucket": backups.Bucket, "backups_region": backups.Region,
 			"backups_endpoint": "https://backups.example.com", "backups_port": "443",
+			"backups_host": "backups.example.com", "backups_tls": "true",
 			"incarnation": "1", "restore_from": "none",
 		})
 	}

@@ -36,6 +36,7 @@ func TestClusterRunsWhatItShould(t *testing.T) {
 		"flux-system/notification-controller-", "sealed-secrets/sealed-secrets-controller-", "memos-system/memos-",
 		"kube-system/coredns-", "metallb-system/metallb-controller-", "metallb-system/metallb-speaker-",
 		"cnpg-system/cnpg-controller-manager-", "cnpg-system/barman-cloud-", "memos-system/memos-database-1",
+		"mariadb-system/mariadb-operator-", "ghost-system/ghost-database-0", "ghost-system/ghost-",
 	} {
 		if !slices.ContainsFunc(
 			strings.Split(pods, "\n"),

@@ -57,7 +57,7 @@ func TestPodsReachWhatTheyNeed(t *testing.T) {
 	outside, edge := netip.MustParseAddrPort(layout.ArtifactsAddr), netip.MustParseAddrPort(layout.ConnectorAddr)
 	machineSSH := netip.AddrPortFrom(netip.MustParseAddr(first(l).IPv4), 22)
 	api, dns := service("default", "kubernetes", 443), service("kube-system", "kube-dns", 53)
-	notes := service(memos, "memos", 5230)
+	notes, posts := service(memos, "memos", 5230), service(blogNamespace, "ghost", 2368)
 	// What no pod of another namespace needs: among it the metrics of Flux and of DNS.
 	inner := []netip.AddrPort{
 		machineSSH,
@@ -66,8 +66,10 @@ func TestPodsReachWhatTheyNeed(t *testing.T) {
 		service("flux-system", "notification-controller", 80),
 		pod("flux-system", "app=kustomize-controller", 8080),
 		pod("kube-system", "k8s-app=kube-dns", 9153),
+		service(blogNamespace, blogDatabase, 3306),
+		service(memos, "memos-database-rw", 5432),
 	}
-	for _, target := range append(slices.Clone(inner), notes) {
+	for _, target := range append(slices.Clone(inner), notes, posts) {
 		if err := dial(first(l).Namespace(), target.Addr().String(), int(target.Port())); err != nil {
 			t.Errorf("the machine itself does not reach %s: %v", target, err)
 		}
@@ -76,10 +78,10 @@ func TestPodsReachWhatTheyNeed(t *testing.T) {
 		namespace, pod string
 		open, shut     []netip.AddrPort
 	}{
-		{stranger, "client", []netip.AddrPort{api, dns, outside}, append(slices.Clone(inner), notes)},
-		{connectors, "client", nil, []netip.AddrPort{notes, dns, edge}},
-		{connectors, "cloudflared", []netip.AddrPort{notes, dns, edge}, append(slices.Clone(inner), api, outside)},
-		{memos, "client", nil, append(slices.Clone(inner), notes, api, dns, outside)},
+		{stranger, "client", []netip.AddrPort{api, dns, outside}, append(slices.Clone(inner), notes, posts)},
+		{connectors, "client", nil, []netip.AddrPort{notes, posts, dns, edge}},
+		{connectors, "cloudflared", []netip.AddrPort{notes, posts, dns, edge}, append(slices.Clone(inner), api, outside)},
+		{memos, "client", nil, append(slices.Clone(inner), notes, posts, api, dns, outside)},
 	} {
 		for _, target := range test.open {
 			expect(t, l, test.namespace, test.pod, target, true)

@@ -144,6 +144,9 @@ func TestAVisitorReachesAnApplication(t *testing.T) {
 	if got := visited(t, client, notes+"/"); got.status != http.StatusOK || !strings.Contains(got.body, "Memos") {
 		t.Errorf("got %s", got)
 	}
+	if got := visited(t, client, blog+"/"); got.status != http.StatusOK || !strings.Contains(got.body, "Ghost") {
+		t.Errorf("got %s", got)
+	}
 	tunnel, status, connectors := theTunnel(t, l)
 	if status != "healthy" || len(connectors) != 2 || len(connectors[0].Conns) != 4 || len(connectors[1].Conns) != 4 {
 		t.Errorf("the tunnel is %s with the connectors %+v", status, connectors)

@@ -23,12 +23,21 @@ const (
 	notesDatabase  = "memos-database"
 )
 
+// postgresqlBackup is the kind of a copy in full: MariaDB's operator has one of the same name.
+const postgresqlBackup = "backups.postgresql.cnpg.io"
+
+const (
+	blogNamespace = "ghost-system"
+	blogDatabase  = "ghost-database"
+)
+
 // TestALostDatabaseComesBack takes the object storage away, then the database with its volume, and restores it by the
-// stack's settings, phase by phase: what was written while copies arrived is there, what came after is not. The stack
-// keeps its new incarnation for the tests that follow.
+// stack's settings, phase by phase: what was written while copies arrived is there, what came after is not. Another
+// database, which is well all the while, keeps what no copy has. The stack keeps its new incarnation for the tests that
+// follow.
 func TestALostDatabaseComesBack(t *testing.T) {
 	l := running(t)
-	a := signUp(t, "writer")
+	a, b := signUp(t, "writer"), takeOver(t)
 	const early, late = "before the storage went", "while nothing was copied"
 	before, err := a.note(early)
 	if err != nil {
@@ -40,6 +49,10 @@ func TestALostDatabaseComesBack(t *testing.T) {
 	next := was + 1
 	returnStorage := stopStorage(t, l)
 	after, err := a.note(late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	post, err := b.post(late)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +104,9 @@ func TestALostDatabaseComesBack(t *testing.T) {
 	if _, err := a.call(http.MethodGet, after, nil); err == nil {
 		t.Error("a note that was never copied is there")
 	}
+	if err := b.read(post, late); err != nil {
+		t.Errorf("the database that was well is another one: %v", err)
+	}
 	copied(t, l, "e2e-after")
 	for _, n := range []int{was, next} {
 		folder := filepath.Join(l.Buckets(), layout.BackupBucket, "memos", fmt.Sprintf("%s-%d", notesDatabase, n))
@@ -99,6 +115,77 @@ func TestALostDatabaseComesBack(t *testing.T) {
 		}
 	}
 	nothingToDo(t, l)
+}
+
+// TestALostBlogComesBack loses the other kind of database with its volume, which comes back as it was at its last copy,
+// by one up, while nothing of memos is lost.
+func TestALostBlogComesBack(t *testing.T) {
+	l := running(t)
+	a, b := signUp(t, "writer"), takeOver(t)
+	const early, late, note = "before the last copy", "after the last copy", "in the other database"
+	before, err := b.post(early)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := incarnation(t, l)
+	dumped(t, l, was)
+	after, lateErr := b.post(late)
+	kept, noteErr := a.note(note)
+	if err := errors.Join(lateErr, noteErr, b.read(after, late)); err != nil {
+		t.Fatal(err)
+	}
+	loseBlog(t, l)
+
+	out := output(l)
+	for _, phase := range []string{"apps", "none"} {
+		restore(t, l, phase, was, was+1)
+		started := time.Now()
+		if err := l.stack.Up(t.Context()); err != nil {
+			t.Fatalf("phase %s: %v\n%s", phase, err, out)
+		}
+		t.Logf("phase %s: %s", phase, time.Since(started).Round(time.Second))
+	}
+	eventually(t, 2*time.Minute, "the post from before is there", func() error { return b.read(before, early) })
+	if err := b.read(after, late); err == nil {
+		t.Error("a post that was never copied is there")
+	}
+	eventually(t, time.Minute, "the note is there", func() error { return a.read(kept, note) })
+	if _, err := b.post("after the restore"); err != nil {
+		t.Errorf("nothing can be written: %v", err)
+	}
+	dumped(t, l, was+1)
+	nothingToDo(t, l)
+}
+
+// dumped has the blog's database copied now, as its schedule would.
+func dumped(t *testing.T, l *lab, incarnation int) {
+	t.Helper()
+	const job = "e2e"
+	kube(t, l, "-n", blogNamespace, "create", "job", job,
+		fmt.Sprintf("--from=cronjob/%s-hourly-%d", blogDatabase, incarnation))
+	kube(t, l, "-n", blogNamespace, "wait", "--for=condition=Complete", "job/"+job, "--timeout=120s")
+	discard(t, l, "--namespace="+blogNamespace, "job", job)
+	folder := filepath.Join(l.Buckets(), layout.BackupBucket, "ghost", fmt.Sprintf("%s-%d", blogDatabase, incarnation))
+	if found, err := filepath.Glob(filepath.Join(folder, "backup.*.gzip.sql")); err != nil || len(found) < 2 {
+		t.Errorf("%d copies are in %s (%v)", len(found), folder, err)
+	}
+}
+
+// loseBlog deletes the blog's database and its volume at once.
+func loseBlog(t *testing.T, l *lab) {
+	t.Helper()
+	kube(t, l, "-n", blogNamespace, "delete", "mariadb", blogDatabase, "--wait=false")
+	kube(t, l, "-n", blogNamespace, "delete", "pod", blogDatabase+"-0", "--force", "--grace-period=0")
+	kube(t, l, "-n", blogNamespace, "delete", "pvc", "storage-"+blogDatabase+"-0", "--wait=false")
+	eventually(t, 2*time.Minute, "the database and its volume are gone", func() error {
+		left := kube(t, l, "-n", blogNamespace, "get", "mariadb,pods,pvc", "-o", "name", "-l",
+			"app.kubernetes.io/instance="+blogDatabase)
+		left += kube(t, l, "-n", blogNamespace, "get", "mariadb", "-o", "name")
+		if strings.TrimSpace(left) != "" {
+			return errors.New(left)
+		}
+		return nil
+	})
 }
 
 // restore changes how far the site is brought back, and from where, for good.
@@ -123,13 +210,14 @@ func copied(t *testing.T, l *lab, name string) {
 	}
 	kube(t, l, "apply", "-f", path)
 	eventually(t, 3*time.Minute, "the database is copied", func() error {
-		got := kube(t, l, "-n", notesNamespace, "get", "backup", name, "-o", "jsonpath={.status.phase} {.status.error}")
+		got := kube(t, l, "-n", notesNamespace, "get", postgresqlBackup, name,
+			"-o", "jsonpath={.status.phase} {.status.error}")
 		if !strings.HasPrefix(got, "completed") {
 			return errors.New(got)
 		}
 		return nil
 	})
-	discard(t, l, "--namespace="+notesNamespace, "backup", name) // the copy stays
+	discard(t, l, "--namespace="+notesNamespace, postgresqlBackup, name) // the copy stays
 }
 
 // stopStorage takes the object storage away, as a dead network or a full disk there would.
@@ -206,7 +294,8 @@ func loseDatabase(t *testing.T, l *lab) {
 // incarnation is that of the databases that run.
 func incarnation(t *testing.T, l *lab) int {
 	t.Helper()
-	text := kube(t, l, "-n", "flux-system", "get", "configmap", "cluster-vars", "-o", "jsonpath={.data.incarnation}")
+	text := kube(t, l, "-n", "flux-system", "get", "kustomization", "databases",
+		"-o", "jsonpath={.spec.postBuild.substitute.incarnation}")
 	n, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatal(err)

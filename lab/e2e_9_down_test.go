@@ -40,6 +40,12 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 	}
 	copied(t, l, "e2e-end")
 	now := incarnation(t, l)
+	b := takeOver(t)
+	post, err := b.post("before the end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dumped(t, l, now)
 	// As a person does it: the configuration, then an up.
 	open := bytes.Replace(config, []byte("config:\n"), []byte("config:\n  tinyrack:protect: false\n"), 1)
 	if err := os.WriteFile(l.stack.Config(), open, 0o600); err != nil {
@@ -68,7 +74,9 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("restored: %s", time.Since(started).Round(100*time.Millisecond))
-	eventually(t, 2*time.Minute, "the note from before is there", func() error { return a.read(note, "before the end") })
+	eventually(t, 2*time.Minute, "what was written before is there", func() error {
+		return errors.Join(a.read(note, "before the end"), b.read(post, "before the end"))
+	})
 	nothingToDo(t, l)
 }
 

@@ -206,6 +206,8 @@ type Restore struct {
 	Phase string `json:"phase"`
 	// From is the incarnation whose copies are read.
 	From int `json:"from"`
+	// Until is the time whose state is wanted, RFC 3339; empty is the last one. MariaDB takes the last copy before it.
+	Until string `json:"until"`
 }
 
 // SealedSecrets is the public half of the sealing key.

@@ -9,7 +9,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
-	"strconv"
+	"time"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi-tailscale/sdk/go/tailscale"
@@ -491,6 +491,40 @@ func (c Config) restoring() bool {
 	return c.Restore != nil && c.Restore.Phase != "" && c.Restore.Phase != phaseNone
 }
 
+// until is the time whose state is wanted, zero for the last one.
+func (r *Restore) until() (time.Time, error) {
+	if r.Until == "" {
+		return time.Time{}, nil
+	}
+	return time.Parse(time.RFC3339, r.Until)
+}
+
+// layers are those that know which incarnation of the databases there is, and from which copies it comes, if it does. A
+// layer gets all of it at once: between a new incarnation and what restores it, an empty database would be made.
+func (s *stack) layers() map[string]flux.Layer {
+	backups := s.backups()
+	if backups == nil {
+		return nil
+	}
+	of := databases.Origins{Incarnation: backups.Current()}
+	var stopped []string
+	layer := flux.Layer{}
+	if s.cfg.restoring() {
+		of.From = s.cfg.Restore.From
+		stopped = suspended[s.cfg.Restore.Phase]
+		until, _ := s.cfg.Restore.until() // validated
+		for _, r := range backups.Recoveries(until) {
+			layer.Patches = append(layer.Patches, flux.Patch{Group: r.Group, Kind: r.Kind, Text: r.Patch})
+		}
+	}
+	layers := map[string]flux.Layer{databases.Layer: layer, appsLayer: {}}
+	for name, layer := range layers {
+		layer.Variables, layer.Suspended = of.Variables(), slices.Contains(stopped, name)
+		layers[name] = layer
+	}
+	return layers
+}
+
 func (s *stack) fluxArgs() *flux.Args {
 	f := s.cfg.Flux
 	args := &flux.Args{
@@ -505,12 +539,7 @@ func (s *stack) fluxArgs() *flux.Args {
 		},
 		Variables: variables(s.cfg),
 		Revision:  f.Revision,
-	}
-	if s.cfg.restoring() {
-		args.Suspended = suspended[s.cfg.Restore.Phase]
-		args.Patches = map[string][]flux.Patch{databases.Layer: {{
-			Group: databases.RecoveryGroup, Kind: databases.RecoveryKind, Text: databases.RecoveryPatch,
-		}}}
+		Layers:    s.layers(),
 	}
 	return args
 }
@@ -538,9 +567,6 @@ func facts(c Config) map[string]string {
 	}
 	if c.Backups != nil {
 		maps.Copy(known, (*databases.Backups)(c.Backups).Variables())
-	}
-	if c.restoring() {
-		known["restore_from"] = strconv.Itoa(c.Restore.From)
 	}
 	return known
 }

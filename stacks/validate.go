@@ -168,7 +168,9 @@ var clusterPath = regexp.MustCompile(`^\./clusters/[a-z0-9-]+$`)
 // validateFlux reports what Flux' own component cannot know: the variables of the program and the checkout's folders.
 func validateFlux(r *Report, c Config, root string) {
 	for _, name := range sortedKeys(c.Flux.Variables) {
-		if _, fact := facts(Config{Backups: &Backups{}})[name]; fact || name == tunnelVariable {
+		_, fact := facts(Config{Backups: &Backups{}})[name]
+		_, restored := databases.Origins{}.Variables()[name]
+		if fact || restored || name == tunnelVariable {
 			r.invalid("flux.variables", name, "is set by the program", "there would be two values for it", "remove it")
 		}
 	}
@@ -216,6 +218,10 @@ func validateRestore(r *Report, c Config) {
 		r.refuse(project+":restore", "set without backups", "there would be nothing to restore from",
 			"set "+project+":backups as it was when the copies were made")
 		return
+	}
+	if _, err := c.Restore.until(); err != nil {
+		r.invalid("restore.until", c.Restore.Until, "is no time", "it is unclear which state is wanted",
+			"write it with its zone, as in 2026-11-29T14:50:00Z, or leave it out for the last state")
 	}
 	now := (*databases.Backups)(c.Backups).Current()
 	switch {

@@ -52,9 +52,25 @@ func (b *Backups) Variables() map[string]string {
 	_, port, _ := strings.Cut(b.Endpoint, ":")
 	return map[string]string{
 		"backups_endpoint": scheme + "://" + b.Endpoint, "backups_port": cmp.Or(port, usual),
+		"backups_host": b.Endpoint, "backups_tls": strconv.FormatBool(!b.Insecure),
 		"backups_bucket": b.Bucket, "backups_region": b.Region,
-		"incarnation": strconv.Itoa(b.Current()), "restore_from": "none",
 	}
+}
+
+// Origins is which incarnation of the databases there is, and from which one it comes.
+type Origins struct {
+	Incarnation int
+	// From is 0 where nothing is restored.
+	From int
+}
+
+// Variables are what the manifests of databases and applications read of it.
+func (o Origins) Variables() map[string]string {
+	from := "none"
+	if o.From > 0 {
+		from = strconv.Itoa(o.From)
+	}
+	return map[string]string{"incarnation": strconv.Itoa(o.Incarnation), "restore_from": from}
 }
 
 // Validate returns every problem with them, but for what is no namespace: that the Secrets in them tell.

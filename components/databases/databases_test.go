@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
@@ -19,25 +20,90 @@ import (
 
 func TestVariables(t *testing.T) {
 	for want, b := range map[string]Backups{
-		"https://storage.example.com 443 1":       {Endpoint: "storage.example.com"},
-		"https://storage.example.com:9000 9000 1": {Endpoint: "storage.example.com:9000", Incarnation: 1},
-		"http://10.0.0.1 80 2":                    {Endpoint: "10.0.0.1", Insecure: true, Incarnation: 2},
+		"https://storage.example.com 443 storage.example.com true": {Endpoint: "storage.example.com"},
+		"https://storage.example.com:9000 9000 storage.example.com:9000 true": {
+			Endpoint: "storage.example.com:9000", Incarnation: 1,
+		},
+		"http://10.0.0.1 80 10.0.0.1 false": {Endpoint: "10.0.0.1", Insecure: true, Incarnation: 2},
 	} {
 		b.Bucket, b.Region = "copies", "auto"
 		got := b.Variables()
-		if text := got["backups_endpoint"] + " " + got["backups_port"] + " " + got["incarnation"]; text != want {
-			t.Errorf("%s, want %s", text, want)
-		}
+		var texts []string
 		rest := maps.Clone(got)
-		for _, name := range []string{"backups_endpoint", "backups_port", "incarnation"} {
+		for _, name := range []string{"backups_endpoint", "backups_port", "backups_host", "backups_tls"} {
+			texts = append(texts, got[name])
 			delete(rest, name)
 		}
+		if text := strings.Join(texts, " "); text != want {
+			t.Errorf("%s, want %s", text, want)
+		}
 		if want := map[string]string{
-			"backups_bucket": "copies", "backups_region": "auto", "restore_from": "none",
+			"backups_bucket": "copies", "backups_region": "auto",
 		}; !maps.Equal(rest, want) {
 			t.Errorf("the others are %v", rest)
 		}
 	}
+}
+
+func TestOrigins(t *testing.T) {
+	for want, o := range map[string]Origins{
+		"map[incarnation:1 restore_from:none]": {Incarnation: 1},
+		"map[incarnation:3 restore_from:2]":    {Incarnation: 3, From: 2},
+	} {
+		if got := fmt.Sprint(o.Variables()); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// TestRecoveries applies the patches to manifests as the tree has them.
+func TestRecoveries(t *testing.T) {
+	b := &Backups{Endpoint: "storage.example.com:9000", Region: "auto", Bucket: "copies"}
+	until := time.Date(2026, 11, 29, 14, 50, 0, 0, time.FixedZone("", 9*60*60))
+	manifests := map[string]string{
+		"Cluster": `{"spec": {"bootstrap": {"initdb": {"database": "d", "owner": "o"}}}}`,
+		"MariaDB": `{"metadata": {"name": "d", "annotations": {"databases.tinyrack.net/origin": "d/d-1", "other": "stays"}}, "spec": {}}`,
+	}
+	for at, wants := range map[time.Time]map[string]string{
+		{}: {
+			"Cluster": `{"spec": {"bootstrap": {"recovery": {"database": "d", "owner": "o", "source": "origin"}}}}`,
+			"MariaDB": mariadbFrom(``),
+		},
+		until: {
+			"Cluster": `{"spec": {"bootstrap": {"recovery": {"database": "d", "owner": "o", "source": "origin",
+				"recoveryTarget": {"targetTime": "2026-11-29T05:50:00Z"}}}}}`,
+			"MariaDB": mariadbFrom(`"targetRecoveryTime": "2026-11-29T05:50:00Z",`),
+		},
+	} {
+		recoveries := b.Recoveries(at)
+		if len(recoveries) != len(wants) {
+			t.Errorf("%d recoveries", len(recoveries))
+		}
+		for _, r := range recoveries {
+			patch, err := jsonpatch.DecodePatch([]byte(r.Patch))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := patch.Apply([]byte(manifests[r.Kind]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !jsonpatch.Equal(got, []byte(wants[r.Kind])) {
+				t.Errorf("%s/%s at %v: %s", r.Group, r.Kind, at, got)
+			}
+		}
+	}
+}
+
+// mariadbFrom is the manifest of a MariaDB that is restored.
+func mariadbFrom(until string) string {
+	return `{"metadata": {"name": "d", "annotations": {"databases.tinyrack.net/origin": "d/d-1", "other": "stays",
+		"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}}, "spec": {"bootstrapFrom": {"backupContentType": "Logical", ` + until + `
+		"s3": {"bucket": "copies", "endpoint": "storage.example.com:9000", "region": "auto", "prefix": "d/d-1",
+			"tls": {"enabled": true}, "accessKeyIdSecretKeyRef": {"name": "backup-credentials", "key": "access-key"},
+			"secretAccessKeySecretKeyRef": {"name": "backup-credentials", "key": "secret-key"}},
+		"restoreJob": {"metadata": {"labels": {"databases.tinyrack.net/client": "d"}},
+			"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}}}}`
 }
 
 func TestBackupsAreRefused(t *testing.T) {

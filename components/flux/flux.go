@@ -36,15 +36,24 @@ type Args struct {
 	Variables map[string]pulumi.StringInput
 	// Revision is the commit to wait for. Optional: the newest of the branch.
 	Revision string
-	// Suspended are layers that Flux leaves alone, as they are.
-	Suspended []string
-	// Patches change objects of a layer, by its name, on their way to the cluster: git stays as it is.
-	Patches map[string][]Patch
+	// Layers are changed on their way to the cluster, by their names: git stays as it is. What one of them gets it gets at
+	// once, while Variables may arrive before or after.
+	Layers map[string]Layer
 	// Protect keeps the namespace from being deleted or replaced by Pulumi: with it go the Kustomizations, and with them,
 	// as far as Flux still runs, all that they applied, volumes included.
 	Protect bool
 	// DependsOn must exist before anything of Flux.
 	DependsOn []pulumi.Resource
+}
+
+// Layer is what is changed of a Kustomization that Flux reads from git.
+type Layer struct {
+	// Suspended has Flux leave it alone, as it is.
+	Suspended bool
+	// Variables are substituted in this layer alone, before those of all. Not secret.
+	Variables map[string]string
+	// Patches change objects of the layer.
+	Patches []Patch
 }
 
 // Patch changes all objects of a kind.

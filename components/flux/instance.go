@@ -43,39 +43,49 @@ metadata:
   name: target
 `
 
-// layersPatch returns the patch that has Flux change the layers it reads from git on their way to the cluster: those
-// that are suspended, and those with patches of their own. For none of either it returns "".
-func layersPatch(suspended []string, patches map[string][]Patch) string {
+// layersPatch returns the patch that has Flux change the layers it reads from git on their way to the cluster, or ""
+// where nothing is changed.
+func layersPatch(layers map[string]Layer) string {
 	var changes []any
-	change := func(layer, path string, value any) {
-		changes = append(changes, map[string]any{
-			"target": map[string]any{"kind": "Kustomization", "namespace": namespaceName, "name": layer},
-			"patch":  operation(path, value),
-		})
-	}
-	for _, layer := range slices.Sorted(slices.Values(suspended)) {
-		change(layer, "/spec/suspend", true)
-	}
-	for _, layer := range slices.Sorted(maps.Keys(patches)) {
-		var own []any
-		for _, p := range patches[layer] {
-			own = append(own, map[string]any{
+	for _, name := range slices.Sorted(maps.Keys(layers)) {
+		spec := map[string]any{}
+		if layers[name].Suspended {
+			spec["suspend"] = true
+		}
+		if variables := layers[name].Variables; len(variables) > 0 {
+			spec["postBuild"] = map[string]any{"substitute": variables}
+		}
+		var patches []any
+		for _, p := range layers[name].Patches {
+			patches = append(patches, map[string]any{
 				"target": map[string]any{"group": p.Group, "kind": p.Kind}, "patch": p.Text,
 			})
 		}
-		change(layer, "/spec/patches", own)
+		if len(patches) > 0 {
+			spec["patches"] = patches
+		}
+		if len(spec) == 0 {
+			continue
+		}
+		changes = append(changes, map[string]any{
+			"target": map[string]any{"kind": "Kustomization", "namespace": namespaceName, "name": name},
+			"patch": text(map[string]any{
+				"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+				"metadata": map[string]any{"name": name}, "spec": spec,
+			}),
+		})
 	}
 	if len(changes) == 0 {
 		return ""
 	}
-	return operation("/spec/patches", changes)
+	return text([]any{map[string]any{"op": "add", "path": "/spec/patches", "value": changes}})
 }
 
-// operation returns a JSON patch of one step, as YAML.
-func operation(path string, value any) string {
-	text, err := yaml.Marshal([]any{map[string]any{"op": "add", "path": path, "value": value}})
+// text is a value as YAML.
+func text(value any) string {
+	text, err := yaml.Marshal(value)
 	if err != nil {
-		panic(fmt.Sprintf("flux: patch of %s: %v", path, err)) // texts and lists of texts alone
+		panic(fmt.Sprintf("flux: %v is no YAML: %v", value, err)) // texts, and lists and maps of them alone
 	}
 	return strings.TrimSpace(string(text)) + "\n"
 }
@@ -104,7 +114,7 @@ func instanceSpec(args *Args, sync Sync) map[string]any {
 			"patch": shutPatch,
 		},
 	}
-	if patch := layersPatch(args.Suspended, args.Patches); patch != "" {
+	if patch := layersPatch(args.Layers); patch != "" {
 		patches = append(patches, map[string]any{
 			"target": map[string]any{"kind": "Kustomization", "name": syncName}, "patch": patch,
 		})

@@ -9,57 +9,57 @@ import (
 
 // TestLayersPatch reads the patch as the operator, and then Flux, will: text within text.
 func TestLayersPatch(t *testing.T) {
-	if got := layersPatch(nil, nil); got != "" {
-		t.Errorf("without a restore the layers are patched: %s", got)
+	if got := layersPatch(map[string]Layer{"apps": {}}); got != "" {
+		t.Errorf("layers are patched for nothing: %s", got)
 	}
-	type operation struct{ Op, Path string }
 	type change struct {
 		Target struct{ Kind, Namespace, Name, Group string }
 		Patch  string
 	}
-	read := func(text string, value any) operation {
-		t.Helper()
-		var steps []struct {
-			operation
-			Value any
+	type layer struct {
+		Kind     string
+		Metadata struct{ Name string }
+		Spec     struct {
+			Suspend   bool
+			PostBuild struct{ Substitute map[string]string }
+			Patches   []change
 		}
-		if err := yaml.Unmarshal([]byte(text), &steps); err != nil || len(steps) != 1 {
-			t.Fatalf("%v: %s", err, text)
-		}
-		again, err := yaml.Marshal(steps[0].Value)
-		if err == nil {
-			err = yaml.Unmarshal(again, value)
-		}
-		if err != nil {
+	}
+	const own = "- op: move\n  from: /a\n  path: /b\n"
+	patch := layersPatch(map[string]Layer{
+		"databases": {Variables: map[string]string{"incarnation": "2"}, Patches: []Patch{{Group: "g", Kind: "K", Text: own}}},
+		"apps":      {Suspended: true},
+		"other":     {},
+	})
+	var steps []struct {
+		Op, Path string
+		Value    []change
+	}
+	if err := yaml.Unmarshal([]byte(patch), &steps); err != nil || len(steps) != 1 || steps[0].Op != "add" ||
+		steps[0].Path != "/spec/patches" || len(steps[0].Value) != 2 {
+		t.Fatalf("%v: %s", err, patch)
+	}
+	layers := map[string]layer{}
+	for _, c := range steps[0].Value {
+		var l layer
+		if err := yaml.Unmarshal([]byte(c.Patch), &l); err != nil {
 			t.Fatal(err)
 		}
-		return steps[0].operation
-	}
-	const text = "- op: move\n  from: /a\n  path: /b\n"
-	patch := layersPatch([]string{"databases", "apps"}, map[string][]Patch{
-		"databases": {{Group: "g", Kind: "K", Text: text}},
-	})
-	var changes []change
-	if at := read(patch, &changes); at != (operation{"add", "/spec/patches"}) || len(changes) != 3 {
-		t.Fatalf("at %v: %v", at, changes)
-	}
-	for i, layer := range []string{"apps", "databases"} {
-		var suspended bool
-		at := read(changes[i].Patch, &suspended)
-		if changes[i].Target.Name != layer || at != (operation{"add", "/spec/suspend"}) || !suspended {
-			t.Errorf("%s: %v %t", changes[i].Target.Name, at, suspended)
+		if c.Target.Kind != "Kustomization" || c.Target.Namespace != "flux-system" || l.Kind != c.Target.Kind ||
+			l.Metadata.Name != c.Target.Name {
+			t.Errorf("%+v is for %+v", l, c.Target)
 		}
+		layers[l.Metadata.Name] = l
 	}
-	for _, c := range changes {
-		if c.Target.Kind != "Kustomization" || c.Target.Namespace != "flux-system" {
-			t.Errorf("it changes %+v", c.Target)
-		}
+	if apps := layers["apps"].Spec; !apps.Suspend || apps.PostBuild.Substitute != nil || apps.Patches != nil {
+		t.Errorf("apps: %+v", apps)
 	}
-	var own []change
-	at := read(changes[2].Patch, &own)
-	if changes[2].Target.Name != "databases" || at != (operation{"add", "/spec/patches"}) || len(own) != 1 ||
-		own[0].Target.Group != "g" || own[0].Target.Kind != "K" || own[0].Patch != text {
-		t.Errorf("%v %v: %+v", changes[2].Target, at, own)
+	databases := layers["databases"].Spec
+	if databases.Suspend || databases.PostBuild.Substitute["incarnation"] != "2" || len(databases.Patches) != 1 {
+		t.Fatalf("databases: %+v", databases)
+	}
+	if p := databases.Patches[0]; p.Target.Group != "g" || p.Target.Kind != "K" || p.Patch != own {
+		t.Errorf("databases: %+v", p)
 	}
 }
 
@@ -70,14 +70,14 @@ func TestRestoreReachesTheInstance(t *testing.T) {
 		list, _ := kustomize["patches"].([]any)
 		return list
 	}
-	none, restore := patches(&Args{}), patches(&Args{Suspended: []string{"apps"}})
+	none, restore := patches(&Args{}), patches(&Args{Layers: map[string]Layer{"apps": {Suspended: true}}})
 	if len(restore) != len(none)+1 {
 		t.Fatalf("%d patches, without a restore %d", len(restore), len(none))
 	}
 	last, _ := restore[len(none)].(map[string]any)
 	target, _ := last["target"].(map[string]any)
 	text, _ := last["patch"].(string)
-	if target["kind"] != "Kustomization" || target["name"] != "flux-system" || !strings.Contains(text, "/spec/suspend") {
+	if target["kind"] != "Kustomization" || target["name"] != "flux-system" || !strings.Contains(text, "suspend: true") {
 		t.Errorf("it patches %v: %s", target, text)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -141,13 +142,17 @@ func TestEveryProgramIsPinned(t *testing.T) {
 	}
 }
 
-func TestPostgreSQLVersion(t *testing.T) {
-	const packages = "postgresql-15 15.20-0+deb12u1\npostgresql-15-jit-llvm \npostgresql-9.1 \n"
-	if got, err := postgresqlVersion(packages); err != nil || got != "15.20" {
-		t.Errorf("got %q, %v", got, err)
-	}
-	if _, err := postgresqlVersion("postgresql-common 248\npostgresql-client-15 15.20-0\n"); err == nil {
-		t.Error("a client was taken for a server")
+func TestVersionsOfServers(t *testing.T) {
+	const packages = "mariadb-common 1:10.11.14-0\nmariadb-server 1:10.11.14-0+deb12u2\npostgresql-15 15.20-0+deb12u1\n" +
+		"postgresql-15-jit-llvm \npostgresql-9.1 \n"
+	for want, server := range map[string]*regexp.Regexp{"15.20": postgresqlPackage, "10.11.14": mariadbPackage} {
+		if got, err := version(packages, server); err != nil || got != want {
+			t.Errorf("got %q, %v, want %s", got, err, want)
+		}
+		const clients = "postgresql-common 248\npostgresql-client-15 15.20-0\nmariadb-client 1:10.11.14\n"
+		if _, err := version(clients, server); err == nil {
+			t.Errorf("%s: a client was taken for a server", server)
+		}
 	}
 }
 
@@ -156,12 +161,15 @@ func TestImagesOnOneBase(t *testing.T) {
 	c := open(t)
 	dir := t.TempDir()
 	base, program := filepath.Join(dir, "rootfs.tar"), filepath.Join(dir, "program")
-	for path, text := range map[string]string{base: strings.Repeat("base", 1<<18), program: "#!/bin/sh\n"} {
+	ghost := filepath.Join(dir, "ghost.tar")
+	for path, text := range map[string]string{
+		base: strings.Repeat("base", 1<<18), program: "#!/bin/sh\n", ghost: "ghost",
+	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	images := Databases{RootFS: base, PostgreSQL: "15.20"}.images(program)
+	images := Databases{RootFS: base, PostgreSQL: "15.20", MariaDB: "10.11.14"}.images(program, program, ghost)
 	path, err := c.Image(images...)
 	if err != nil {
 		t.Fatal(err)
@@ -172,21 +180,25 @@ func TestImagesOnOneBase(t *testing.T) {
 	if !strings.HasPrefix(filepath.Base(path), "postgresql.tar-") {
 		t.Errorf("it is called %s", filepath.Base(path))
 	}
-	var bottom []string
-	for _, img := range images {
+	bottom := map[string]bool{}
+	for i, img := range images {
 		config := configOf(t, path, img.Ref)
-		if len(config.RootFS.DiffIDs) != 2 || !strings.HasPrefix(config.Config.User, "26") {
+		if want := []int{2, 2, 2, 3}[i]; len(config.RootFS.DiffIDs) != want || config.Config.User == "" {
 			t.Errorf("%s: %+v", img.Ref, config)
 		}
-		bottom = append(bottom, config.RootFS.DiffIDs[0].String())
+		bottom[config.RootFS.DiffIDs[0].String()] = true
 	}
-	if bottom[0] != bottom[1] {
-		t.Errorf("they stand on %q", bottom)
+	if len(bottom) != 1 {
+		t.Errorf("they stand on %v", bottom)
 	}
-	if err := os.WriteFile(base, []byte("another"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if changed, err := c.Image(images...); err != nil || changed == path {
-		t.Errorf("another base made the same images: %v", err)
+	for _, changed := range []string{base, ghost} {
+		if err := os.WriteFile(changed, []byte("another"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := c.Image(images...)
+		if err != nil || again == path {
+			t.Errorf("another %s made the same images: %v", filepath.Base(changed), err)
+		}
+		path = again
 	}
 }

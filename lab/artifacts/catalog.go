@@ -21,6 +21,7 @@ const (
 	CloudflaredVersion   = "2026.7.1"
 	CloudNativePGVersion = "v1.30.0"
 	BarmanPluginVersion  = "v0.14.0"
+	MariaDBVersion       = "v25.10.4"
 
 	arch = "amd64"
 )
@@ -78,6 +79,10 @@ var (
 	barmanPluginModule = Module{
 		"github.com/cloudnative-pg/plugin-barman-cloud", BarmanPluginVersion,
 		"h1:kpTo7egntRIM15hvo0xtOj07wyjj23jcz/Co0KfzC7s=",
+	}
+	mariadbModule = Module{
+		"github.com/mariadb-operator/mariadb-operator/v25", MariaDBVersion,
+		"h1:/nvOTGeolwiaYhm/iItKT+SubsTzbZzQf0nFBkCpvEA=",
 	}
 	localPathModule = Module{
 		"github.com/rancher/local-path-provisioner", "v0.0.30",
@@ -152,6 +157,9 @@ var (
 	barmanPlugin = Binary{
 		Name: "plugin-barman-cloud", Family: kubernetes, Module: barmanPluginModule, Package: "./cmd/manager",
 	}
+	mariadb = Binary{
+		Name: "mariadb-operator", Family: kubernetes, Module: mariadbModule, Package: "./cmd/controller",
+	}
 
 	cloudflared = Binary{
 		Name: "cloudflared", Family: tools, Module: cloudflaredModule, Package: "./cmd/cloudflared",
@@ -221,6 +229,6 @@ var fluxControllers = []Binary{
 func binaries() []Binary {
 	return slices.Concat(
 		[]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
-		fluxControllers, []Binary{cnpg, barmanPlugin, sealedSecrets, metallbController, metallbSpeaker, localPath, kubeseal},
+		fluxControllers, []Binary{cnpg, barmanPlugin, mariadb, sealedSecrets, metallbController, metallbSpeaker, localPath, kubeseal},
 	)
 }

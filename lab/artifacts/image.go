@@ -8,8 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
+	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -25,8 +25,9 @@ import (
 type Image struct {
 	// Ref is the image's full name with its tag, as the manifests ask for it.
 	Ref string
-	// Base is the path of a root filesystem's tarball that everything else is laid over. Empty means none but etc.
-	Base string
+	// Bases are the paths of root filesystems' tarballs, each laid over the one before, and everything else over all of
+	// them. None means none but etc.
+	Bases []string
 	// Files maps a path in the image to a file or a folder on this machine.
 	Files map[string]string
 	// Texts maps a path in the image to its content.
@@ -65,7 +66,7 @@ func (c *Cache) Image(images ...Image) (string, error) {
 		}
 		recipes[i] = recipe{img, digests, etc}
 		// Where the files lie on this machine decides nothing.
-		recipes[i].Image.Files, recipes[i].Image.Base = nil, ""
+		recipes[i].Image.Files, recipes[i].Image.Bases = nil, nil
 		if tags[i], err = name.NewTag(img.Ref); err != nil {
 			return "", err
 		}
@@ -82,12 +83,13 @@ func (c *Cache) Image(images ...Image) (string, error) {
 	})
 }
 
-// digests are those of all that the image is made of, by path in the image; that of its base stands under "".
+// digests are those of all that the image is made of, by path in the image; those of its bases stand under their
+// number.
 func (img Image) digests() (map[string]string, error) {
 	from := map[string]string{}
 	maps.Copy(from, img.Files)
-	if img.Base != "" {
-		from[""] = img.Base
+	for i, base := range img.Bases {
+		from[strconv.Itoa(i)] = base
 	}
 	digests := map[string]string{}
 	for at, path := range from {
@@ -105,14 +107,15 @@ func (img Image) assemble() (v1.Image, error) {
 		return nil, err
 	}
 	// Not compressed: the tarball never crosses a network, and both ends save the work.
-	layers := []v1.Layer{static.NewLayer(layer, types.DockerUncompressedLayer)}
-	if img.Base != "" {
-		base, err := os.ReadFile(img.Base)
+	var layers []v1.Layer
+	for _, path := range img.Bases {
+		base, err := os.ReadFile(path) //nolint:gosec // a file of the cache
 		if err != nil {
 			return nil, err
 		}
-		layers = slices.Insert(layers, 0, static.NewLayer(base, types.DockerUncompressedLayer))
+		layers = append(layers, static.NewLayer(base, types.DockerUncompressedLayer))
 	}
+	layers = append(layers, static.NewLayer(layer, types.DockerUncompressedLayer))
 	image, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {
 		return nil, err
@@ -142,7 +145,7 @@ func (img Image) layer() ([]byte, error) {
 		return nil, err
 	}
 	texts := map[string]string{}
-	if img.Base == "" {
+	if len(img.Bases) == 0 {
 		maps.Copy(texts, etc)
 	}
 	maps.Copy(texts, img.Texts)

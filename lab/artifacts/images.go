@@ -48,6 +48,11 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		},
 	)
 	list = append(list, Image{
+		Ref:   "docker-registry3.mariadb.com/mariadb-operator/mariadb-operator:" + strings.TrimPrefix(MariaDBVersion, "v"),
+		Files: map[string]string{"bin/mariadb-operator": built[mariadb.Name]}, Entrypoint: []string{"/bin/mariadb-operator"},
+		User: "65532:65532",
+	})
+	list = append(list, Image{
 		Ref:   "docker.io/cloudflare/cloudflared:" + CloudflaredVersion,
 		Files: map[string]string{"usr/local/bin/cloudflared": built["cloudflared"]}, User: "65532:65532",
 		Entrypoint: []string{"cloudflared", "--no-autoupdate"},

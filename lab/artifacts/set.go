@@ -40,7 +40,7 @@ type Set struct {
 	// CloudNativePG and BarmanPlugin are folders with the manifest of the release, where its repository has it.
 	CloudNativePG, BarmanPlugin string
 	Images                      []string
-	PostgreSQL                  string // version of the lab's own
+	PostgreSQL, MariaDB         string // versions of the lab's own
 
 	// Own programs of the lab.
 	Plugins, Flannel string
@@ -78,7 +78,15 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	}); err != nil {
 		return nil, err
 	}
-	set.PostgreSQL = databases.PostgreSQL
+	set.PostgreSQL, set.MariaDB = databases.PostgreSQL, databases.MariaDB
+	var ghost string
+	if err := report.Step(ctx, "ghost", func(ctx context.Context) error {
+		progress.Waiting(ctx, "npm pack and pnpm install of Ghost %s", GhostVersion)
+		ghost, err = c.Ghost(ctx)
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	if err := c.extracts(ctx, set); err != nil {
 		return nil, err
 	}
@@ -93,7 +101,11 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	if err != nil {
 		return nil, err
 	}
-	groups := [][]Image{databases.images(built[barmanPlugin.Name])}
+	entrypoint, err := c.mariadbEntrypoint(ctx, databases.MariaDB)
+	if err != nil {
+		return nil, err
+	}
+	groups := [][]Image{databases.images(built[barmanPlugin.Name], entrypoint, ghost)}
 	for _, image := range images(built, filepath.Join(own, "pause"), busybox, manifests) {
 		groups = append(groups, []Image{image})
 	}
@@ -280,16 +292,39 @@ func (c *Cache) fluxManifests(ctx context.Context) (string, error) {
 	})
 }
 
+// mariadbEntrypoint is the script with which MariaDB's image starts it: its operator's module has that of each release.
+func (c *Cache) mariadbEntrypoint(ctx context.Context, version string) (string, error) {
+	release := version[:strings.LastIndex(version, ".")]
+	return c.make("mariadb-entrypoint", []any{mariadbModule, release}, func(scratch string) error {
+		src, err := mariadbModule.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		scripts := filepath.Join(src, "pkg", "embed", "mariadb-docker")
+		return file.Copy(filepath.Join(scripts, release, "docker-entrypoint.sh"), scratch, 0o755)
+	})
+}
+
 // charts is the Helm repository that the cluster asks.
 func (c *Cache) charts(ctx context.Context) (string, error) {
-	return c.make("charts", []any{sealedSecretsModule, metallbModule, 1}, func(scratch string) error {
+	return c.make("charts", []any{sealedSecretsModule, metallbModule, mariadbModule, 1}, func(scratch string) error {
 		sealedSecrets, sealedErr := sealedSecretsModule.fetch(ctx)
 		metallb, metallbErr := metallbModule.fetch(ctx)
-		if err := errors.Join(sealedErr, metallbErr); err != nil {
+		mariadb, mariadbErr := mariadbModule.fetch(ctx)
+		if err := errors.Join(sealedErr, metallbErr, mariadbErr); err != nil {
+			return err
+		}
+		// As upstream packs it: with the chart of the kinds inside.
+		whole := scratch + ".mariadb"
+		defer os.RemoveAll(whole)
+		charts := filepath.Join(mariadb, "deploy", "charts")
+		if err := errors.Join(os.RemoveAll(whole), os.CopyFS(whole, os.DirFS(filepath.Join(charts, "mariadb-operator"))),
+			os.CopyFS(filepath.Join(whole, "charts", "mariadb-operator-crds"),
+				os.DirFS(filepath.Join(charts, "mariadb-operator-crds")))); err != nil {
 			return err
 		}
 		return helmRepository(scratch, filepath.Join(sealedSecrets, "helm", "sealed-secrets"),
-			filepath.Join(metallb, "charts", "metallb"))
+			filepath.Join(metallb, "charts", "metallb"), whole)
 	})
 }
 

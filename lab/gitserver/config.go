@@ -6,6 +6,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
+// template is Gitea's configuration. git writes no signs of life while it takes a push: a server made with Go's http
+// package throws away what it has not read of a request once it answers, and the push would wait for ever.
 const template = `APP_NAME = tinyrack lab
 RUN_MODE = prod
 WORK_PATH = %[1]s
@@ -33,6 +35,9 @@ DEFAULT_BRANCH = main
 INSTALL_LOCK = true
 SECRET_KEY = %[4]s
 INTERNAL_TOKEN = %[5]s
+
+[git.config]
+receive.keepAlive = 0
 
 [oauth2]
 ENABLED = false

@@ -14,6 +14,7 @@ import (
 var tools = map[string]string{
 	"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "dpkg-deb": "dpkg", "tar": "tar",
 	"openssl": "openssl", "git": "git", "gcc": "gcc", "ssh": "openssh-client", "nmap": "nmap",
+	"npm": "npm",
 }
 
 // headers are files that building needs, and the package that brings each.

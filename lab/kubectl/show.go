@@ -17,12 +17,21 @@ import (
 
 // resource is what is drawn of any object of the cluster.
 type resource struct {
-	Metadata struct{ Namespace, Name string }
-	Spec     struct {
+	Kind     string
+	Metadata struct {
+		Namespace, Name string
+		OwnerReferences []struct{ Kind string }
+	}
+	Spec struct {
 		Suspend   bool
 		DependsOn []struct{ Name string }
+		// Of a MariaDB's copies, those by the clock.
+		Schedule any
 	}
 	Status struct {
+		// Of a job by the clock.
+		LastScheduleTime, LastSuccessfulTime time.Time
+
 		Conditions          []condition
 		LastAppliedRevision string
 		History             []struct{ ChartVersion string }
@@ -60,8 +69,9 @@ func Show(ctx context.Context, l layout.Layout, out io.Writer) error {
 		{"nodes", "nodes", nodes},
 		{"layers", "kustomizations.kustomize.toolkit.fluxcd.io", layers},
 		{"charts", "helmreleases.helm.toolkit.fluxcd.io", charts},
-		{"databases", "clusters.postgresql.cnpg.io", databases},
-		{"copies of databases", "objectstores.barmancloud.cnpg.io", copies},
+		{"databases", "clusters.postgresql.cnpg.io,mariadbs.k8s.mariadb.com", databases},
+		{"copies of PostgreSQL", "objectstores.barmancloud.cnpg.io", copies},
+		{"copies of MariaDB", "backups.k8s.mariadb.com,cronjobs.batch", dumps},
 		{"pods", "pods", pods},
 	} {
 		text, err := Run(ctx, l, "get", part.kind, "--all-namespaces", "--output=json")
@@ -165,6 +175,44 @@ func copies(all []resource, now time.Time) []string {
 			}
 			lines = append(lines, fmt.Sprintf("%s %-38s %s", mark, r.Metadata.Namespace+"/"+server, text))
 		}
+	}
+	return lines
+}
+
+// dumps draws the copies of MariaDBs: those that are made once, and the jobs that make one by the clock.
+func dumps(all []resource, now time.Time) []string {
+	var lines []string
+	for _, r := range all {
+		var at time.Time
+		failed := false
+		switch {
+		case r.Kind == "Backup" && r.Spec.Schedule == nil:
+			for _, c := range r.Status.Conditions {
+				if c.Type == "Complete" {
+					failed = c.Message == "Failed"
+					if c.Status == "True" && !failed {
+						at = c.LastTransitionTime
+					}
+				}
+			}
+		case r.Kind == "CronJob" && slices.ContainsFunc(r.Metadata.OwnerReferences,
+			func(owner struct{ Kind string }) bool { return owner.Kind == "Backup" }):
+			at, failed = r.Status.LastSuccessfulTime, r.Status.LastScheduleTime.After(r.Status.LastSuccessfulTime)
+			if r.Status.LastScheduleTime.IsZero() {
+				lines = append(lines, fmt.Sprintf("✓ %-38s waits for its first hour", r.Metadata.Namespace+"/"+r.Metadata.Name))
+				continue
+			}
+		default:
+			continue
+		}
+		mark, text := "✓", "copied "+now.Sub(at).Round(time.Second).String()+" ago"
+		if at.IsZero() {
+			mark, text = "✗", "nothing was copied yet"
+		}
+		if failed {
+			mark, text = "✗", text+"; the last copy did not end well"
+		}
+		lines = append(lines, fmt.Sprintf("%s %-38s %s", mark, r.Metadata.Namespace+"/"+r.Metadata.Name, text))
 	}
 	return lines
 }

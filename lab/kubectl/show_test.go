@@ -31,12 +31,18 @@ var answers = map[string]string{
 	"helmreleases.helm.toolkit.fluxcd.io": `{"items": [{"metadata": {"namespace": "sealed-secrets", "name": "release"},
 		"status": {"history": [{"chartVersion": "2.19.3"}, {"chartVersion": "2.19.2"}],
 		"conditions": [{"type": "Ready", "status": "True"}]}}]}`,
-	"clusters.postgresql.cnpg.io": `{"items": [
+	"clusters.postgresql.cnpg.io,mariadbs.k8s.mariadb.com": `{"items": [
 		{"metadata": {"namespace": "a", "name": "well"}, "status": {"conditions": [{"type": "Ready", "status": "True"},
 			{"type": "ContinuousArchiving", "status": "True"}]}},
 		{"metadata": {"namespace": "a", "name": "alone"}, "status": {"conditions": [{"type": "Ready", "status": "True"},
 			{"type": "ContinuousArchiving", "status": "False", "reason": "Failing", "message": "no such bucket"}]}}]}`,
 	"objectstores.barmancloud.cnpg.io": `{"items": [{"metadata": {"namespace": "a", "name": "new"}}]}`,
+	"backups.k8s.mariadb.com,cronjobs.batch": `{"items": [
+		{"kind": "Backup", "metadata": {"namespace": "b", "name": "first"}, "status": {"conditions": [
+			{"type": "Complete", "status": "True", "message": "Failed"}]}},
+		{"kind": "Backup", "metadata": {"namespace": "b", "name": "hourly"}, "spec": {"schedule": {"cron": "7 * * * *"}}},
+		{"kind": "CronJob", "metadata": {"namespace": "b", "name": "hourly", "ownerReferences": [{"kind": "Backup"}]}},
+		{"kind": "CronJob", "metadata": {"namespace": "b", "name": "another"}}]}`,
 	"pods": `{"items": [
 		{"metadata": {"namespace": "kube-system", "name": "coredns"}, "status": {"phase": "Running",
 			"conditions": [{"type": "Ready", "status": "True"}]}},
@@ -66,8 +72,12 @@ const drawn = `  nodes
     ✓ a/well
     ✗ a/alone                                               Failing: no such bucket
 
-  copies of databases
+  copies of PostgreSQL
     ✗ a/new                                  nothing was copied yet
+
+  copies of MariaDB
+    ✗ b/first                                nothing was copied yet; the last copy did not end well
+    ✓ b/hourly                               waits for its first hour
 
   pods
     1 of 3 are ready
@@ -89,7 +99,7 @@ func TestShowAsksOnAfterAFailure(t *testing.T) {
 	var out strings.Builder
 	err := Show(t.Context(), l, &out)
 	const want = "  pods\n    0 of 0 are ready\n\n"
-	if err == nil || strings.Count(err.Error(), "no such kind") != 5 || out.String() != want {
+	if err == nil || strings.Count(err.Error(), "no such kind") != 6 || out.String() != want {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
@@ -109,6 +119,29 @@ func TestSince(t *testing.T) {
 	}}
 	if got := line("apps", "", r, now); !strings.HasSuffix(got, " for 3m12s Failed") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestDumps(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	var all []resource
+	if err := json.Unmarshal([]byte(`[
+		{"kind": "Backup", "metadata": {"name": "once"}, "status": {"conditions": [
+			{"type": "Complete", "status": "True", "message": "Success", "lastTransitionTime": "2026-11-29T11:50:00Z"}]}},
+		{"kind": "CronJob", "metadata": {"name": "well", "ownerReferences": [{"kind": "Backup"}]}, "status": {
+			"lastScheduleTime": "2026-11-29T11:07:00Z", "lastSuccessfulTime": "2026-11-29T11:08:00Z"}},
+		{"kind": "CronJob", "metadata": {"name": "failing", "ownerReferences": [{"kind": "Backup"}]}, "status": {
+			"lastScheduleTime": "2026-11-29T11:07:00Z", "lastSuccessfulTime": "2026-11-29T10:08:00Z"}}]`), &all); err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for _, line := range dumps(all, now) {
+		got.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	}
+	const want = "✓ /once copied 10m0s ago\n✓ /well copied 52m0s ago\n" +
+		"✗ /failing copied 1h52m0s ago; the last copy did not end well\n"
+	if got.String() != want {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
 	}
 }
 

@@ -22,6 +22,7 @@ type generated struct {
 	sealing        string            // path of the sealing certificate
 	authority      string            // of the certificates of the lab's servers, PEM
 	postgresql     string            // its version
+	mariadb        string            // its version
 }
 
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
@@ -33,6 +34,7 @@ func (g generated) facts() map[string]any {
 		"flux.ca":                       g.authority,
 		"flux.variables.edge_ca":        base64.StdEncoding.EncodeToString([]byte(g.authority)),
 		"flux.variables.postgresql":     g.postgresql,
+		"flux.variables.mariadb":        g.mariadb,
 	}
 	for name, key := range g.hostKeys {
 		facts["hosts."+name+".hostKey"] = key
@@ -81,7 +83,9 @@ func Lab(
 	l layout.Layout, stack *pulumi.Stack, s *secret.Secrets, set *artifacts.Set, sealing string,
 ) (pulumi.Settings, error) {
 	var none pulumi.Settings
-	g := generated{sealing: sealing, hostKeys: map[string]string{}, postgresql: set.PostgreSQL}
+	g := generated{
+		sealing: sealing, hostKeys: map[string]string{}, postgresql: set.PostgreSQL, mariadb: set.MariaDB,
+	}
 	var err error
 	for _, m := range l.Machines {
 		key, err := s.HostKey(m.Name)

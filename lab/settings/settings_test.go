@@ -30,7 +30,9 @@ func TestLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets.GitToken = "git"
-	set := &artifacts.Set{K3s: l.Path("k3s"), InstallScript: l.Path("install.sh"), PostgreSQL: "15.20"}
+	set := &artifacts.Set{
+		K3s: l.Path("k3s"), InstallScript: l.Path("install.sh"), PostgreSQL: "15.20", MariaDB: "10.11.14",
+	}
 	committed := l.Path("Pulumi.acme.yaml")
 	stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Settings: committed}
 	write := func(sha256 string) {
@@ -54,7 +56,10 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := generated{hostKeys: map[string]string{}, sealing: "/sealing.crt", authority: "authority", postgresql: "15.20"}
+	want := generated{
+		hostKeys: map[string]string{}, sealing: "/sealing.crt", authority: "authority", postgresql: "15.20",
+		mariadb: "10.11.14",
+	}
 	for _, m := range l.Machines {
 		if want.hostKeys[m.Name], err = secret.PublicKey(secrets.HostKeys[m.Name]); err != nil {
 			t.Fatal(err)
