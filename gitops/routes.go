@@ -20,6 +20,7 @@ const connectors = "cloudflared"
 // route is an item of a stack's cloudflare.ingress.
 type route struct {
 	Hostname string `json:"hostname"`
+	Path     string `json:"path"`
 	Service  string `json:"service"`
 }
 
@@ -44,7 +45,7 @@ func (e *environment) checkRoutes(objects []object) {
 		id := match[3] + "/" + match[2]
 		led[id] = true
 		if problem := routeProblem(objects, match); problem != "" && !slices.Contains(awaited, id) {
-			e.problem("cloudflare.ingress", "%s leads to Service %s, %s", r.Hostname, id, problem)
+			e.problem("cloudflare.ingress", "%s leads to Service %s, %s", r.Hostname+r.Path, id, problem)
 		}
 	}
 	for _, s := range servicesOf(objects) {

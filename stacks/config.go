@@ -64,9 +64,11 @@ type Cloudflare struct {
 	Ingress      []Route  `json:"ingress"`
 }
 
-// Route publishes one hostname.
+// Route publishes one hostname, or a part of it.
 type Route struct {
 	Hostname string `json:"hostname"`
+	// Path is the part: it and all below it. Optional.
+	Path string `json:"path"`
 	// Service is the URL of what answers, as seen from inside the cluster.
 	Service string `json:"service"`
 	// Access is "public" or "team".

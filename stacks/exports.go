@@ -7,7 +7,7 @@ import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 func (s *stack) export() error {
 	hostnames := pulumi.StringArray{}
 	for _, route := range s.cfg.Cloudflare.Ingress {
-		hostnames = append(hostnames, pulumi.String(route.Hostname))
+		hostnames = append(hostnames, pulumi.String(route.Hostname+route.Path))
 	}
 	addresses := pulumi.StringMap{}
 	for name, prepared := range s.machines {

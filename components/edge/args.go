@@ -44,10 +44,13 @@ type Args struct {
 	DependsOn []pulumi.Resource
 }
 
-// Route leads one hostname to one service.
+// Route leads one hostname, or a part of it, to one service.
 type Route struct {
 	// Hostname is the zone itself, a name in it, or *.<such a name>.
 	Hostname string
+	// Path is where the part begins, such as /ghost: it and all below it. Empty is the hostname, but for the parts that
+	// other routes name.
+	Path string
 	// Service is where a connector finds the service, seen from the cluster:
 	// http, https, tcp, ssh, rdp or smb with host and port, unix:<path>,
 	// unix+tls:<path>, or http_status:<code>.
@@ -66,6 +69,17 @@ const maxDomain = 253
 func isDomain(name string) bool { return len(name) <= maxDomain && domain.MatchString(name) }
 
 func isWildcard(hostname string) bool { return strings.HasPrefix(hostname, "*.") }
+
+// guardOf is the route whose login a route of a path lies behind.
+func (a *Args) guardOf(r Route) (guard string, found bool) {
+	for _, other := range a.Ingress {
+		if other.Access == Team && other.Hostname == r.Hostname && other.Path != r.Path &&
+			strings.HasPrefix(r.Path+"/", other.Path+"/") {
+			return other.at(), true
+		}
+	}
+	return "", false
+}
 
 // Validate returns everything that is wrong with the arguments, joined. Each
 // line reads "key: value: consequence: fix".
@@ -94,11 +108,15 @@ func (a *Args) Validate() error {
 		for _, err := range route.problems(a.Zone) {
 			refuse("%s.%w", key, err)
 		}
-		if first, found := seen[route.Hostname]; found {
+		if first, found := seen[route.at()]; found {
 			refuse("%s.hostname: %q is already ingress[%d]: only the first rule would ever be used: remove one of "+
-				"them", key, route.Hostname, first)
+				"them", key, route.at(), first)
 		} else {
-			seen[route.Hostname] = i
+			seen[route.at()] = i
+		}
+		if guard, found := a.guardOf(route); found && route.Access == Public {
+			refuse("%s.access: %q, and all of %s asks for a login: nobody would get to %s without one: give both the same "+
+				"access, or the path a hostname of its own", key, Public, guard, route.at())
 		}
 		team = team || route.Access == Team
 	}

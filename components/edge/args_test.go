@@ -18,6 +18,8 @@ func valid() *Args {
 			{Hostname: "example.org", Service: "https://ghost.ghost-system:443", Access: Public},
 			{Hostname: "admin.example.org", Service: "http://longhorn.longhorn-system", Access: Team},
 			{Hostname: "*.lab.example.org", Service: "http_status:503", Access: Public},
+			{Hostname: "example.org", Path: "/ghost", Service: "https://ghost.ghost-system:443", Access: Team},
+			{Hostname: "example.org", Path: "/ghost/a.p-i", Service: "https://ghost.ghost-system:444", Access: Team},
 		},
 		AccessEmails: []string{"alice@example.org", "bob@example.org"},
 	}
@@ -25,7 +27,10 @@ func valid() *Args {
 
 func TestValidateAccepts(t *testing.T) {
 	for name, change := range map[string]func(*Args){
-		"the valid arguments":      func(*Args) {},
+		"the valid arguments": func(*Args) {},
+		"a path that only begins like one behind a login": func(a *Args) {
+			a.Ingress[6].Path, a.Ingress[6].Access = "/ghosts", Public
+		},
 		"no ingress":               func(a *Args) { a.Ingress = nil },
 		"no emails without a team": func(a *Args) { a.Ingress, a.AccessEmails = a.Ingress[:3], nil },
 		"tcp":                      func(a *Args) { a.Ingress[1].Service = "tcp://db.db-system:5432" },
@@ -110,6 +115,26 @@ func TestValidateRefuses(t *testing.T) {
 		"duplicate hostname": {
 			func(a *Args) { a.Ingress[2].Hostname = "notes.example.org" },
 			`ingress[2].hostname: "notes.example.org" is already ingress[1]`,
+		},
+		"duplicate path": {
+			func(a *Args) { a.Ingress[6].Path = "/ghost" },
+			`ingress[6].hostname: "example.org/ghost" is already ingress[5]`,
+		},
+		"path without a slash": {func(a *Args) { a.Ingress[5].Path = "ghost" }, `ingress[5].path: "ghost" does not begin`},
+		"path that ends in one": {
+			func(a *Args) { a.Ingress[5].Path = "/ghost/" }, `ingress[5].path: "/ghost/" does not begin`,
+		},
+		"path that is a pattern": {
+			func(a *Args) { a.Ingress[5].Path = "/(ghost)" }, `ingress[5].path: "/(ghost)" does not begin`,
+		},
+		"the whole as a path": {func(a *Args) { a.Ingress[5].Path = "/" }, `ingress[5].path: "/" does not begin`},
+		"an open path behind a login": {
+			func(a *Args) { a.Ingress[6].Access = Public },
+			`ingress[6].access: "public", and all of example.org/ghost asks for a login`,
+		},
+		"an open path of a hostname behind a login": {
+			func(a *Args) { a.Ingress[2].Access, a.Ingress[5].Access = Team, Public },
+			`ingress[5].access: "public", and all of example.org asks for a login`,
 		},
 		"service without scheme": {
 			func(a *Args) { a.Ingress[1].Service = "memos:5230" },

@@ -86,7 +86,12 @@ func (e *Edge) create(ctx *pulumi.Context, name string, args *Args) error {
 	if err != nil {
 		return err
 	}
+	recorded := map[string]bool{}
 	for _, route := range args.Ingress {
+		if recorded[route.Hostname] {
+			continue
+		}
+		recorded[route.Hostname] = true
 		record, err := cloudflare.NewDNSRecord(ctx, name+"-record-"+label(route.Hostname), &cloudflare.DNSRecordArgs{
 			ZoneID:  pulumi.String(args.ZoneID),
 			Name:    pulumi.String(route.Hostname),
@@ -164,11 +169,11 @@ func (e *Edge) createLogins(ctx *pulumi.Context, name string, args *Args) ([]pul
 				return nil, err
 			}
 		}
-		child := name + "-access-" + label(route.Hostname)
+		child := name + "-access-" + label(route.at())
 		login, err := cloudflare.NewAccessApplication(ctx, child, &cloudflare.AccessApplicationArgs{
 			AccountID:               pulumi.String(args.AccountID),
-			Name:                    pulumi.String(route.Hostname),
-			Domain:                  pulumi.String(route.Hostname),
+			Name:                    pulumi.String(route.at()),
+			Domain:                  pulumi.String(route.at()),
 			Type:                    pulumi.String("self_hosted"),
 			SessionDuration:         pulumi.String(sessionDuration),
 			AppLauncherVisible:      pulumi.Bool(true),

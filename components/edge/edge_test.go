@@ -58,6 +58,8 @@ func run(t *testing.T, args *Args) *pulumitest.Recording {
 // replaces it on every site: give it an alias, and that a test.
 var children = []string{
 	"edge-access-admin.example.org",
+	"edge-access-example.org/ghost",
+	"edge-access-example.org/ghost/a.p-i",
 	"edge-record-_wildcard.example.org",
 	"edge-record-_wildcard.lab.example.org",
 	"edge-record-admin.example.org",
@@ -113,6 +115,10 @@ func TestInputs(t *testing.T) {
 		"edge-tunnel-config": {
 			"accountId": account, "tunnelId": "edge-tunnel-id", "config": map[string]any{"ingresses": []any{
 				map[string]any{"hostname": "admin.example.org", "service": "http://longhorn.longhorn-system"},
+				map[string]any{
+					"hostname": "example.org", "path": `^/ghost/a\.p-i(/|$)`, "service": "https://ghost.ghost-system:444",
+				},
+				map[string]any{"hostname": "example.org", "path": "^/ghost(/|$)", "service": "https://ghost.ghost-system:443"},
 				map[string]any{"hostname": "example.org", "service": "https://ghost.ghost-system:443"},
 				map[string]any{"hostname": "notes.example.org", "service": "http://memos.memos-system:5230"},
 				map[string]any{"hostname": "*.lab.example.org", "service": "http_status:503"},
@@ -129,6 +135,11 @@ func TestInputs(t *testing.T) {
 				map[string]any{"email": map[string]any{"email": "alice@example.org"}},
 				map[string]any{"email": map[string]any{"email": "bob@example.org"}},
 			},
+		},
+		"edge-access-example.org/ghost": {
+			"accountId": account, "name": "example.org/ghost", "domain": "example.org/ghost", "type": "self_hosted",
+			"sessionDuration": "24h", "appLauncherVisible": true, "httpOnlyCookieAttribute": true,
+			"policies": []any{map[string]any{"id": "edge-team-id", "precedence": 1.0}},
 		},
 		"edge-access-admin.example.org": {
 			"accountId": account, "name": "admin.example.org", "domain": "admin.example.org", "type": "self_hosted",

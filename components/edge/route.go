@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,10 @@ func (r Route) problems(zone string) []error {
 			".%s", r.Hostname, zone, zone)
 	}
 
+	if r.Path != "" && !routePath.MatchString(r.Path) {
+		refuse("path: %q does not begin with / and name parts of letters, digits, dots, hyphens and underscores, without a / "+
+			"at its end: it would be unclear what it is a part of: write it as in /ghost", r.Path)
+	}
 	if err := checkService(r.Service); err != nil {
 		refuse("service: %w", err)
 	}
@@ -42,6 +47,11 @@ func (r Route) problems(zone string) []error {
 	}
 	return problems
 }
+
+var routePath = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+
+// at is the hostname with the path, as a person would write it.
+func (r Route) at() string { return r.Hostname + r.Path }
 
 // originSchemes are the URLs a connector can forward to. Its bastion and
 // socks-proxy services are left out: they reach whatever the caller asks for.

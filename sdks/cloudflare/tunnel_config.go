@@ -49,12 +49,15 @@ type TunnelIngressArgs struct {
 	// Hostname is a full name or *.<domain>. Without it the rule matches all
 	// requests; the last rule must be such a one.
 	Hostname pulumi.StringPtrInput
+	// Path is a regular expression that the path of a request has to match. Without it every path does.
+	Path pulumi.StringPtrInput
 	// Service is the origin's URL, or http_status:<code>.
 	Service pulumi.StringInput
 }
 
 type tunnelIngress struct {
 	Hostname *string `pulumi:"hostname"`
+	Path     *string `pulumi:"path"`
 	Service  string  `pulumi:"service"`
 }
 
