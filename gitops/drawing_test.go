@@ -98,8 +98,9 @@ func drawLayers(t *testing.T, root, environmentName string) string {
 		if match == nil || drawn[match[3]] == "" {
 			continue
 		}
-		fmt.Fprintf(&boxes, "    %s([\"%s\"])\n", id("visitor_"+r.Hostname+r.Path), r.Hostname+r.Path)
-		fmt.Fprintf(&arrows, "    %s -.-> infrastructure_connectors_%s -.-> %s\n", id("visitor_"+r.Hostname+r.Path), id(connectors),
+		visitor := id("visitor_" + r.Hostname + r.Path)
+		fmt.Fprintf(&boxes, "    %s([\"%s\"])\n", visitor, r.Hostname+r.Path)
+		fmt.Fprintf(&arrows, "    %s -.-> infrastructure_connectors_%s -.-> %s\n", visitor, id(connectors),
 			drawn[match[3]])
 	}
 	if len(e.tree.problems) > 0 {

@@ -22,6 +22,7 @@ var pulumiOwned = []string{
 	"Namespace cnpg-system",
 	"ConfigMap flux-system/cluster-vars",
 	"Secret flux-system/flux-system",
+	"Secret flux-system/flux-webhook",
 	"Secret kube-system/k3s-etcd-s3-secret",
 	"Secret cloudflared/tunnel-token",
 	"Secret cnpg-system/barman-cloud-server-tls",

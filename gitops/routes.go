@@ -77,8 +77,17 @@ func routeProblem(objects []object, match []string) string {
 	return ""
 }
 
+// webhookReceiver is the Service that Flux brings for the git host's webhook.
+var webhookReceiver = core.Service{
+	ObjectMeta: meta.ObjectMeta{Namespace: "flux-system", Name: "webhook-receiver"},
+	Spec: core.ServiceSpec{
+		Selector: map[string]string{"app": "notification-controller"}, Ports: []core.ServicePort{{Port: 80}},
+	},
+}
+
+// servicesOf are the Services that visitors may be led to: those of the tree, and Flux's own.
 func servicesOf(objects []object) []core.Service {
-	var found []core.Service
+	found := []core.Service{webhookReceiver}
 	for _, o := range objects {
 		var s core.Service
 		if o.GetKind() == "Service" && apiruntime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &s) == nil {

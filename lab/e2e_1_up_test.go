@@ -108,7 +108,7 @@ func everySecret(t *testing.T, l *lab) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"k3sToken", "tunnelToken", "kubeconfig"} {
+	for _, name := range []string{"k3sToken", "tunnelToken", "webhookSecret", "kubeconfig"} {
 		value, ok := outputs[name].(string)
 		if !ok || len(value) < 20 {
 			t.Fatalf("the stack exports no %s", name)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/base64"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +99,12 @@ func setCount(text, count string) string {
 // commit changes a file of the site in a clone of its own and pushes it, as any person with access would.
 func commit(t *testing.T, l *lab, file string, edit func(string) string) {
 	t.Helper()
+	commitAll(t, l, map[string]func(string) string{file: edit})
+}
+
+// commitAll changes several files in one commit, and returns when it began to push it.
+func commitAll(t *testing.T, l *lab, edits map[string]func(string) string) (pushed time.Time) {
+	t.Helper()
 	clone := filepath.Join(t.TempDir(), "clone")
 	git := func(args ...string) {
 		t.Helper()
@@ -111,20 +118,25 @@ func commit(t *testing.T, l *lab, file string, edit func(string) string) {
 		}
 	}
 	git("clone", "--quiet", layout.GitURL, clone)
-	path := filepath.Join(clone, file)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	for file, edit := range edits {
+		path := filepath.Join(clone, file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := edit(string(text))
+		if changed == string(text) {
+			t.Fatal("nothing to commit")
+		}
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	changed := edit(string(text))
-	if changed == string(text) {
-		t.Fatal("nothing to commit")
-	}
-	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	git("-C", clone, "commit", "--quiet", "--all", "--message", "e2e: "+file)
+	message := "e2e: " + strings.Join(slices.Sorted(maps.Keys(edits)), ", ")
+	git("-C", clone, "commit", "--quiet", "--all", "--message", message)
+	pushed = time.Now()
 	git("-C", clone, "push", "--quiet", layout.GitURL, "HEAD:main")
+	return pushed
 }
 
 func TestSnapshotArrivesInTheBucket(t *testing.T) {

@@ -144,6 +144,14 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			}
 			return errors.Join(errs...)
 		}},
+		{Name: "webhook", Do: func(ctx context.Context) error {
+			url, urlErr := l.stack.Output(ctx, "webhookUrl")
+			key, keyErr := l.stack.Output(ctx, "webhookSecret")
+			if err := errors.Join(urlErr, keyErr); err != nil {
+				return err
+			}
+			return gitserver.New(l.Layout).Webhook(ctx, l.secrets.GitToken, url, key)
+		}},
 		{Name: "kubeconfig", Do: func(ctx context.Context) error {
 			kubeconfig, err := l.stack.Output(ctx, "kubeconfig")
 			if err != nil {

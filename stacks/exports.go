@@ -1,6 +1,10 @@
 package stacks
 
-import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+import (
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/tinyrack-net/infrastructure/components/flux"
+)
 
 // export publishes what a person or the next tool needs from the stack. What
 // opens something is secret: `pulumi stack output NAME --show-secrets`.
@@ -8,6 +12,13 @@ func (s *stack) export() error {
 	hostnames := pulumi.StringArray{}
 	for _, route := range s.cfg.Cloudflare.Ingress {
 		hostnames = append(hostnames, pulumi.String(route.Hostname+route.Path))
+	}
+	// Where the git host tells of a push, and the key that it signs with. Without a route nobody can.
+	for _, route := range s.cfg.Cloudflare.Ingress {
+		if route.Service == flux.ReceiverService {
+			s.ctx.Export("webhookUrl", pulumi.Sprintf("https://%s%s", route.Hostname, s.flux.WebhookPath))
+			s.ctx.Export("webhookSecret", s.flux.WebhookToken)
+		}
 	}
 	addresses := pulumi.StringMap{}
 	for name, prepared := range s.machines {

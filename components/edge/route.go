@@ -29,8 +29,8 @@ func (r Route) problems(zone string) []error {
 	}
 
 	if r.Path != "" && !routePath.MatchString(r.Path) {
-		refuse("path: %q does not begin with / and name parts of letters, digits, dots, hyphens and underscores, without a / "+
-			"at its end: it would be unclear what it is a part of: write it as in /ghost", r.Path)
+		refuse("path: %q does not begin with / and name parts of letters, digits, dots, hyphens and underscores, without a "+
+			"/ at its end: it would be unclear what it is a part of: write it as in /ghost", r.Path)
 	}
 	if err := checkService(r.Service); err != nil {
 		refuse("service: %w", err)

@@ -81,6 +81,8 @@ type Sync struct {
 //	NAME-<kind>-<name>  every object of operator.yaml, the namespace among them
 //	NAME-credentials    Secret flux-system/flux-system
 //	NAME-variables      ConfigMap flux-system/cluster-vars
+//	NAME-webhook-token  a random text
+//	NAME-webhook        Secret flux-system/flux-webhook
 //	NAME-instance       FluxInstance flux-system/flux
 //	NAME-ready          the command that waits until Flux is Ready
 type Flux struct {
@@ -89,6 +91,9 @@ type Flux struct {
 	// Revision is what Flux was Ready on when this component last changed, for
 	// example "main@sha1:<commit>". Flux goes on from there by itself.
 	Revision pulumi.StringOutput
+	// WebhookPath is where ReceiverService takes the git host's webhook, and WebhookToken what that signs with. The token
+	// is secret; it tells the path, and not the other way round.
+	WebhookPath, WebhookToken pulumi.StringOutput
 }
 
 // Bounds of the waits, in seconds. A first start pulls every image.
@@ -173,6 +178,9 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	}, inNamespace...)
 	if err != nil {
 		return nil, fmt.Errorf("flux %q: git credentials: %w", name, err)
+	}
+	if err := f.registerWebhook(ctx, name, inNamespace); err != nil {
+		return nil, fmt.Errorf("flux %q: webhook: %w", name, err)
 	}
 	watched := metadata(variablesName, nil)
 	// Flux applies what substitutes from it as soon as it changes, not at the next interval.

@@ -20,10 +20,11 @@ const (
 )
 
 // requeuePatch makes a Kustomization or HelmRelease look at what it depends on
-// every 5 seconds instead of every 30 (fluxcd/flux2#4808).
+// every second instead of every 30 (fluxcd/flux2#4808): a commit passes four
+// layers, and each waits that long for the one before.
 const requeuePatch = `- op: add
   path: /spec/template/spec/containers/0/args/-
-  value: --requeue-dependency=5s
+  value: --requeue-dependency=1s
 `
 
 // cancelPatch has a Kustomization give up waiting for what a commit broke as soon as the next one is there: else the

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -543,4 +544,34 @@ func TestATunnelWithConnectorsStays(t *testing.T) {
 		t.Errorf("after the last connector: %v", got)
 	}
 	e.api(t, http.MethodDelete, path, "")
+}
+
+// TestProxyLeadsToVisitors asks for a name that nobody knows, over TLS, through the proxy.
+func TestProxyLeadsToVisitors(t *testing.T) {
+	there := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s at %s", r.Host, r.URL.Path)
+	}))
+	defer there.Close()
+	proxy := httptest.NewServer(cloudflare.Proxy(there.Listener.Addr().String()))
+	defer proxy.Close()
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, _ := there.Client().Transport.(*http.Transport)
+	transport = transport.Clone()
+	transport.Proxy = http.ProxyURL(at)
+	transport.TLSClientConfig.ServerName = "example.com" // the test server's certificate
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	resp, err := client.Get("https://hooks.lab.test/hook")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "hooks.lab.test at /hook" {
+		t.Errorf("got %q, %v", body, err)
+	}
+	if resp, err := http.Get(proxy.URL); err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("without a connection: %v, %v", resp, err)
+	}
 }

@@ -53,6 +53,40 @@ func (e *Edge) Visitors() http.Handler {
 	})
 }
 
+// Proxy returns the handler of a proxy that leads every connection to visitors: it stands in for the public DNS, for a
+// program that cannot be told where the names of the zone are.
+func Proxy(visitors string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			http.Error(w, "connections alone are passed on", http.StatusMethodNotAllowed)
+			return
+		}
+		there, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", visitors)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer there.Close()
+		here, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer here.Close()
+		if _, err := here.Write([]byte("HTTP/1.1 200 OK\r\n\r\n")); err != nil {
+			return
+		}
+		done := make(chan struct{}, 2)
+		pass := func(to io.Writer, from io.Reader) {
+			_, _ = io.Copy(to, from)
+			done <- struct{}{}
+		}
+		go pass(there, buffered)
+		go pass(here, there)
+		<-done
+	})
+}
+
 // refuseVisitor answers as the edge itself does, with one of the codes of
 // https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/: 1001 where no
 // record of the zone has the hostname (outside, its name would not be found), 1033 where its tunnel has no connector.

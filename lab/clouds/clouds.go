@@ -124,7 +124,7 @@ func Serve(l layout.Layout) error {
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 5)
+	failed := make(chan error, 6)
 	go func() { failed <- edge.Serve(connectors) }()
 	visitors := &http.Server{
 		Addr: layout.VisitorAddr, Handler: edge.Visitors(), TLSConfig: settings, ReadHeaderTimeout: 10 * time.Second,
@@ -136,6 +136,7 @@ func Serve(l layout.Layout) error {
 	}
 	for addr, handler := range map[string]http.Handler{
 		layout.CloudflareAddr: cloud, layout.TailscaleAddr: tail, layout.ArtifactsAddr: published(l, upstream),
+		layout.ProxyAddr: cloudflare.Proxy(layout.VisitorAddr),
 	} {
 		server := &http.Server{Addr: addr, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 		go func() { failed <- server.ListenAndServe() }()

@@ -6,7 +6,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// template is Gitea's configuration. git writes no signs of life while it takes a push: a server made with Go's http
+// template is Gitea's configuration. Its queues are in memory: on disk, each is looked at every two seconds, and a
+// webhook passes two of them. git writes no signs of life while it takes a push: a server made with Go's http
 // package throws away what it has not read of a request once it answers, and the push would wait for ever.
 const template = `APP_NAME = tinyrack lab
 RUN_MODE = prod
@@ -39,6 +40,14 @@ INTERNAL_TOKEN = %[5]s
 [git.config]
 receive.keepAlive = 0
 
+[queue]
+TYPE = channel
+
+[webhook]
+ALLOWED_HOST_LIST = *.%[6]s
+PROXY_URL = http://%[7]s
+PROXY_HOSTS = *.%[6]s
+
 [oauth2]
 ENABLED = false
 
@@ -56,5 +65,6 @@ ENABLED = false
 
 // config is Gitea's configuration. Both keys are secret.
 func config(home, static, secretKey, internalToken string) string {
-	return fmt.Sprintf(template, home, static, layout.HostIP, secretKey, internalToken)
+	return fmt.Sprintf(template, home, static, layout.HostIP, secretKey, internalToken, layout.Zone,
+		layout.ProxyAddr)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,7 @@ func (s *Server) configure() error {
 		if err := errors.Join(
 			file.Copy(filepath.Join(s.TLS, "server.crt"), filepath.Join(s.Home, "server.crt"), 0o644),
 			file.Copy(filepath.Join(s.TLS, "server.key"), filepath.Join(s.Home, "server.key"), 0o600),
+			file.Copy(filepath.Join(s.TLS, "ca.crt"), filepath.Join(s.Home, "ca.crt"), 0o644),
 			file.Write(s.configFile(), []byte(text), 0o600),
 		); err != nil {
 			return err
@@ -88,7 +90,11 @@ func (s *Server) spec(client *http.Client) process.Spec {
 }
 
 func (s *Server) env() []string {
-	return []string{"HOME=" + s.Home, "USER=git", "GITEA_WORK_DIR=" + s.Home}
+	return []string{
+		"HOME=" + s.Home, "USER=git", "GITEA_WORK_DIR=" + s.Home,
+		// What it sends webhooks to has a certificate of the lab's authority.
+		"SSL_CERT_FILE=" + filepath.Join(s.Home, "ca.crt"),
+	}
 }
 
 // account makes the user, an access token and the private repository. A password is made too, and forgotten.
@@ -107,6 +113,43 @@ func (s *Server) account(ctx context.Context, client *http.Client, secrets *secr
 	}
 	secrets.GitToken = token
 	return secrets.Save()
+}
+
+// Webhook has the git server tell url of every push, signed with key. It does so once, however often it is called.
+func (s *Server) Webhook(ctx context.Context, token, url, key string) error {
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	hooks := "/repos/" + layout.GitUser + "/" + layout.GitRepo + "/hooks"
+	text, err := ask(ctx, client, token, http.MethodGet, hooks, "")
+	if err != nil {
+		return err
+	}
+	var found []struct {
+		ID     int
+		Config struct{ URL string }
+	}
+	if err := json.Unmarshal(text, &found); err != nil {
+		return fmt.Errorf("git server: %s: %w", hooks, err)
+	}
+	hook, err := json.Marshal(map[string]any{
+		"type": "gitea", "active": true, "events": []string{"push"}, "branch_filter": "main",
+		"config": map[string]string{"url": url, "content_type": "json", "secret": key},
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Config.URL == url {
+			return nil
+		}
+		// That of a former token.
+		if err := call(ctx, client, token, http.MethodDelete, fmt.Sprintf("%s/%d", hooks, f.ID), ""); err != nil {
+			return err
+		}
+	}
+	return call(ctx, client, token, http.MethodPost, hooks, string(hook))
 }
 
 func (s *Server) createUser(ctx context.Context) *exec.Cmd {
@@ -153,10 +196,16 @@ func (s *Server) client() (*http.Client, error) {
 
 // call calls Gitea's API. A conflict (the object exists) is success.
 func call(ctx context.Context, client *http.Client, token, method, path, body string) error {
+	_, err := ask(ctx, client, token, method, path, body)
+	return err
+}
+
+// ask calls Gitea's API for its answer.
+func ask(ctx context.Context, client *http.Client, token, method, path, body string) ([]byte, error) {
 	url := "https://" + layout.GitAddr + "/api/v1" + path
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "token "+token)
@@ -164,16 +213,16 @@ func call(ctx context.Context, client *http.Client, token, method, path, body st
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// Without a token any answer shows that it serves: the lab's instance shows nothing to strangers.
 	if token != "" && resp.StatusCode >= http.StatusBadRequest && resp.StatusCode != http.StatusConflict {
-		return fmt.Errorf("git server: %s %s: %s: %s", method, path, resp.Status, text)
+		return nil, fmt.Errorf("git server: %s %s: %s: %s", method, path, resp.Status, text)
 	}
-	return nil
+	return text, nil
 }

@@ -34,7 +34,9 @@ func TestArguments(t *testing.T) {
 func TestItRunsAsNobodyWithoutTheCallersEnvironment(t *testing.T) {
 	t.Setenv("PATH", "/usr/bin")
 	t.Setenv("CANARY", "secret")
-	own := []string{"HOME=/state/gitea", "USER=git", "GITEA_WORK_DIR=/state/gitea"}
+	own := []string{
+		"HOME=/state/gitea", "USER=git", "GITEA_WORK_DIR=/state/gitea", "SSL_CERT_FILE=/state/gitea/ca.crt",
+	}
 	spec := server().spec(nil)
 	if spec.UID != uid || spec.Dir != "/state/gitea" || !slices.Equal(spec.Env, own) || spec.Name != layout.GitProcess {
 		t.Errorf("the server runs as %d in %s with %q under the name %s", spec.UID, spec.Dir, spec.Env, spec.Name)
@@ -55,7 +57,8 @@ func TestConfig(t *testing.T) {
 		"ROOT_URL = https://10.77.0.1:3000/\n",
 		"CERT_FILE = /home/git/server.crt\n", "KEY_FILE = /home/git/server.key\n", "SECRET_KEY = key-one\n",
 		"INTERNAL_TOKEN = key-two\n",
-		"DISABLE_REGISTRATION = true\n", "REQUIRE_SIGNIN_VIEW = true\n",
+		"DISABLE_REGISTRATION = true\n", "REQUIRE_SIGNIN_VIEW = true\n", "receive.keepAlive = 0\n",
+		"ALLOWED_HOST_LIST = *.lab.test\nPROXY_URL = http://10.77.0.1:7705\nPROXY_HOSTS = *.lab.test\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

@@ -41,6 +41,8 @@ const (
 	// ConnectorAddr is where the emulated edge takes the tunnel's connectors, VisitorAddr where it takes visitors.
 	ConnectorAddr = HostIP + ":7844"
 	VisitorAddr   = HostIP + ":443"
+	// ProxyAddr is a proxy for who cannot be told that names of the zone are at VisitorAddr.
+	ProxyAddr = HostIP + ":7705"
 
 	GitURL = "https://" + GitAddr + "/" + GitUser + "/" + GitRepo + ".git"
 )
