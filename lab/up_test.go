@@ -29,7 +29,7 @@ func TestUpIsTheseSteps(t *testing.T) {
 		"host tools", "lab programs",
 		"network", "tailnet control server", "clouds and artifact server", "operator's device", "object storage",
 		"git server",
-		"machines", "site repository", "program", "pulumi up", "machines that left", "kubeconfig",
+		"machines", "site repository", "program", "pulumi up", "machines that left", "webhook", "kubeconfig",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("steps %q, want %q", got, want)

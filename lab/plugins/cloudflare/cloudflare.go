@@ -18,6 +18,11 @@ import (
 // tokenForm is what the official plugin demands of an API token.
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9_-]{40}$`)
 
+var configuration = schema.Properties{
+	"apiToken": {Type: schema.String, Secret: true},
+	"baseUrl":  {Type: schema.String},
+}
+
 // New returns the service of pulumi-resource-cloudflare. version is that of the official plugin
 // that the double stands for.
 func New(events *engine.Client, version string) engine.Service {
@@ -26,10 +31,7 @@ func New(events *engine.Client, version string) engine.Service {
 		Name:    "cloudflare",
 		Version: version,
 		Engine:  events,
-		Config: schema.Properties{
-			"apiToken": {Type: schema.String, Secret: true},
-			"baseUrl":  {Type: schema.String},
-		},
+		Config:  configuration,
 		Connect: c.connect,
 		Resources: map[string]schema.Resource{
 			token("zeroTrustTunnelCloudflared"):       c.tunnel(),

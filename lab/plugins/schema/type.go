@@ -31,6 +31,9 @@ var (
 	Any     = Type{name: "any"}
 )
 
+// String is the type's name, such as "list".
+func (t Type) String() string { return t.name }
+
 // Enum is a string out of values.
 func Enum(values ...string) Type { return Type{name: "string", values: values} }
 

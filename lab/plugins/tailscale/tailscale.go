@@ -31,6 +31,16 @@ const requestTimeout = time.Minute
 // api is the client; the configuration fills it in.
 type api struct{ *tailscale.Client }
 
+var configuration = schema.Properties{
+	"apiKey":            {Type: schema.String, Secret: true},
+	"baseUrl":           {Type: schema.String},
+	"oauthClientId":     {Type: schema.String},
+	"oauthClientSecret": {Type: schema.String, Secret: true},
+	"scopes":            {Type: schema.Any},
+	"tailnet":           {Type: schema.String},
+	"userAgent":         {Type: schema.String},
+}
+
 // New returns the service of pulumi-resource-tailscale. version is that of the official plugin
 // that the double stands for.
 func New(client *engine.Client, version string) engine.Service {
@@ -39,15 +49,7 @@ func New(client *engine.Client, version string) engine.Service {
 		Name:    "tailscale",
 		Version: version,
 		Engine:  client,
-		Config: schema.Properties{
-			"apiKey":            {Type: schema.String, Secret: true},
-			"baseUrl":           {Type: schema.String},
-			"oauthClientId":     {Type: schema.String},
-			"oauthClientSecret": {Type: schema.String, Secret: true},
-			"scopes":            {Type: schema.Any},
-			"tailnet":           {Type: schema.String},
-			"userAgent":         {Type: schema.String},
-		},
+		Config:  configuration,
 		Connect: a.connect,
 		Resources: map[string]schema.Resource{
 			"tailscale:index/acl:Acl":                       a.acl(),
