@@ -19,7 +19,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/plugins/schema"
 )
 
-// SDK is the source of a plugin's official SDK, which is generated from the plugin's own schema. It is read, not compiled.
+// SDK is the source of a plugin's official SDK, which is generated from the plugin's own schema. It is read, and not
+// compiled.
 type SDK struct {
 	t       *testing.T
 	structs map[string]*ast.StructType
@@ -28,8 +29,8 @@ type SDK struct {
 	required, secret map[string][]string
 }
 
-// OfficialSDK reads those Go files of the module, at the version that the program uses, that the patterns name. A missing
-// module is downloaded: a comparison that skips itself protects nothing.
+// OfficialSDK reads those Go files of the module, at the version that the program uses, that the patterns name. A
+// missing module is downloaded: a comparison that skips itself protects nothing.
 func OfficialSDK(t *testing.T, module string, patterns ...string) *SDK {
 	t.Helper()
 	cmd := exec.Command("go", "mod", "download", "-json", module)
