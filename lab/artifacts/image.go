@@ -73,9 +73,10 @@ func (c *Cache) Image(images ...Image) (string, error) {
 	}
 	return c.make(filepath.Base(tags[0].RepositoryStr())+".tar", recipes, func(scratch string) error {
 		made := map[name.Tag]v1.Image{}
+		bases := map[string]v1.Layer{} // hundreds of megabytes each, and the same for several images
 		for i, img := range images {
 			var err error
-			if made[tags[i]], err = img.assemble(); err != nil {
+			if made[tags[i]], err = img.assemble(bases); err != nil {
 				return err
 			}
 		}
@@ -101,7 +102,8 @@ func (img Image) digests() (map[string]string, error) {
 	return digests, nil
 }
 
-func (img Image) assemble() (v1.Image, error) {
+// assemble makes the image of its layers. Those of its bases are kept in bases, by path.
+func (img Image) assemble(bases map[string]v1.Layer) (v1.Image, error) {
 	layer, err := img.layer()
 	if err != nil {
 		return nil, err
@@ -109,11 +111,14 @@ func (img Image) assemble() (v1.Image, error) {
 	// Not compressed: the tarball never crosses a network, and both ends save the work.
 	var layers []v1.Layer
 	for _, path := range img.Bases {
-		base, err := os.ReadFile(path) //nolint:gosec // a file of the cache
-		if err != nil {
-			return nil, err
+		if bases[path] == nil {
+			base, err := os.ReadFile(path) //nolint:gosec // a file of the cache
+			if err != nil {
+				return nil, err
+			}
+			bases[path] = static.NewLayer(base, types.DockerUncompressedLayer)
 		}
-		layers = append(layers, static.NewLayer(base, types.DockerUncompressedLayer))
+		layers = append(layers, bases[path])
 	}
 	layers = append(layers, static.NewLayer(layer, types.DockerUncompressedLayer))
 	image, err := mutate.AppendLayers(empty.Image, layers...)
