@@ -242,6 +242,17 @@ func TestConnectorsComeAndGo(t *testing.T) {
 	}
 }
 
+// TestWritingsOutliveTheirPods kills applications and databases without a warning.
+func TestWritingsOutliveTheirPods(t *testing.T) {
+	l := running(t)
+	const text = "before the pods were killed"
+	w := write(t, text)
+	for _, namespace := range []string{notesNamespace, blogNamespace} {
+		kube(t, l, "-n", namespace, "delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
+	}
+	w.isThere(t, text)
+}
+
 // crowd asks 20 times a second, whatever became of the requests before.
 type crowd struct {
 	stop func()

@@ -84,6 +84,8 @@ func TestFirewallComesBack(t *testing.T) {
 // systemd begins, as on no real machine: until the rules are loaded the kernel refuses, but nothing may listen.
 func TestMachinesAreShutWhileTheyBoot(t *testing.T) {
 	l := running(t)
+	const text = "before the machines were rebooted"
+	writings := write(t, text)
 	before := tables(t, l)
 	w := startWatch(t)
 	w.looksOn(t)
@@ -115,6 +117,7 @@ func TestMachinesAreShutWhileTheyBoot(t *testing.T) {
 	startedSince(t, l, rebooted)
 	ready(t, l)
 	shut(t, "after a reboot")
+	writings.isThere(t, text)
 	w.end(t)
 	t.Logf("a stranger saw, %s", w.seen())
 	w.neverOpen(t)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,6 +99,34 @@ func (b *blogger) post(title string) (url string, err error) {
 		return "", fmt.Errorf("published without a word: %.200s (%w)", answer, err)
 	}
 	return blog + "/" + made.Posts[0].Slug + "/", nil
+}
+
+// written are a note and a post, and somebody who wants to find them again.
+type written struct {
+	author     *author
+	blogger    *blogger
+	note, post string
+}
+
+// write writes a text in both applications.
+func write(t *testing.T, text string) written {
+	t.Helper()
+	w := written{author: signUp(t, "writer"), blogger: takeOver(t)}
+	var noteErr, postErr error
+	w.note, noteErr = w.author.note(text)
+	w.post, postErr = w.blogger.post(text)
+	if err := errors.Join(noteErr, postErr); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// isThere waits until both show the text.
+func (w written) isThere(t *testing.T, text string) {
+	t.Helper()
+	eventually(t, 3*time.Minute, "what was written is there", func() error {
+		return errors.Join(w.author.read(w.note, text), w.blogger.read(w.post, text))
+	})
 }
 
 // read wants a visitor to see the post.
