@@ -20,7 +20,7 @@ import (
 // again.
 func TestCloudHoldsTheIngressList(t *testing.T) {
 	l := running(t)
-	hostnames := []string{"forum.lab.test", "lab.test", "notes.lab.test"}
+	hostnames := []string{"flux.lab.test", "forum.lab.test", "lab.test", "notes.lab.test"}
 	if got := cloudRecords(t); !slices.Equal(got, hostnames) {
 		t.Errorf("records %v, want %v", got, hostnames)
 	}
