@@ -16,11 +16,13 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
+// hostnames are those of the lab's ingress list.
+var hostnames = []string{"flux.lab.test", "forum.lab.test", "lab.test", "notes.lab.test"}
+
 // TestCloudHoldsTheIngressList compares the emulated account with the stack's list, then adds a hostname and removes it
 // again.
 func TestCloudHoldsTheIngressList(t *testing.T) {
 	l := running(t)
-	hostnames := []string{"flux.lab.test", "forum.lab.test", "lab.test", "notes.lab.test"}
 	if got := cloudRecords(t); !slices.Equal(got, hostnames) {
 		t.Errorf("records %v, want %v", got, hostnames)
 	}
