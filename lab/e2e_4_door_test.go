@@ -188,22 +188,38 @@ func TestPodsThatListenAreShut(t *testing.T) {
 			on(t, l, m, "systemctl stop tinyrack-firewall-watch && nft delete table inet tinyrack")
 		}
 		addStranger(t)
-		found, err := scan.Whole(t.Context(), machine.Stranger, publicAddresses(t)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("without the firewall: %v", found)
-		for _, a := range found {
-			for _, p := range listeners(l, a.Address) {
-				if !slices.Contains(a.Open, p) {
-					t.Errorf("%s: %s was not found to be open", a.Address, p)
-				}
-			}
-			if a.Refused == 0 {
-				t.Errorf("%s refuses nothing", a.Address)
+		// A machine that has to answer on every port at once, and is busy otherwise, loses some of its answers.
+		var hidden []string
+		for range 3 {
+			if hidden = hiddenFrom(t, l, hidden); len(hidden) == 0 {
+				return
 			}
 		}
+		t.Errorf("not found to be open: %q", hidden)
 	})
+}
+
+// hiddenFrom looks at all ports of all machines, and returns those listeners that it did not find. before are those that
+// the look before this one did not find, nil for the first.
+func hiddenFrom(t *testing.T, l *lab, before []string) (hidden []string) {
+	t.Helper()
+	found, err := scan.Whole(t.Context(), machine.Stranger, publicAddresses(t)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("without the firewall: %v", found)
+	for _, a := range found {
+		for _, p := range listeners(l, a.Address) {
+			at := a.Address + ": " + p
+			if !slices.Contains(a.Open, p) && (before == nil || slices.Contains(before, at)) {
+				hidden = append(hidden, at)
+			}
+		}
+		if a.Refused == 0 {
+			t.Errorf("%s refuses nothing", a.Address)
+		}
+	}
+	return hidden
 }
 
 const listTable = "nft -s list table inet tinyrack"
