@@ -199,8 +199,8 @@ func TestPodsThatListenAreShut(t *testing.T) {
 	})
 }
 
-// hiddenFrom looks at all ports of all machines, and returns those listeners that it did not find. before are those that
-// the look before this one did not find, nil for the first.
+// hiddenFrom looks at all ports of all machines, and returns those listeners that it did not find. before are those
+// that the look before this one did not find, nil for the first.
 func hiddenFrom(t *testing.T, l *lab, before []string) (hidden []string) {
 	t.Helper()
 	found, err := scan.Whole(t.Context(), machine.Stranger, publicAddresses(t)...)
