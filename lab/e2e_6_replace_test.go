@@ -35,7 +35,8 @@ func onTheMachines(t *testing.T, state string) []resource {
 		"tailscale:index/tailnetKey:TailnetKey": 0,
 	}
 	found := slices.DeleteFunc(all.Deployment.Resources, func(r resource) bool {
-		elsewhere := strings.HasPrefix(r.name(), "edge-") || r.name() == "backup-plugin-seed"
+		elsewhere := strings.HasPrefix(r.name(), "edge-") ||
+			slices.Contains([]string{"backup-plugin-seed", "flux-webhook-token"}, r.name())
 		if _, wanted := kinds[r.Type]; !wanted || elsewhere {
 			return true
 		}
