@@ -250,7 +250,7 @@ func TestWritingsOutliveTheirPods(t *testing.T) {
 	for _, namespace := range []string{notesNamespace, blogNamespace} {
 		kube(t, l, "-n", namespace, "delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
 	}
-	w.isThere(t, text)
+	w.isThere(t, 3*time.Minute, text)
 }
 
 // crowd asks 20 times a second, whatever became of the requests before.

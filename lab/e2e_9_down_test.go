@@ -33,18 +33,10 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 	if states := stateFile(t, l); !strings.Contains(states, `"protect":true`) {
 		t.Error("nothing is protected")
 	}
-	a := signUp(t, "writer")
-	note, err := a.note("before the end")
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied(t, l, "e2e-end")
+	const text = "before the end"
+	w := write(t, text)
 	now := incarnation(t, l)
-	b := takeOver(t)
-	post, err := b.post("before the end")
-	if err != nil {
-		t.Fatal(err)
-	}
+	copied(t, l, "e2e-end")
 	dumped(t, l, now)
 	// As a person does it: the configuration, then an up.
 	open := bytes.Replace(config, []byte("config:\n"), []byte("config:\n  tinyrack:protect: false\n"), 1)
@@ -74,9 +66,7 @@ func TestDestroyGivesEverythingBack(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("restored: %s", time.Since(started).Round(100*time.Millisecond))
-	eventually(t, 2*time.Minute, "what was written before is there", func() error {
-		return errors.Join(a.read(note, "before the end"), b.read(post, "before the end"))
-	})
+	w.isThere(t, 2*time.Minute, text)
 	nothingToDo(t, l)
 }
 

@@ -2,6 +2,7 @@ package databases
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -61,10 +62,10 @@ func (b *Backups) Recoveries(until time.Time) []Recovery {
 	mariadb := []operation{
 		{Op: "add", Path: "/metadata/annotations/kustomize.toolkit.fluxcd.io~1ssa", Value: "IfNotPresent"},
 		{Op: "add", Path: "/spec/bootstrapFrom", Value: source},
-		{Op: "copy", From: "/metadata/annotations/databases.tinyrack.net~1origin", Path: "/spec/bootstrapFrom/s3/prefix"},
+		{Op: "copy", From: "/metadata/annotations/" + step(OriginAnnotation), Path: "/spec/bootstrapFrom/s3/prefix"},
 		{
 			Op: "copy", From: "/metadata/name",
-			Path: "/spec/bootstrapFrom/restoreJob/metadata/labels/databases.tinyrack.net~1client",
+			Path: "/spec/bootstrapFrom/restoreJob/metadata/labels/" + step(ClientLabel),
 		},
 	}
 	var all []Recovery
@@ -77,6 +78,9 @@ func (b *Backups) Recoveries(until time.Time) []Recovery {
 	}
 	return all
 }
+
+// step is a name as a part of a path, RFC 6901.
+func step(name string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(name) }
 
 // operation is one of a JSON patch, RFC 6902.
 type operation struct {
