@@ -40,6 +40,11 @@ func kustomizeBuild(files filesys.FileSystem, path string) (resmap.ResMap, error
 	}).Run(files, path)
 }
 
+// clusterScoped says of a kind that it has no namespace. What kustomize knows of it is of Kubernetes 1.21.
+func clusterScoped(res *resource.Resource) bool {
+	return res.GetGvk().IsClusterScoped() || res.GetGvk().Group == "admissionregistration.k8s.io"
+}
+
 // build renders a layer's path and substitutes its variables. Flux would make up a
 // kustomization.yaml where there is none; here it is required, so that what is applied
 // is written down.
@@ -65,7 +70,7 @@ func (e *environment) build(l layer) []object {
 }
 
 func (e *environment) render(l layer, res *resource.Resource) (object, error) {
-	o := object{layer: l.Name, clusterScoped: res.GetGvk().IsClusterScoped()}
+	o := object{layer: l.Name, clusterScoped: clusterScoped(res)}
 	text, err := res.AsYAML()
 	if err != nil {
 		return o, err

@@ -245,7 +245,7 @@ func (t *tree) checkBases() {
 			name := filepath.Base(folder)
 			for _, res := range built.Resources() {
 				if problem := baseProblem(name, res.GetKind(), res.GetNamespace(), res.GetName(),
-					res.GetGvk().IsClusterScoped()); problem != "" {
+					clusterScoped(res)); problem != "" {
 					t.problem("%s: %s %s %s", relative, res.GetKind(), res.GetName(), problem)
 				}
 			}

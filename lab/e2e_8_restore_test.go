@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/s3"
 )
@@ -60,8 +61,17 @@ func TestALostDatabaseComesBack(t *testing.T) {
 	if err := errors.Join(a.read(before, early), a.read(after, late)); err != nil {
 		t.Errorf("the application is not served while nothing is copied: %v", err)
 	}
+	if err := recoverInPlace(t, l); err == nil || !strings.Contains(err.Error(), "its changes do not reach S3") {
+		t.Errorf("a restore would take a database that nothing is copied of for the one that was restored: %v", err)
+	}
 	loseDatabase(t, l)
 	returnStorage()
+	// Flux knows nothing of what is to come.
+	reconcile(t, l, "kustomization", "databases")
+	eventually(t, 2*time.Minute, "an empty database stands in its place", func() error {
+		_, err := kubectl.Run(t.Context(), l.Layout, "-n", notesNamespace, "get", "cluster", notesDatabase)
+		return err
+	})
 
 	out := output(l)
 	up := func(phase string) {
@@ -81,6 +91,7 @@ func TestALostDatabaseComesBack(t *testing.T) {
 	if !suspended("databases") || !suspended("apps") {
 		t.Error("databases and applications go on")
 	}
+	loseDatabase(t, l)
 	up("databases")
 	cluster := func(field string) string {
 		t.Helper()
@@ -108,6 +119,9 @@ func TestALostDatabaseComesBack(t *testing.T) {
 		t.Errorf("the database that was well is another one: %v", err)
 	}
 	copied(t, l, "e2e-after")
+	if err := recoverInPlace(t, l); err != nil {
+		t.Errorf("a restore of another database would be refused: %v", err)
+	}
 	for _, n := range []int{was, next} {
 		folder := filepath.Join(l.Buckets(), layout.BackupBucket, "memos", fmt.Sprintf("%s-%d", notesDatabase, n))
 		if found, err := filepath.Glob(filepath.Join(folder, "base", "*")); err != nil || len(found) == 0 {
@@ -134,10 +148,12 @@ func TestALostBlogComesBack(t *testing.T) {
 	if err := errors.Join(lateErr, noteErr, b.read(after, late)); err != nil {
 		t.Fatal(err)
 	}
-	loseBlog(t, l)
 
 	out := output(l)
-	for _, phase := range []string{"apps", "none"} {
+	for _, phase := range []string{"infrastructure", "apps", "none"} {
+		if phase == "apps" {
+			loseBlog(t, l)
+		}
 		restore(t, l, phase, was, was+1)
 		started := time.Now()
 		if err := l.stack.Up(t.Context()); err != nil {
@@ -268,6 +284,14 @@ func withoutStorage(t *testing.T, l *lab) {
 		}
 		return nil
 	})
+}
+
+// recoverInPlace asks whether the database may get a restore's manifest where it stands. Nothing is changed.
+func recoverInPlace(t *testing.T, l *lab) error {
+	t.Helper()
+	_, err := kubectl.Run(t.Context(), l.Layout, "-n", notesNamespace, "patch", "cluster", notesDatabase, "--dry-run=server",
+		"--type=merge", `--patch={"spec":{"bootstrap":{"initdb":null,"recovery":{"source":"origin"}}}}`)
+	return err
 }
 
 // loseDatabase deletes the database and its volume at once, as with a dead disk.
