@@ -42,8 +42,8 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 	go -C lab test -tags e2e -count=1 ./tailscale
 
 # Not a part of e2e: most of an hour, and k3s of another release to build before it.
-growth: ## mishaps on one machine; then five, an upgrade, and one again, under a visitor's requests
-	go -C lab test -tags e2e,growth -run '^Test(Mishaps|Growth)$$' -count=1 -timeout 120m -v .
+growth: ## a hundred applications, another git host, mishaps; then five machines, an upgrade, and one again
+	go -C lab test -tags e2e,growth -run '^Test(Applications|PlainGit|Mishaps|Growth)$$' -count=1 -timeout 120m -v .
 
 # Not a part of e2e: it takes an hour or two. What it has done is noted in the lab; down forgets it.
 kills: ## kill up and down at every boundary of the stack, in a lab from nothing; goes on where it stopped

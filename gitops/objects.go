@@ -23,6 +23,7 @@ var pulumiOwned = []string{
 	"ConfigMap flux-system/cluster-vars",
 	"Secret flux-system/flux-system",
 	"Secret flux-system/flux-webhook",
+	"Secret flux-system/flux-commit-status",
 	"Secret kube-system/k3s-etcd-s3-secret",
 	"Secret cloudflared/tunnel-token",
 	"Secret cnpg-system/barman-cloud-server-tls",

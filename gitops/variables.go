@@ -15,6 +15,7 @@ import (
 // flux.variables, nothing else.
 var ProgramVariables = []string{
 	"environment", "zone", "cluster_cidr", "service_cidr", "tunnel_fingerprint",
+	"git_host", "webhook_type", "commit_status_suspended",
 	"backups_endpoint", "backups_host", "backups_port", "backups_tls", "backups_bucket", "backups_region",
 	"incarnation", "restore_from",
 }
@@ -81,6 +82,8 @@ func (s *stack) variables(environment string) map[string]string {
 		"service_cidr": s.Config.Cluster.ServiceCIDR,
 		// Known once there is a tunnel. Of such texts this is the one that YAML takes for a number.
 		"tunnel_fingerprint": "1234567890123456",
+		// Of the values that there are, one each.
+		"git_host": "gitea", "webhook_type": "github", "commit_status_suspended": "false",
 	}
 	if backups := s.Config.Backups; len(backups.Namespaces) > 0 {
 		// Where the copies go may not be known yet: the program asks for it.

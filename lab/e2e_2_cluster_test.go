@@ -4,6 +4,8 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
@@ -105,38 +108,54 @@ func commit(t *testing.T, l *lab, file string, edit func(string) string) {
 // commitAll changes several files in one commit, and returns when it began to push it.
 func commitAll(t *testing.T, l *lab, edits map[string]func(string) string) (pushed time.Time) {
 	t.Helper()
+	return commitTo(t, l, layout.GitURL, edits)
+}
+
+// commitTo does so in the repository at url. A file that is not there is empty, and one that is left empty goes.
+func commitTo(t *testing.T, l *lab, url string, edits map[string]func(string) string) (pushed time.Time) {
+	t.Helper()
 	clone := filepath.Join(t.TempDir(), "clone")
-	git := func(args ...string) {
-		t.Helper()
-		cmd := exec.Command("git", append([]string{
-			"-c", "user.name=e2e", "-c", "user.email=e2e@" + layout.Zone,
-			"-c", "credential.helper=store --file=" + l.GitCredentials(),
-		}, args...)...)
-		cmd.Env = append(os.Environ(), "GIT_SSL_CAINFO="+l.CA(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %s: %v\n%s", args[0], err, out)
-		}
-	}
-	git("clone", "--quiet", layout.GitURL, clone)
-	for file, edit := range edits {
-		path := filepath.Join(clone, file)
+	runGit(t, l, "clone", "--quiet", url, clone)
+	for name, edit := range edits {
+		path := filepath.Join(clone, name)
 		text, err := os.ReadFile(path)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 		changed := edit(string(text))
 		if changed == string(text) {
 			t.Fatal("nothing to commit")
 		}
-		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+		if changed == "" {
+			err = os.Remove(path)
+		} else {
+			err = file.Write(path, []byte(changed), 0o644)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	message := "e2e: " + strings.Join(slices.Sorted(maps.Keys(edits)), ", ")
-	git("-C", clone, "commit", "--quiet", "--all", "--message", message)
+	names := slices.Sorted(maps.Keys(edits))
+	runGit(t, l, "-C", clone, "add", "--all")
+	runGit(t, l, "-C", clone, "commit", "--quiet", "--message", "e2e: "+names[0]+" and what belongs to it")
 	pushed = time.Now()
-	git("-C", clone, "push", "--quiet", layout.GitURL, "HEAD:main")
+	runGit(t, l, "-C", clone, "push", "--quiet", url, "HEAD:main")
 	return pushed
+}
+
+// runGit runs git as a person with access would, on their own computer, and returns what it says.
+func runGit(t *testing.T, l *lab, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{
+		"-c", "user.name=e2e", "-c", "user.email=e2e@" + layout.Zone,
+		"-c", "credential.helper=store --file=" + l.GitCredentials(),
+	}, args...)...)
+	cmd.Env = append(os.Environ(), "GIT_SSL_CAINFO="+l.CA(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 func TestSnapshotArrivesInTheBucket(t *testing.T) {

@@ -56,6 +56,9 @@ func TestAMistakeInGitHurtsNobody(t *testing.T) {
 				where, what, _ := strings.Cut(says, "|")
 				eventually(t, 3*time.Minute, "status tells of "+where, func() error { return told(t, l, where, what) })
 			}
+			if layer, _, ok := strings.Cut(tt.says[0], "|"); ok && !strings.Contains(layer, "/") {
+				hasStatus(t, l, head(t, l), layer, "failure", "")
+			}
 			if visit, err := ask(t.Context(), browser(t, l), notes+"/healthz"); err != nil || visit.status != http.StatusOK {
 				t.Errorf("a visitor gets %v, %v", visit, err)
 			}

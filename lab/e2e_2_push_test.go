@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/gitserver"
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
@@ -79,6 +79,10 @@ func TestAPushIsApplied(t *testing.T) {
 		}
 	}
 
+	for _, layer := range []string{"infrastructure-controllers", "apps"} {
+		hasStatus(t, l, head(t, l), layer, "success", "")
+	}
+
 	setWebhook(t, l, false)
 	defer setWebhook(t, l, true)
 	took := pushMark(t, l, pushes+1, 2*time.Minute)
@@ -134,41 +138,45 @@ func pushMark(t *testing.T, l *lab, n int, limit time.Duration) []time.Duration 
 // setWebhook has the git server tell of pushes, or not.
 func setWebhook(t *testing.T, l *lab, active bool) {
 	t.Helper()
-	hooks := "https://" + layout.GitAddr + "/api/v1/repos/" + layout.GitUser + "/" + layout.GitRepo + "/hooks"
-	call := func(method, url string, body, answer any) {
-		t.Helper()
-		text, err := json.Marshal(body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Authorization", "token "+l.secrets.GitToken)
-		resp, err := trusting(t, l).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if err := json.NewDecoder(resp.Body).Decode(answer); err != nil || resp.StatusCode >= http.StatusBadRequest {
-			t.Fatalf("%s %s: %s, %v", method, url, resp.Status, err)
-		}
-	}
 	var found []struct{ ID int }
-	call(http.MethodGet, hooks, nil, &found)
+	gitea(t, l, http.MethodGet, "/hooks", "", &found)
 	if len(found) != 1 {
 		t.Fatalf("%d webhooks", len(found))
 	}
-	call(http.MethodPatch, fmt.Sprintf("%s/%d", hooks, found[0].ID), map[string]bool{"active": active}, &struct{}{})
+	gitea(t, l, http.MethodPatch, fmt.Sprintf("/hooks/%d", found[0].ID), fmt.Sprintf(`{"active": %t}`, active), &struct{}{})
 }
 
-// trusting is a client that trusts the lab's authority.
-func trusting(t *testing.T, l *lab) *http.Client {
+// gitea asks the git server about the repository.
+func gitea(t *testing.T, l *lab, method, path, body string, answer any) {
 	t.Helper()
-	c := browser(t, l)
-	transport, _ := c.Transport.(*http.Transport)
-	transport.DialContext = nil
-	return c
+	text, err := gitserver.New(l.Layout).Repository(t.Context(), l.secrets.GitToken, method, path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+}
+
+// hasStatus waits until the git server shows what became of a commit in a layer.
+func hasStatus(t *testing.T, l *lab, commit, layer, state, says string) {
+	t.Helper()
+	eventually(t, 2*time.Minute, "the git server shows "+state+" of "+layer, func() error {
+		var found struct {
+			Statuses []struct{ Context, Status, Description string }
+		}
+		gitea(t, l, http.MethodGet, "/commits/"+commit+"/status", "", &found)
+		for _, s := range found.Statuses {
+			if s.Context == layer+"/lab" && s.Status == state && strings.Contains(s.Description, says) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", found.Statuses)
+	})
+}
+
+// head is the commit that the git server has.
+func head(t *testing.T, l *lab) string {
+	t.Helper()
+	return strings.Fields(runGit(t, l, "ls-remote", layout.GitURL, "refs/heads/main"))[0]
 }

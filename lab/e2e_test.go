@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -124,6 +125,7 @@ func changeForGood(t *testing.T, l *lab, edit func(config map[string]map[string]
 			settings[name] = value
 		}
 	}
+	maps.DeleteFunc(config, func(name string, _ any) bool { return settings[name] != nil })
 	edit(settings)
 	for name, value := range settings {
 		config[name] = value

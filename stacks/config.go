@@ -226,7 +226,9 @@ type Flux struct {
 	URL     string `json:"url"`
 	Branch  string `json:"branch"`
 	// Path is ./clusters/<environment>.
-	Path     string `json:"path"`
+	Path string `json:"path"`
+	// Host is what kind of git host URL is of: github, gitea or gitlab.
+	Host     string `json:"host"`
 	Username string `json:"username"`
 	// KnownHosts are the SSH host's keys.
 	KnownHosts string `json:"knownHosts"`
@@ -243,7 +245,7 @@ func defaults() Config {
 		Protect: true,
 		Tailnet: Tailnet{Name: "-", ManagerTag: "tag:tinyrack", MagicDNS: true},
 		Cluster: Cluster{ProtectKernelDefaults: true},
-		Flux:    Flux{Branch: "main", Username: "git"},
+		Flux:    Flux{Branch: "main", Host: "github", Username: "git"},
 	}
 }
 

@@ -102,7 +102,7 @@ func TestLoad(t *testing.T) {
 		"facts, zone":          {facts(cfg)["zone"], "example.com"},
 		"facts, cluster CIDR":  {facts(cfg)["cluster_cidr"], "10.55.0.0/16"},
 		"facts, service CIDR":  {facts(cfg)["service_cidr"], "10.56.0.0/16"},
-		"variables have facts": {len(variables(cfg)), 4},
+		"variables have facts": {len(variables(cfg)), 7},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: got %v, want %v", what, pair[0], pair[1])

@@ -44,7 +44,9 @@ func (e *engine) describe() string {
 
 // ofOperator tells the objects of the Flux Operator's own manifest, which are long and the same for every stack.
 func ofOperator(res registered) bool {
-	own := []string{"flux-credentials", "flux-variables", "flux-instance"}
+	own := []string{
+		"flux-credentials", "flux-variables", "flux-instance", "flux-webhook", "flux-commit-status",
+	}
 	object := strings.HasPrefix(res.kind, "kubernetes:") && strings.HasPrefix(res.name, "flux-")
 	return object && !slices.Contains(own, res.name)
 }

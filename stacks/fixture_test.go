@@ -31,7 +31,7 @@ func (material) secretName(name string) bool {
 var newMaterial = sync.OnceValue(func() material {
 	m := material{}
 	for _, name := range []string{
-		"cloudflare-token", "tailscale-id", "tailscale-secret", "git-token", "s3-access", "s3-secret",
+		"cloudflare-token", "tailscale-id", "tailscale-secret", "git-token", "git-status", "s3-access", "s3-secret",
 		"backups-access", "backups-secret", "k3s-token",
 		"not-a-key",
 	} {

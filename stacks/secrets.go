@@ -47,6 +47,8 @@ type Secrets struct {
 	// GitToken goes with an https:// URL, GitSSHKey with an ssh:// one.
 	GitToken  Secret `json:"gitToken"`
 	GitSSHKey Secret `json:"gitSshKey"`
+	// GitStatusToken sets the status of commits. Optional.
+	GitStatusToken Secret `json:"gitStatusToken"`
 	// S3AccessKey and S3SecretKey write etcd snapshots.
 	S3AccessKey Secret `json:"s3AccessKey"`
 	S3SecretKey Secret `json:"s3SecretKey"`

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
@@ -536,6 +537,8 @@ func (s *stack) fluxArgs() *flux.Args {
 			SSHKey:     s.cfg.Secrets.GitSSHKey.Optional(),
 			KnownHosts: f.KnownHosts,
 			CA:         f.CA,
+
+			StatusToken: s.cfg.Secrets.GitStatusToken.Optional(),
 		},
 		Variables: variables(s.cfg),
 		Revision:  f.Revision,
@@ -557,6 +560,9 @@ func (s *stack) holdHosts() error {
 // start, and has to be replaced for another.
 const tunnelVariable = "tunnel_fingerprint"
 
+// webhookTypes are the types of Flux' Receivers for each kind of git host. Gitea, and Forgejo, sign as GitHub does.
+var webhookTypes = map[string]string{"github": "github", "gitea": "github", "gitlab": "gitlab"}
+
 // facts are the variables that the program knows from the settings and hands to the manifests.
 func facts(c Config) map[string]string {
 	known := map[string]string{
@@ -564,6 +570,10 @@ func facts(c Config) map[string]string {
 		"zone":         c.Cloudflare.Zone,
 		"cluster_cidr": c.Cluster.ClusterCIDR,
 		"service_cidr": c.Cluster.ServiceCIDR,
+		"git_host":     c.Flux.Host,
+		"webhook_type": webhookTypes[c.Flux.Host],
+		// With no token there is nobody to tell.
+		"commit_status_suspended": strconv.FormatBool(c.Secrets.GitStatusToken == ""),
 	}
 	if c.Backups != nil {
 		maps.Copy(known, (*databases.Backups)(c.Backups).Variables())

@@ -174,6 +174,10 @@ func validateFlux(r *Report, c Config, root string) {
 			r.invalid("flux.variables", name, "is set by the program", "there would be two values for it", "remove it")
 		}
 	}
+	if webhookTypes[c.Flux.Host] == "" {
+		r.invalid("flux.host", c.Flux.Host, "is no kind of git host that Flux hears from and answers to",
+			"a push would be seen a minute later, and no commit would get a status", "write github, gitea or gitlab")
+	}
 	path := c.Flux.Path
 	if path == "" {
 		return

@@ -29,6 +29,9 @@ type Credentials struct {
 	KnownHosts string
 	// CA is a PEM bundle for an HTTPS host with a certificate of its own. Optional.
 	CA string
+	// StatusToken is an access token that may set the status of commits, and nothing else. Secret. Optional: without it
+	// nobody tells the git host what became of a commit.
+	StatusToken pulumi.StringInput
 }
 
 // What a repository's URL is made of. ssh takes host and user as arguments, and a shell at the other end the path: what
@@ -148,6 +151,28 @@ func (c Credentials) secretData() pulumi.StringMap {
 		data["ca.crt"] = pulumi.String(c.CA)
 	}
 	return data
+}
+
+// statusData returns what notification-controller reads to tell the git host about commits of the repository at text:
+// https://fluxcd.io/flux/components/notification/providers/#git-commit-status-updates
+func (c Credentials) statusData(text string) (pulumi.StringMap, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	// What is cloned over SSH has its API at the same name over HTTPS.
+	address := url.URL{Scheme: "https", Host: u.Host, Path: strings.TrimSuffix(u.Path, ".git")}
+	if u.Scheme == "ssh" {
+		address.Host = u.Hostname()
+	}
+	data := pulumi.StringMap{
+		"address": pulumi.String(address.String()),
+		"token":   pulumi.ToSecret(c.StatusToken).(pulumi.StringOutput),
+	}
+	if c.CA != "" {
+		data["ca.crt"] = pulumi.String(c.CA)
+	}
+	return data, nil
 }
 
 // publicKey returns the authorized_keys line of a private key. Its error says

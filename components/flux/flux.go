@@ -83,6 +83,7 @@ type Sync struct {
 //	NAME-variables      ConfigMap flux-system/cluster-vars
 //	NAME-webhook-token  a random text
 //	NAME-webhook        Secret flux-system/flux-webhook
+//	NAME-commit-status  Secret flux-system/flux-commit-status, with a StatusToken
 //	NAME-instance       FluxInstance flux-system/flux
 //	NAME-ready          the command that waits until Flux is Ready
 type Flux struct {
@@ -181,6 +182,19 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	}
 	if err := f.registerWebhook(ctx, name, inNamespace); err != nil {
 		return nil, fmt.Errorf("flux %q: webhook: %w", name, err)
+	}
+	if args.Git.StatusToken != nil {
+		data, err := args.Git.statusData(args.Sync.URL)
+		if err != nil {
+			return nil, fmt.Errorf("flux %q: commit status: %w", name, err)
+		}
+		if _, err := corev1.NewSecret(ctx, name+"-commit-status", &corev1.SecretArgs{
+			Metadata:   metadata(statusName, nil),
+			Type:       pulumi.String("Opaque"),
+			StringData: data,
+		}, inNamespace...); err != nil {
+			return nil, fmt.Errorf("flux %q: commit status: %w", name, err)
+		}
 	}
 	watched := metadata(variablesName, nil)
 	// Flux applies what substitutes from it as soon as it changes, not at the next interval.

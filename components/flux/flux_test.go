@@ -168,6 +168,34 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// Without a token there is no Secret, and the tree's Alert is suspended.
+func TestCommitStatus(t *testing.T) {
+	for url, address := range map[string]string{
+		"https://git.example.com:8443/o/r.git":    "https://git.example.com:8443/o/r",
+		"ssh://git@git.example.com:2222/o/r.git": "https://git.example.com/o/r",
+	} {
+		private, _ := newSSHKey(t)
+		args := validArgs()
+		args.Sync.URL, args.Git.StatusToken = url, pulumi.String("canary")
+		if strings.HasPrefix(url, "ssh") {
+			args.Git.Token, args.Git.SSHKey = nil, pulumi.String(private)
+			args.Git.KnownHosts = strings.Replace(knownHosts, "git.example.com", "[git.example.com]:2222", 1)
+		}
+		recording, _ := deploy(t, args)
+		secret := recording.Get(t, "flux-commit-status")
+		want := fmt.Sprint(map[string]any{"address": address, "token": "canary", "ca.crt": certificate})
+		if got := fmt.Sprint(secret.Plain()["stringData"]); got != want {
+			t.Errorf("got %s", got)
+		}
+		if !slices.Equal(secret.Secrets(), []string{"stringData"}) {
+			t.Errorf("secret are only %q", secret.Secrets())
+		}
+	}
+	if recording, _ := deploy(t, validArgs()); slices.Contains(recording.Names(), "flux-commit-status") {
+		t.Error("a Secret without a token")
+	}
+}
+
 // The wait has to run again whenever Flux is told something else, and its text
 // must not say what.
 func TestFingerprint(t *testing.T) {

@@ -12,6 +12,9 @@ import (
 // webhookName is that of the tree's Receiver, and of the Secret with its token.
 const webhookName = "flux-webhook"
 
+// statusName is that of the tree's Provider and Alert for the status of commits, and of the Secret with their token.
+const statusName = "flux-commit-status"
+
 // ReceiverService is the Service of the controller that takes webhooks, as a URL from inside the cluster. Flux brings
 // it.
 const ReceiverService = "http://webhook-receiver." + namespaceName + ".svc.cluster.local:80"

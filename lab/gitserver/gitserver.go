@@ -117,12 +117,8 @@ func (s *Server) account(ctx context.Context, client *http.Client, secrets *secr
 
 // Webhook has the git server tell url of every push, signed with key. It does so once, however often it is called.
 func (s *Server) Webhook(ctx context.Context, token, url, key string) error {
-	client, err := s.client()
-	if err != nil {
-		return err
-	}
-	hooks := "/repos/" + layout.GitUser + "/" + layout.GitRepo + "/hooks"
-	text, err := ask(ctx, client, token, http.MethodGet, hooks, "")
+	const hooks = "/hooks"
+	text, err := s.Repository(ctx, token, http.MethodGet, hooks, "")
 	if err != nil {
 		return err
 	}
@@ -145,11 +141,21 @@ func (s *Server) Webhook(ctx context.Context, token, url, key string) error {
 			return nil
 		}
 		// That of a former token.
-		if err := call(ctx, client, token, http.MethodDelete, fmt.Sprintf("%s/%d", hooks, f.ID), ""); err != nil {
+		if _, err := s.Repository(ctx, token, http.MethodDelete, fmt.Sprintf("%s/%d", hooks, f.ID), ""); err != nil {
 			return err
 		}
 	}
-	return call(ctx, client, token, http.MethodPost, hooks, string(hook))
+	_, err = s.Repository(ctx, token, http.MethodPost, hooks, string(hook))
+	return err
+}
+
+// Repository calls Gitea's API for what belongs to the repository, such as /hooks, and returns the answer, JSON.
+func (s *Server) Repository(ctx context.Context, token, method, path, body string) ([]byte, error) {
+	client, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, client, token, method, "/repos/"+layout.GitUser+"/"+layout.GitRepo+path, body)
 }
 
 func (s *Server) createUser(ctx context.Context) *exec.Cmd {

@@ -70,8 +70,10 @@ func secrets(s *secret.Secrets, sealingKey string) map[string]string {
 		"machinePrivateKey":          s.MachineKey,
 		"sealingKey":                 sealingKey,
 		"gitToken":                   s.GitToken,
-		"s3AccessKey":                s.S3AccessKey,
-		"s3SecretKey":                s.S3SecretKey,
+		// The lab's git server has one token.
+		"gitStatusToken": s.GitToken,
+		"s3AccessKey":    s.S3AccessKey,
+		"s3SecretKey":    s.S3SecretKey,
 		// The lab's object storage has one account.
 		"backupsAccessKey": s.S3AccessKey,
 		"backupsSecretKey": s.S3SecretKey,

@@ -17,7 +17,7 @@ import (
 
 // names are the secrets of every stack.
 var names = []string{
-	"backupsAccessKey", "backupsSecretKey", "cloudflareApiToken", "gitToken",
+	"backupsAccessKey", "backupsSecretKey", "cloudflareApiToken", "gitStatusToken", "gitToken",
 	"machinePrivateKey", "s3AccessKey", "s3SecretKey", "sealingKey",
 	"tailscaleOauthClientId",
 	"tailscaleOauthClientSecret",
@@ -85,7 +85,7 @@ func TestLab(t *testing.T) {
 		t.Errorf("secrets %v, want %v", found, names)
 	}
 	for name, want := range map[string]string{
-		"machinePrivateKey": secrets.MachineKey, "sealingKey": "sealing", "gitToken": "git",
+		"machinePrivateKey": secrets.MachineKey, "sealingKey": "sealing", "gitToken": "git", "gitStatusToken": "git",
 		"s3AccessKey": secrets.S3AccessKey,
 		"s3SecretKey": secrets.S3SecretKey, "cloudflareApiToken": secrets.CloudflareToken,
 		"tailscaleOauthClientId": secrets.TailscaleClientID, "tailscaleOauthClientSecret": secrets.TailscaleClientSecret,
