@@ -136,6 +136,8 @@ var (
 	gitea = Binary{
 		Name: "gitea", Module: giteaModule, Package: ".", CGO: true,
 		Tags: "sqlite sqlite_unlock_notify",
+		// Flux talks to no Gitea that does not say its version.
+		LDFlags: "-X main.Version=" + strings.TrimPrefix(GiteaVersion, "v"),
 	}
 	versitygw     = Binary{Name: "versitygw", Family: tools, Module: versitygwModule, Package: "./cmd/versitygw"}
 	kubeseal      = Binary{Name: "kubeseal", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/kubeseal"}
