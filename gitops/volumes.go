@@ -72,8 +72,8 @@ func (e *environment) checkBackup(o object, copied []string) {
 			"with a backup, or on a volume of a class that a RecurringJob copies, or say in the annotation %s why none is "+
 			"needed", o.id(), NoBackupAnnotation)
 	case is && reason != "":
-		e.problem(o.layer, "%s: says in the annotation %s that nothing backs it up, and a RecurringJob copies the volumes of "+
-			"its class %s: whoever reads it would not look for the copies: remove the annotation", o.id(), NoBackupAnnotation,
+		e.problem(o.layer, "%s: says in the annotation %s that nothing backs it up, and a RecurringJob copies the volumes "+
+			"of its class %s: whoever reads it would not look for the copies: remove the annotation", o.id(), NoBackupAnnotation,
 			class)
 	}
 }

@@ -91,8 +91,10 @@ func TestVolumes(t *testing.T) {
 			{longhorn, selector, `'[{"name": "longhorn-backup", "isGroup": false}]'`},
 		}},
 		"job that copies whatever has changed": {edits: []edit{{longhorn, "task: backup\n", "task: backup-force-create\n"}}},
-		"target by its name":                   {edits: []edit{{longhorn, "parameters:\n", "parameters:\n  backupTargetName: default\n"}}},
-		"pods that ask for everything":         {edits: withExtra(pod)},
+		"target by its name": {edits: []edit{
+			{longhorn, "parameters:\n", "parameters:\n  backupTargetName: default\n"},
+		}},
+		"pods that ask for everything": {edits: withExtra(pod)},
 		"claim of no class": {
 			edits: []edit{{volume, "  storageClassName: longhorn-retain\n", ""}}, want: []string{lost},
 		},
@@ -187,7 +189,8 @@ func TestVolumesWithoutTheSetting(t *testing.T) {
 	for _, e := range append(withLonghorn(), edit{settings, "volumes: true", "volumes: false"}) {
 		e.apply(t, root)
 	}
-	const want = "lab: infrastructure-configs: BackupTarget longhorn-system/default: nothing makes namespace longhorn-system"
+	const want = "lab: infrastructure-configs: BackupTarget longhorn-system/default: nothing makes namespace " +
+		"longhorn-system"
 	if err := Check(root); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("problems are %v, want one with %q", err, want)
 	}

@@ -180,7 +180,7 @@ type Snapshots struct {
 	Insecure bool `json:"insecure"`
 }
 
-// Backups is where databases send their copies, and which.
+// Backups is where databases and volumes send their copies, and which.
 type Backups struct {
 	// Endpoint is host[:port] without a scheme.
 	Endpoint string `json:"endpoint"`
