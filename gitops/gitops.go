@@ -86,7 +86,7 @@ func (t *tree) checkEnvironment(name string) {
 		return
 	}
 	env.variables, env.routes = settings.variables(name), settings.Config.Cloudflare.Ingress
-	env.databases = settings.Config.Backups.Namespaces
+	env.databases, env.volumes = settings.Config.Backups.Namespaces, settings.Config.Backups.Volumes
 	env.sealing = env.loadSealing()
 
 	root := layer{Name: rootLayer, Path: "./clusters/" + name}
@@ -108,6 +108,7 @@ type environment struct {
 	variables  map[string]string
 	routes     []route  // the hostnames of the stack
 	databases  []string // namespaces that the program makes, for databases
+	volumes    bool     // the program makes Longhorn's too
 	sealing    *sealing
 	layers     []layer
 	owner      map[string]string // object → the layer that applies it

@@ -38,18 +38,26 @@ var givenNamespaces = []string{
 	"default", "kube-system", "flux-system", "sealed-secrets", "cloudflared", "cnpg-system",
 }
 
-// backupSecret is what the program makes in each namespace of backups.namespaces, together with the namespace.
+// backupSecret is what the program makes in each namespace from which copies are sent, together with the namespace.
 const backupSecret = "backup-credentials" //nolint:gosec // the name of a Secret, not one
+
+// senders are those namespaces.
+func (e *environment) senders() []string {
+	if e.volumes {
+		return append(slices.Clone(e.databases), volumesNamespace)
+	}
+	return e.databases
+}
 
 // ownedByPulumi tells whether the program makes an object before Flux exists.
 func (e *environment) ownedByPulumi(id string) bool {
-	return slices.Contains(pulumiOwned, id) || slices.ContainsFunc(e.databases, func(namespace string) bool {
+	return slices.Contains(pulumiOwned, id) || slices.ContainsFunc(e.senders(), func(namespace string) bool {
 		return id == "Namespace "+namespace || id == "Secret "+namespace+"/"+backupSecret
 	})
 }
 
 // given are the namespaces that exist without the tree.
-func (e *environment) given() []string { return slices.Concat(givenNamespaces, e.databases) }
+func (e *environment) given() []string { return slices.Concat(givenNamespaces, e.senders()) }
 
 func (e *environment) checkObjects(objects []object) {
 	for _, o := range objects {
@@ -57,6 +65,7 @@ func (e *environment) checkObjects(objects []object) {
 			e.namespaces[o.GetName()] = true
 		}
 	}
+	copied := copiedClasses(objects)
 	for _, o := range objects {
 		if err := e.tree.schemas.check(o); err != nil {
 			e.problem(o.layer, "%s: %v", o.id(), err)
@@ -77,7 +86,9 @@ func (e *environment) checkObjects(objects []object) {
 		case "HelmRelease":
 			e.checkChart(o)
 		case "PersistentVolumeClaim":
-			e.checkBackup(o)
+			e.checkBackup(o, copied)
+		case "BackupTarget":
+			e.checkTargetHealth(o)
 		}
 	}
 	e.checkReferences(objects)
@@ -159,17 +170,6 @@ func (e *environment) checkSealedHealth(o object) {
 	}
 	e.problem(o.layer, "%s: the layer has no healthCheckExprs for SealedSecret: it would be Ready although the secret "+
 		"could not be opened", o.id())
-}
-
-// NoBackupAnnotation stands on a PersistentVolumeClaim of which no copy is kept elsewhere, and says why.
-const NoBackupAnnotation = "backup.tinyrack.net/none"
-
-// checkBackup wants somebody to have thought of what is on a volume.
-func (e *environment) checkBackup(o object) {
-	if o.GetAnnotations()[NoBackupAnnotation] == "" {
-		e.problem(o.layer, "%s: nothing backs it up: what is on it is lost with its disk: keep the data in a database "+
-			"with a backup, or say in the annotation %s why none is needed", o.id(), NoBackupAnnotation)
-	}
 }
 
 // checkNetwork wants every namespace shut, so that what its pods reach and who reaches them is what is allowed in git.
@@ -263,6 +263,7 @@ func baseProblem(base, kind, namespace, name string, clusterScoped bool) string 
 	case (!clusterScoped || kind == "Namespace") && where != base && where != base+"-system":
 		return fmt.Sprintf("is in namespace %q: a folder's objects live in namespace %s or %s-system, so that one leads to "+
 			"the other", where, base, base)
+	case kind == "BackupTarget" && name == defaultTarget:
 	case kind != "Namespace" && name != base && !strings.HasPrefix(name, base+"-"):
 		return fmt.Sprintf("is not named after its folder: call it %s or %s-…", base, base)
 	}

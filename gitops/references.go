@@ -50,6 +50,8 @@ func referencesOf(node map[string]any) []reference {
 	} {
 		add("Secret", node[field], "name")
 	}
+	// Of a BackupTarget.
+	add("Secret", node, "credentialSecret")
 	add("Secret", node["secretRef"], "name")
 	add("ConfigMap", node["configMapKeyRef"], "name")
 	add("ConfigMap", node["configMapRef"], "name")

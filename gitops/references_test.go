@@ -23,6 +23,7 @@ func TestReferences(t *testing.T) {
 		"secretAccessKey: {name: a, key: k}":                        {secret("a")},
 		"region: {name: a, key: k}":                                 {secret("a")},
 		"region: us-east-1":                                         nil,
+		"credentialSecret: a":                                       {secret("a")},
 		"imagePullSecrets: [{name: a}]":                             {secret("a")},
 		"valueFrom: {secretKeyRef: {name: a, optional: true}}":      nil,
 		"volumes: [{name: v, emptyDir: {}}]":                        nil,

@@ -563,7 +563,7 @@ func TestRefusals(t *testing.T) {
 		"volume without a backup": {
 			edits: []edit{{volume, "    backup.tinyrack.net/none: memos", "    backup.tinyrack.net/nothing: memos"}},
 			want: []string{
-				`lab: apps: PersistentVolumeClaim memos-system/memos: nothing backs it up: what is on it is lost with its disk: keep the data in a database with a backup, or say in the annotation backup.tinyrack.net/none why none is needed`,
+				`lab: apps: PersistentVolumeClaim memos-system/memos: nothing backs it up: what is on it is lost with its disk: keep the data in a database with a backup, or on a volume of a class that a RecurringJob copies, or say in the annotation backup.tinyrack.net/none why none is needed`,
 			},
 		},
 		"container that requests nothing and has no limit": {

@@ -46,6 +46,7 @@ type stack struct {
 			Bucket     string   `json:"bucket"`
 			Region     string   `json:"region"`
 			Namespaces []string `json:"namespaces"`
+			Volumes    bool     `json:"volumes"`
 		} `json:"tinyrack:backups"`
 		Flux struct {
 			Variables map[string]string `json:"variables"`

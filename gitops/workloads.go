@@ -93,6 +93,9 @@ func (e *environment) podSecurity(objects []object) map[string]podsecurity.Level
 	for _, name := range e.databases {
 		levels[name] = podsecurity.LevelRestricted
 	}
+	if e.volumes {
+		levels[volumesNamespace] = podsecurity.LevelPrivileged
+	}
 	for _, o := range objects {
 		if o.GetKind() != "Namespace" || e.ownedByPulumi(o.id()) {
 			continue

@@ -180,7 +180,7 @@ type Snapshots struct {
 	Insecure bool `json:"insecure"`
 }
 
-// Backups is where databases send their copies, and which.
+// Backups is where databases and volumes send their copies, and which.
 type Backups struct {
 	// Endpoint is host[:port] without a scheme.
 	Endpoint string `json:"endpoint"`
@@ -190,6 +190,8 @@ type Backups struct {
 	Insecure bool `json:"insecure"`
 	// Namespaces are those of the databases. The program makes them, with the credentials in each.
 	Namespaces []string `json:"namespaces"`
+	// Volumes says that Longhorn copies its volumes too. The program makes its namespace, with the credentials in it.
+	Volumes bool `json:"volumes"`
 	// Incarnation counts how often the databases were made anew from their copies.
 	Incarnation int `json:"incarnation"`
 }

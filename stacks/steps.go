@@ -69,10 +69,10 @@ const (
 	minMemoryMiB = 1500
 )
 
-// ownNamespaces are Kubernetes' own, and those that the program makes whatever the settings are.
+// ownNamespaces are Kubernetes' own, Longhorn's, and those that the program makes whatever the settings are.
 var ownNamespaces = []string{
 	"default", "kube-system", "kube-public", "kube-node-lease", fluxNamespace, sealedSecretsNamespace, connectorNamespace,
-	databases.Namespace,
+	databases.Namespace, databases.VolumesNamespace,
 }
 
 func (s *stack) connectClouds() (err error) {
@@ -416,6 +416,11 @@ func (s *stack) storeCredentials() error {
 			args.DeletedWith = s.server.Done[0]
 			wanted["backups-"+namespace] = args
 		}
+		if backups.Volumes {
+			args := s.volumeCredentials()
+			args.DeletedWith = s.server.Done[0]
+			wanted["backups-"+args.Namespace] = args
+		}
 	}
 	for _, name := range sortedKeys(wanted) {
 		if err := s.store(name, wanted[name], s.server.Done); err != nil {
@@ -457,6 +462,15 @@ func (s *stack) backupCredentials(namespace string) *credentials.Args {
 		Data: s.backups().Credentials(s.cfg.Secrets.BackupsAccessKey.Output(),
 			s.cfg.Secrets.BackupsSecretKey.Output()),
 	}
+}
+
+// volumeCredentials is Longhorn's namespace, with what the copies of its volumes take.
+func (s *stack) volumeCredentials() *credentials.Args {
+	args := s.backupCredentials(databases.VolumesNamespace)
+	args.Privileged = databases.VolumesReason
+	args.Data = s.backups().VolumeCredentials(s.cfg.Secrets.BackupsAccessKey.Output(),
+		s.cfg.Secrets.BackupsSecretKey.Output())
+	return args
 }
 
 func (s *stack) unlockSecrets() (err error) {

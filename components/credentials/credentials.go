@@ -26,6 +26,8 @@ type Args struct {
 	// CreateNamespace says that the namespace is made here, for a Secret that has to be there before what fills it. Its
 	// pods have to meet the pod security standard "restricted".
 	CreateNamespace bool
+	// Privileged is why the pods of that namespace may ask for everything instead. The namespace shows it. Optional.
+	Privileged string
 	// Protect keeps that namespace from being deleted or replaced by Pulumi: what runs in it would be gone, and back only
 	// when Flux looks again.
 	Protect bool
@@ -62,10 +64,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	}
 	if args.CreateNamespace {
 		namespace, err := corev1.NewNamespace(ctx, name+"-namespace", &corev1.NamespaceArgs{
-			Metadata: &metav1.ObjectMetaArgs{
-				Name:   pulumi.String(args.Namespace),
-				Labels: pulumi.StringMap{"pod-security.kubernetes.io/enforce": pulumi.String("restricted")},
-			},
+			Metadata: args.namespace(),
 		}, append(slices.Clone(children), pulumi.DependsOn(before), pulumi.Protect(args.Protect))...)
 		if err != nil {
 			return fail(err)
@@ -95,6 +94,19 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		return fail(err)
 	}
 	return c, nil
+}
+
+// namespace is the metadata of the namespace that is made.
+func (a *Args) namespace() *metav1.ObjectMetaArgs {
+	metadata := &metav1.ObjectMetaArgs{
+		Name:   pulumi.String(a.Namespace),
+		Labels: pulumi.StringMap{"pod-security.kubernetes.io/enforce": pulumi.String("restricted")},
+	}
+	if a.Privileged != "" {
+		metadata.Labels = pulumi.StringMap{"pod-security.kubernetes.io/enforce": pulumi.String("privileged")}
+		metadata.Annotations = pulumi.StringMap{"pod-security.tinyrack.net/reason": pulumi.String(a.Privileged)}
+	}
+	return metadata
 }
 
 var (

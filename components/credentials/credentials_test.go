@@ -86,6 +86,20 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
+// TestPrivilegedNamespace makes a namespace whose pods may ask for everything, and looks for the reason on it.
+func TestPrivilegedNamespace(t *testing.T) {
+	args := testArgs()
+	args.CreateNamespace, args.Privileged = true, "for a reason"
+	want := map[string]any{
+		"name":        "flux-system",
+		"labels":      map[string]any{"pod-security.kubernetes.io/enforce": "privileged"},
+		"annotations": map[string]any{"pod-security.tinyrack.net/reason": "for a reason"},
+	}
+	if got := record(t, args).Get(t, "c-namespace").Plain()["metadata"]; !reflect.DeepEqual(got, want) {
+		t.Errorf("metadata %v", got)
+	}
+}
+
 // What goes with the cluster is not waited for one by one.
 func TestDeletedWith(t *testing.T) {
 	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {

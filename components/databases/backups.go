@@ -1,5 +1,6 @@
 // Package databases is what the databases of the GitOps tree expect of the program: the place of their copies with its
-// credentials, and the certificates by which the operator of PostgreSQL and its backup plugin know each other.
+// credentials, for volumes too, and the certificates by which the operator of PostgreSQL and its backup plugin know each
+// other.
 package databases
 
 import (
@@ -25,6 +26,8 @@ type Backups struct {
 	Insecure bool
 	// Namespaces are those of the databases.
 	Namespaces []string
+	// Volumes says that Longhorn sends the copies of its volumes to the same bucket.
+	Volumes bool
 	// Incarnation counts how often the databases were made anew from their copies, beginning with 1. Each has a folder of
 	// its own: two histories in one would be no copy of either.
 	Incarnation int
@@ -43,15 +46,23 @@ func (b *Backups) Credentials(accessKey, secretKey pulumi.StringInput) map[strin
 // Current is the incarnation of the databases that run, or are to be made.
 func (b *Backups) Current() int { return max(1, b.Incarnation) }
 
+// url is the S3 server's address.
+func (b *Backups) url() string {
+	if b.Insecure {
+		return "http://" + b.Endpoint
+	}
+	return "https://" + b.Endpoint
+}
+
 // Variables are what the tree's manifests read of it. There is no secret among them.
 func (b *Backups) Variables() map[string]string {
-	scheme, usual := "https", "443"
+	usual := "443"
 	if b.Insecure {
-		scheme, usual = "http", "80"
+		usual = "80"
 	}
 	_, port, _ := strings.Cut(b.Endpoint, ":")
 	return map[string]string{
-		"backups_endpoint": scheme + "://" + b.Endpoint, "backups_port": cmp.Or(port, usual),
+		"backups_endpoint": b.url(), "backups_port": cmp.Or(port, usual),
 		"backups_host": b.Endpoint, "backups_tls": strconv.FormatBool(!b.Insecure),
 		"backups_bucket": b.Bucket, "backups_region": b.Region,
 	}

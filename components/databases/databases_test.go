@@ -134,6 +134,21 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+func TestVolumeCredentials(t *testing.T) {
+	for want, b := range map[string]Backups{
+		"https://storage.example.com":   {Endpoint: "storage.example.com"},
+		"http://storage.example.com:90": {Endpoint: "storage.example.com:90", Insecure: true},
+	} {
+		got := b.VolumeCredentials(pulumi.String("access"), pulumi.String("secret"))
+		if want := map[string]pulumi.StringInput{
+			"AWS_ACCESS_KEY_ID": pulumi.String("access"), "AWS_SECRET_ACCESS_KEY": pulumi.String("secret"),
+			"AWS_ENDPOINTS": pulumi.String(want),
+		}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v", got)
+		}
+	}
+}
+
 // TestPlugin looks at what is registered and at what comes out, and that the keys stay secret.
 func TestPlugin(t *testing.T) {
 	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {

@@ -1,0 +1,18 @@
+package databases
+
+import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+// VolumesNamespace is where Longhorn runs, which sends the copies of volumes: its documentation knows no other.
+const VolumesNamespace = "longhorn-system"
+
+// VolumesReason is why the pods in it may ask for everything.
+const VolumesReason = "Longhorn gives volumes to the host: its pods mount the host's folders and run the host's iSCSI tools."
+
+// VolumeCredentials returns the data of the Secret BackupSecretName in VolumesNamespace, under the names that Longhorn
+// reads. The two keys are secret. The region is a part of the place that the tree's manifest names.
+// https://longhorn.io/docs/1.12.0/snapshots-and-backups/backup-and-restore/set-backup-target/
+func (b *Backups) VolumeCredentials(accessKey, secretKey pulumi.StringInput) map[string]pulumi.StringInput {
+	return map[string]pulumi.StringInput{
+		"AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_ENDPOINTS": pulumi.String(b.url()),
+	}
+}
