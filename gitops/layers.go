@@ -32,6 +32,15 @@ type layerSpec struct {
 		SubstituteFrom []reference       `json:"substituteFrom"`
 	} `json:"postBuild"`
 	HealthCheckExprs []healthCheck `json:"healthCheckExprs"`
+	Patches          []layerPatch  `json:"patches"`
+}
+
+type layerPatch struct {
+	Patch  string `json:"patch"`
+	Target struct {
+		Group string `json:"group"`
+		Kind  string `json:"kind"`
+	} `json:"target"`
 }
 
 type healthCheck struct {

@@ -87,6 +87,8 @@ func (e *environment) checkObjects(objects []object) {
 			e.checkChart(o)
 		case "PersistentVolumeClaim":
 			e.checkBackup(o, copied)
+		case "SystemRestore":
+			e.checkRestore(o)
 		case "BackupTarget":
 			e.checkTargetHealth(o)
 		}

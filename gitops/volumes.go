@@ -3,6 +3,7 @@ package gitops
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -75,6 +76,21 @@ func (e *environment) checkBackup(o object, copied []string) {
 		e.problem(o.layer, "%s: says in the annotation %s that nothing backs it up, and a RecurringJob copies the volumes "+
 			"of its class %s: whoever reads it would not look for the copies: remove the annotation", o.id(), NoBackupAnnotation,
 			class)
+	}
+}
+
+// checkRestore wants a SystemRestore to stay out of the cluster until the program has it stay.
+func (e *environment) checkRestore(o object) {
+	i := slices.IndexFunc(e.layers, func(l layer) bool { return l.Name == o.layer })
+	patches := e.layers[i].Spec.Patches
+	if len(patches) != 1 || patches[0].Target.Group != "longhorn.io" || patches[0].Target.Kind != o.GetKind() ||
+		!strings.HasPrefix(patches[0].Patch, "$patch: delete\n") {
+		e.problem(o.layer, "%s: the one patch of its layer does not take it out ($patch: delete): every site would begin "+
+			"with the volumes of another, or wait for them for ever", o.id())
+	}
+	if !e.looksAt(o, "Completed") {
+		e.problem(o.layer, "%s: the layer has no healthCheckExprs for SystemRestore that looks at Completed: what claims a "+
+			"volume would make an empty one meanwhile", o.id())
 	}
 }
 

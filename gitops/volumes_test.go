@@ -3,6 +3,8 @@ package gitops
 import (
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 // Longhorn in the tree of the refusal tests.
@@ -55,6 +57,68 @@ parameters:
   recurringJobSelector: '[{"name": "copies", "isGroup": true}]'
 `
 )
+
+// restoreYML is the layer in which Longhorn restores, and what is in it.
+const (
+	volumesLayerYML = `---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: infrastructure-volumes
+  namespace: flux-system
+spec:
+  dependsOn:
+    - name: infrastructure-configs
+  interval: 10m
+  retryInterval: 1m
+  timeout: 1h
+  sourceRef:
+    kind: GitRepository
+    name: flux-system
+  path: ./infrastructure/volumes/lab
+  prune: true
+  wait: true
+  patches:
+    - target:
+        group: longhorn.io
+        kind: SystemRestore
+      patch: |
+        $patch: delete
+        apiVersion: longhorn.io/v1beta2
+        kind: SystemRestore
+        metadata:
+          name: target
+  healthCheckExprs:
+    - apiVersion: longhorn.io/v1beta2
+      kind: SystemRestore
+      current: status.state == 'Completed'
+  postBuild:
+    substituteFrom:
+      - kind: ConfigMap
+        name: cluster-vars
+`
+	systemRestoreYML = `apiVersion: longhorn.io/v1beta2
+kind: SystemRestore
+metadata:
+  name: longhorn
+spec:
+  systemBackup: none
+`
+)
+
+// withRestore adds the layer in which Longhorn restores.
+func withRestore(edits ...edit) []edit {
+	const kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+	return append([]edit{
+		{infrastructure, "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n" +
+			"  name: infrastructure-controllers\n", strings.TrimPrefix(volumesLayerYML, "---\n") + "---\n" +
+			"apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: infrastructure-controllers\n"},
+		{"infrastructure/volumes/lab/kustomization.yaml", "", kustomization + "resources:\n  - ../base/longhorn\n"},
+		{"infrastructure/volumes/base/longhorn/kustomization.yaml", "", kustomization +
+			"namespace: longhorn-system\nresources:\n  - restore.yaml\n"},
+		{"infrastructure/volumes/base/longhorn/restore.yaml", "", systemRestoreYML},
+	}, edits...)
+}
 
 // withLonghorn adds Longhorn and puts the volume of memos on it.
 func withLonghorn() []edit {
@@ -148,6 +212,21 @@ func TestVolumes(t *testing.T) {
 					`its pods would wait for it for ever: seal it with scripts/seal.sh lab, or correct the name`,
 			},
 		},
+		"restore that stays out": {edits: withRestore()},
+		"restore that stays in": {
+			edits: withRestore(edit{infrastructure, "        $patch: delete\n", ""}),
+			want: []string{
+				`lab: infrastructure-volumes: SystemRestore longhorn-system/longhorn: the one patch of its layer does not take it ` +
+					`out ($patch: delete): every site would begin with the volumes of another, or wait for them for ever`,
+			},
+		},
+		"restore that nothing waits for": {
+			edits: withRestore(edit{infrastructure, "current: status.state == 'Completed'", "current: status.state != ''"}),
+			want: []string{
+				`lab: infrastructure-volumes: SystemRestore longhorn-system/longhorn: the layer has no healthCheckExprs for ` +
+					`SystemRestore that looks at Completed: what claims a volume would make an empty one meanwhile`,
+			},
+		},
 		"namespace of the program's own": {
 			edits: withExtra("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: longhorn-system\n"),
 			want: []string{
@@ -193,5 +272,46 @@ func TestVolumesWithoutTheSetting(t *testing.T) {
 		"longhorn-system"
 	if err := Check(root); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("problems are %v, want one with %q", err, want)
+	}
+}
+
+// TestAProgramsPatchStandsInTheLayersPlace changes production's layer as the FluxInstance does, whose patches the program
+// writes: what took the SystemRestore out is gone.
+func TestAProgramsPatchStandsInTheLayersPlace(t *testing.T) {
+	layers := readFile(t, "../clusters/production/infrastructure.yaml")
+	_, layer, found := strings.Cut(layers, "---\n# Empty, but in a restore")
+	if !found {
+		t.Fatal("no layer for a restore of volumes")
+	}
+	files := filesys.MakeFsInMemory()
+	for name, text := range map[string]string{
+		"/layer.yaml": "# Empty, but in a restore" + layer,
+		"/kustomization.yaml": `resources: [layer.yaml]
+patches:
+  - target: {kind: Kustomization, name: infrastructure-volumes}
+    patch: |
+      apiVersion: kustomize.toolkit.fluxcd.io/v1
+      kind: Kustomization
+      metadata: {name: infrastructure-volumes}
+      spec:
+        patches:
+          - target: {group: longhorn.io, kind: SystemRestore}
+            patch: "[]"
+`,
+	} {
+		if err := files.WriteFile(name, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	built, err := kustomizeBuild(files, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "$patch: delete") || !strings.Contains(string(text), "patch: '[]'") {
+		t.Errorf("the layer is\n%s", text)
 	}
 }

@@ -200,6 +200,7 @@ type Backups struct {
 const (
 	phaseNone           = "none"
 	phaseInfrastructure = "infrastructure"
+	phaseVolumes        = "volumes"
 	phaseDatabases      = "databases"
 	phaseApps           = "apps"
 )
@@ -212,6 +213,8 @@ type Restore struct {
 	From int `json:"from"`
 	// Until is the time whose state is wanted, RFC 3339; empty is the last one. MariaDB takes the last copy before it.
 	Until string `json:"until"`
+	// Volumes is the copy of Longhorn's own objects whose volumes come back. Optional: none comes back.
+	Volumes string `json:"volumes"`
 }
 
 // SealedSecrets is the public half of the sealing key.

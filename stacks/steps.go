@@ -496,7 +496,8 @@ func (s *stack) startFlux() (err error) {
 // suspended are the layers that Flux leaves alone, by the phase of a restore.
 var suspended = map[string][]string{
 	phaseNone:           nil,
-	phaseInfrastructure: {databases.Layer, appsLayer},
+	phaseInfrastructure: {databases.VolumesLayer, databases.Layer, appsLayer},
+	phaseVolumes:        {databases.Layer, appsLayer},
 	phaseDatabases:      {appsLayer},
 	phaseApps:           nil,
 }
@@ -536,6 +537,14 @@ func (s *stack) layers() map[string]flux.Layer {
 	for name, layer := range layers {
 		layer.Variables, layer.Suspended = of.Variables(), slices.Contains(stopped, name)
 		layers[name] = layer
+	}
+	if backups.Volumes && s.cfg.restoring() {
+		layer := flux.Layer{Suspended: slices.Contains(stopped, databases.VolumesLayer)}
+		if name := s.cfg.Restore.Volumes; name != "" {
+			r := databases.VolumeRecovery(name)
+			layer.Patches = []flux.Patch{{Group: r.Group, Kind: r.Kind, Text: r.Patch}}
+		}
+		layers[databases.VolumesLayer] = layer
 	}
 	return layers
 }

@@ -204,6 +204,9 @@ func validateBackups(r *Report, c Config) {
 	}
 }
 
+// copyName is what Kubernetes lets an object be called.
+var copyName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+
 // validateRestore reports what would restore nothing, or something else.
 func validateRestore(r *Report, c Config) {
 	if c.Restore == nil || c.Restore.Phase == "" {
@@ -226,6 +229,13 @@ func validateRestore(r *Report, c Config) {
 	if _, err := c.Restore.until(); err != nil {
 		r.invalid("restore.until", c.Restore.Until, "is no time", "it is unclear which state is wanted",
 			"write it with its zone, as in 2026-11-29T14:50:00Z, or leave it out for the last state")
+	}
+	if name := c.Restore.Volumes; name != "" && !c.Backups.Volumes {
+		r.refuse(project+":restore.volumes", "set without backups.volumes", "nothing would bring volumes back",
+			"set "+project+":backups.volumes, or leave it out")
+	} else if name != "" && !copyName.MatchString(name) {
+		r.invalid("restore.volumes", name, "is no name of a copy", "Longhorn would find nothing under it",
+			"write it as the bucket has it, below longhorn/backupstore/system-backups")
 	}
 	now := (*databases.Backups)(c.Backups).Current()
 	switch {

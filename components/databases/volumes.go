@@ -1,12 +1,29 @@
 package databases
 
-import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+import (
+	"encoding/json"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
 
 // VolumesNamespace is where Longhorn runs, which sends the copies of volumes: its documentation knows no other.
 const VolumesNamespace = "longhorn-system"
 
 // VolumesReason is why the pods in it may ask for everything.
 const VolumesReason = "Longhorn gives volumes to the host: its pods mount the host's folders and run the host's iSCSI tools."
+
+// VolumesLayer is the layer of the GitOps tree in which Longhorn brings volumes back.
+const VolumesLayer = "infrastructure-volumes"
+
+// VolumeRecovery has Longhorn bring back all volumes of a copy of its own objects, with their claims. The layer's own
+// patch, which takes that object out, gives way to it.
+// https://longhorn.io/docs/1.12.0/advanced-resources/system-backup-restore/restore-longhorn-system/
+func VolumeRecovery(systemBackup string) Recovery {
+	patch, _ := json.MarshalIndent([]operation{
+		{Op: "replace", Path: "/spec/systemBackup", Value: systemBackup},
+	}, "", "  ") // a text: nothing that could fail
+	return Recovery{Group: "longhorn.io", Kind: "SystemRestore", Patch: string(patch) + "\n"}
+}
 
 // VolumeCredentials returns the data of the Secret BackupSecretName in VolumesNamespace, under the names that Longhorn
 // reads. The two keys are secret. The region is a part of the place that the tree's manifest names.

@@ -171,7 +171,7 @@ func TestCredentials(t *testing.T) {
 // Without a token there is no Secret, and the tree's Alert is suspended.
 func TestCommitStatus(t *testing.T) {
 	for url, address := range map[string]string{
-		"https://git.example.com:8443/o/r.git":    "https://git.example.com:8443/o/r",
+		"https://git.example.com:8443/o/r.git":   "https://git.example.com:8443/o/r",
 		"ssh://git@git.example.com:2222/o/r.git": "https://git.example.com/o/r",
 	} {
 		private, _ := newSSHKey(t)
