@@ -6,7 +6,7 @@ import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 const VolumesNamespace = "longhorn-system"
 
 // VolumesReason is why the pods in it may ask for everything.
-const VolumesReason = "Longhorn gives volumes to the host: its pods mount the host's folders and run the host's iSCSI tools."
+const VolumesReason = "Longhorn gives the host its volumes: its pods mount the host's folders and run its iSCSI tools."
 
 // VolumeCredentials returns the data of the Secret BackupSecretName in VolumesNamespace, under the names that Longhorn
 // reads. The two keys are secret. The region is a part of the place that the tree's manifest names.
