@@ -1,6 +1,6 @@
 // Package databases is what the databases of the GitOps tree expect of the program: the place of their copies with its
-// credentials, for volumes too, and the certificates by which the operator of PostgreSQL and its backup plugin know each
-// other.
+// credentials, for volumes too, and the certificates by which the operator of PostgreSQL and its backup plugin know
+// each other.
 package databases
 
 import (

@@ -10,7 +10,7 @@ import (
 const VolumesNamespace = "longhorn-system"
 
 // VolumesReason is why the pods in it may ask for everything.
-const VolumesReason = "Longhorn gives volumes to the host: its pods mount the host's folders and run the host's iSCSI tools."
+const VolumesReason = "Longhorn gives the host its volumes: its pods mount the host's folders and run its iSCSI tools."
 
 // VolumesLayer is the layer of the GitOps tree in which Longhorn brings volumes back.
 const VolumesLayer = "infrastructure-volumes"
