@@ -8,7 +8,8 @@ import (
 // TestAServiceThatOnlyTheLabMayLack leads a hostname to what cannot be built in the lab, there and in an environment
 // that takes its images from registries.
 func TestAServiceThatOnlyTheLabMayLack(t *testing.T) {
-	const want = "cloudflare.ingress: forum.lab.example leads to Service discourse-system/discourse, which is not in the tree"
+	const want = "cloudflare.ingress: forum.lab.example leads to Service discourse-system/discourse, which is not in " +
+		"the tree"
 	for name, refused := range map[string]bool{"lab": false, "live": true} {
 		t.Run(name, func(t *testing.T) {
 			root := copyTree(t)

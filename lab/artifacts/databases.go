@@ -90,8 +90,8 @@ func version(packages string, server *regexp.Regexp) (string, error) {
 
 // images are the containers' images of the databases, and of what stands on the same root filesystem. The operator of
 // PostgreSQL runs it as user 26, and expects its programs on the path; the plugin's sidecar runs beside it as the same
-// user. That of MariaDB runs it as 999, and so do the manifests Redis. entrypoint is the script by which MariaDB's image starts
-// it.
+// user. MariaDB's operator, and the manifests of Redis, run theirs as 999. entrypoint is the script by which MariaDB's
+// image starts it.
 func (d Databases) images(plugin, entrypoint, ghost string) []Image {
 	major, _, _ := strings.Cut(d.PostgreSQL, ".")
 	user := func(name string, id int, home string) map[string]string {
