@@ -173,8 +173,8 @@ func (e *environment) checkLogins(objects []object, workloads []workload) {
 func originProblem(cluster object) string {
 	initdb, _, _ := unstructured.NestedMap(cluster.Object, "spec", "bootstrap", "initdb")
 	if initdb["database"] == nil || initdb["owner"] == nil {
-		return "has no bootstrap.initdb with database and owner, which a restore turns into a recovery: the layer could not " +
-			"be applied then: name both there"
+		return "has no bootstrap.initdb with database and owner, which a restore turns into a recovery: the layer could " +
+			"not be applied then: name both there"
 	}
 	others, _, _ := unstructured.NestedSlice(cluster.Object, "spec", "externalClusters")
 	for _, item := range others {
