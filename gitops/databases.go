@@ -171,9 +171,10 @@ func (e *environment) checkLogins(objects []object, workloads []workload) {
 
 // originProblem says why the program could not have a Cluster come out of its copies, or nothing.
 func originProblem(cluster object) string {
-	if initdb, _, _ := unstructured.NestedMap(cluster.Object, "spec", "bootstrap", "initdb"); initdb == nil {
-		return "has no bootstrap.initdb, which a restore turns into a recovery: the layer could not be applied then: name " +
-			"its database and owner there"
+	initdb, _, _ := unstructured.NestedMap(cluster.Object, "spec", "bootstrap", "initdb")
+	if initdb["database"] == nil || initdb["owner"] == nil {
+		return "has no bootstrap.initdb with database and owner, which a restore turns into a recovery: the layer could " +
+			"not be applied then: name both there"
 	}
 	others, _, _ := unstructured.NestedSlice(cluster.Object, "spec", "externalClusters")
 	for _, item := range others {

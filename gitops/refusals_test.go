@@ -329,7 +329,13 @@ func TestRefusals(t *testing.T) {
 		"database that a restore could not turn into a recovery": {
 			edits: []edit{{cluster, "    initdb:\n", "    recovery:\n      source: origin\n"}},
 			want: []string{
-				`lab: databases: Cluster journal-system/journal: has no bootstrap.initdb, which a restore turns into a recovery: the layer could not be applied then: name its database and owner there`,
+				`lab: databases: Cluster journal-system/journal: has no bootstrap.initdb with database and owner, which a restore turns into a recovery: the layer could not be applied then: name both there`,
+			},
+		},
+		"database whose owner a recovery would not know": {
+			edits: []edit{{cluster, "      owner: journal\n", ""}},
+			want: []string{
+				`lab: databases: Cluster journal-system/journal: has no bootstrap.initdb with database and owner, which a restore turns into a recovery: the layer could not be applied then: name both there`,
 			},
 		},
 		"database without an origin": {

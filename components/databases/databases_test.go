@@ -61,7 +61,8 @@ func TestRecoveries(t *testing.T) {
 	b := &Backups{Endpoint: "storage.example.com:9000", Region: "auto", Bucket: "copies"}
 	until := time.Date(2026, 11, 29, 14, 50, 0, 0, time.FixedZone("", 9*60*60))
 	manifests := map[string]string{
-		"Cluster": `{"spec": {"bootstrap": {"initdb": {"database": "d", "owner": "o"}}}}`,
+		"Cluster": `{"spec": {"bootstrap": {"initdb": {"database": "d", "owner": "o",
+			"postInitApplicationSQL": ["CREATE EXTENSION hstore"]}}}}`,
 		"MariaDB": `{"metadata": {"name": "d", "annotations": {"databases.tinyrack.net/origin": "d/d-1", "other": "stays"}}, "spec": {}}`,
 	}
 	for at, wants := range map[time.Time]map[string]string{

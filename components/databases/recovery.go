@@ -37,8 +37,11 @@ type Recovery struct {
 // https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources
 func (b *Backups) Recoveries(until time.Time) []Recovery {
 	postgresql := []operation{
-		{Op: "move", From: "/spec/bootstrap/initdb", Path: "/spec/bootstrap/recovery"},
-		{Op: "add", Path: "/spec/bootstrap/recovery/source", Value: Origin},
+		{Op: "add", Path: "/spec/bootstrap/recovery", Value: map[string]string{"source": Origin}},
+		{Op: "move", From: "/spec/bootstrap/initdb/database", Path: "/spec/bootstrap/recovery/database"},
+		{Op: "move", From: "/spec/bootstrap/initdb/owner", Path: "/spec/bootstrap/recovery/owner"},
+		// What else is in it makes a new database, such as its extensions: the copies have what came of that.
+		{Op: "remove", Path: "/spec/bootstrap/initdb"},
 	}
 	key := func(name string) map[string]string { return map[string]string{"name": BackupSecretName, "key": name} }
 	source := map[string]any{

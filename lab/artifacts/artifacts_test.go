@@ -144,12 +144,15 @@ func TestEveryProgramIsPinned(t *testing.T) {
 
 func TestVersionsOfServers(t *testing.T) {
 	const packages = "mariadb-common 1:10.11.14-0\nmariadb-server 1:10.11.14-0+deb12u2\npostgresql-15 15.20-0+deb12u1\n" +
-		"postgresql-15-jit-llvm \npostgresql-9.1 \n"
-	for want, server := range map[string]*regexp.Regexp{"15.20": postgresqlPackage, "10.11.14": mariadbPackage} {
+		"postgresql-15-jit-llvm \npostgresql-9.1 \nredis-server 5:7.0.15-1~deb12u7\n"
+	for want, server := range map[string]*regexp.Regexp{
+		"15.20": postgresqlPackage, "10.11.14": mariadbPackage, "7.0.15": redisPackage,
+	} {
 		if got, err := version(packages, server); err != nil || got != want {
 			t.Errorf("got %q, %v, want %s", got, err, want)
 		}
-		const clients = "postgresql-common 248\npostgresql-client-15 15.20-0\nmariadb-client 1:10.11.14\n"
+		const clients = "postgresql-common 248\npostgresql-client-15 15.20-0\nmariadb-client 1:10.11.14\n" +
+			"redis-tools 5:7.0.15\n"
 		if _, err := version(clients, server); err == nil {
 			t.Errorf("%s: a client was taken for a server", server)
 		}
@@ -169,7 +172,9 @@ func TestImagesOnOneBase(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	images := Databases{RootFS: base, PostgreSQL: "15.20", MariaDB: "10.11.14"}.images(program, program, ghost)
+	images := Databases{
+		RootFS: base, PostgreSQL: "15.20", MariaDB: "10.11.14", Redis: "7.0.15",
+	}.images(program, program, ghost)
 	path, err := c.Image(images...)
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +188,7 @@ func TestImagesOnOneBase(t *testing.T) {
 	bottom := map[string]bool{}
 	for i, img := range images {
 		config := configOf(t, path, img.Ref)
-		if want := []int{2, 2, 2, 3}[i]; len(config.RootFS.DiffIDs) != want || config.Config.User == "" {
+		if want := []int{2, 2, 2, 2, 3}[i]; len(config.RootFS.DiffIDs) != want || config.Config.User == "" {
 			t.Errorf("%s: %+v", img.Ref, config)
 		}
 		bottom[config.RootFS.DiffIDs[0].String()] = true

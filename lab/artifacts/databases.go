@@ -11,9 +11,10 @@ import (
 )
 
 // databasePackages are what the images of the databases are made of, one root filesystem for all: PostgreSQL with the
-// programs that copy it to S3 and back, and MariaDB. libstdc++6 is for Node.js, which stands on it too.
+// programs that copy it to S3 and back, MariaDB, and Redis. libstdc++6 is for Node.js, which stands on it too.
 var databasePackages = []string{
-	"postgresql", "barman-cli-cloud", "python3-boto3", "mariadb-server", "mariadb-backup", "libstdc++6",
+	"postgresql", "barman-cli-cloud", "python3-boto3", "mariadb-server", "mariadb-backup", "redis-server",
+	"libstdc++6",
 }
 
 // notNeeded goes out of that root filesystem. Without llvmjit.so PostgreSQL compiles no queries, and does not ask for
@@ -27,8 +28,8 @@ const notNeeded = `cd "$1" && rm -rf var/cache/apt var/lib/apt/lists var/lib/pos
 type Databases struct {
 	// RootFS is the path of its tarball.
 	RootFS string
-	// PostgreSQL and MariaDB are the versions in it, such as 15.14 and 10.11.14.
-	PostgreSQL, MariaDB string
+	// PostgreSQL, MariaDB and Redis are the versions in it, such as 15.14, 10.11.14 and 7.0.15.
+	PostgreSQL, MariaDB, Redis string
 }
 
 // Databases returns the databases of the distribution, making them if they are missing.
@@ -65,15 +66,17 @@ func (c *Cache) Databases(ctx context.Context, d Distribution) (Databases, error
 	}
 	postgresql, postgresqlErr := version(string(text), postgresqlPackage)
 	mariadb, mariadbErr := version(string(text), mariadbPackage)
+	redis, redisErr := version(string(text), redisPackage)
 	return Databases{
-		RootFS: filepath.Join(dir, "rootfs.tar"), PostgreSQL: postgresql, MariaDB: mariadb,
-	}, errors.Join(postgresqlErr, mariadbErr)
+		RootFS: filepath.Join(dir, "rootfs.tar"), PostgreSQL: postgresql, MariaDB: mariadb, Redis: redis,
+	}, errors.Join(postgresqlErr, mariadbErr, redisErr)
 }
 
 // The servers in a list of packages, and upstream's version in that of the package.
 var (
 	postgresqlPackage = regexp.MustCompile(`(?m)^postgresql-[0-9]+ ([0-9]+\.[0-9]+)`)
 	mariadbPackage    = regexp.MustCompile(`(?m)^mariadb-server (?:[0-9]+:)?([0-9]+\.[0-9]+\.[0-9]+)`)
+	redisPackage      = regexp.MustCompile(`(?m)^redis-server (?:[0-9]+:)?([0-9]+\.[0-9]+\.[0-9]+)`)
 )
 
 // version reads a server's version from a list of packages, one to a line with its version.
@@ -87,7 +90,8 @@ func version(packages string, server *regexp.Regexp) (string, error) {
 
 // images are the containers' images of the databases, and of what stands on the same root filesystem. The operator of
 // PostgreSQL runs it as user 26, and expects its programs on the path; the plugin's sidecar runs beside it as the same
-// user. That of MariaDB runs it as 999. entrypoint is the script by which MariaDB's image starts it.
+// user. MariaDB's operator, and the manifests of Redis, run theirs as 999. entrypoint is the script by which MariaDB's
+// image starts it.
 func (d Databases) images(plugin, entrypoint, ghost string) []Image {
 	major, _, _ := strings.Cut(d.PostgreSQL, ".")
 	user := func(name string, id int, home string) map[string]string {
@@ -122,6 +126,11 @@ func (d Databases) images(plugin, entrypoint, ghost string) []Image {
 			Files:      map[string]string{"usr/local/bin/docker-entrypoint.sh": entrypoint},
 			Entrypoint: []string{"bash", "/usr/local/bin/docker-entrypoint.sh", "mariadbd"},
 			Env:        []string{"MARIADB_VERSION=1:" + d.MariaDB},
+		},
+		{
+			Ref:   "docker.io/library/redis:" + d.Redis,
+			Bases: []string{d.RootFS}, Texts: user("redis", 999, "/data"), User: "999:999", WorkDir: "/data",
+			Entrypoint: []string{"redis-server"},
 		},
 		{
 			Ref:   "docker.io/library/ghost:" + GhostVersion,

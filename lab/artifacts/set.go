@@ -40,7 +40,7 @@ type Set struct {
 	// CloudNativePG and BarmanPlugin are folders with the manifest of the release, where its repository has it.
 	CloudNativePG, BarmanPlugin string
 	Images                      []string
-	PostgreSQL, MariaDB         string // versions of the lab's own
+	PostgreSQL, MariaDB, Redis  string // versions of the lab's own
 
 	// Own programs of the lab.
 	Plugins, Flannel string
@@ -78,7 +78,7 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	}); err != nil {
 		return nil, err
 	}
-	set.PostgreSQL, set.MariaDB = databases.PostgreSQL, databases.MariaDB
+	set.PostgreSQL, set.MariaDB, set.Redis = databases.PostgreSQL, databases.MariaDB, databases.Redis
 	var ghost string
 	if err := report.Step(ctx, "ghost", func(ctx context.Context) error {
 		progress.Waiting(ctx, "npm pack and pnpm install of Ghost %s", GhostVersion)

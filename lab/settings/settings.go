@@ -23,6 +23,7 @@ type generated struct {
 	authority      string            // of the certificates of the lab's servers, PEM
 	postgresql     string            // its version
 	mariadb        string            // its version
+	redis          string            // its version
 }
 
 // facts are the generated ones at their paths in Pulumi.lab.yaml.
@@ -35,6 +36,7 @@ func (g generated) facts() map[string]any {
 		"flux.variables.edge_ca":        base64.StdEncoding.EncodeToString([]byte(g.authority)),
 		"flux.variables.postgresql":     g.postgresql,
 		"flux.variables.mariadb":        g.mariadb,
+		"flux.variables.redis":          g.redis,
 	}
 	for name, key := range g.hostKeys {
 		facts["hosts."+name+".hostKey"] = key
@@ -87,6 +89,7 @@ func Lab(
 	var none pulumi.Settings
 	g := generated{
 		sealing: sealing, hostKeys: map[string]string{}, postgresql: set.PostgreSQL, mariadb: set.MariaDB,
+		redis: set.Redis,
 	}
 	var err error
 	for _, m := range l.Machines {

@@ -32,6 +32,7 @@ func TestLab(t *testing.T) {
 	secrets.GitToken = "git"
 	set := &artifacts.Set{
 		K3s: l.Path("k3s"), InstallScript: l.Path("install.sh"), PostgreSQL: "15.20", MariaDB: "10.11.14",
+		Redis: "7.0.15",
 	}
 	committed := l.Path("Pulumi.acme.yaml")
 	stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Settings: committed}
@@ -58,7 +59,7 @@ func TestLab(t *testing.T) {
 	}
 	want := generated{
 		hostKeys: map[string]string{}, sealing: "/sealing.crt", authority: "authority", postgresql: "15.20",
-		mariadb: "10.11.14",
+		mariadb: "10.11.14", redis: "7.0.15",
 	}
 	for _, m := range l.Machines {
 		if want.hostKeys[m.Name], err = secret.PublicKey(secrets.HostKeys[m.Name]); err != nil {
