@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,55 +102,14 @@ func stateFile(t *testing.T, l *lab) string {
 	return string(text)
 }
 
-// TestKilledUpConverges kills `up` without warning at random moments, each time from nothing, and then runs it again.
-// TINYRACK_E2E_KILLS is how often (1 where it is not set: each costs some minutes).
-func TestKilledUpConverges(t *testing.T) {
-	kills := 1
-	if text := os.Getenv("TINYRACK_E2E_KILLS"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range kills {
-		succeed(t, "down")
-		cmd := command(t, "up")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		moment := time.Duration(rand.Int64N(int64(75 * time.Second)))
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		select {
-		case <-time.After(moment):
-		case <-ended:
-			t.Errorf("up ended before %s: it was not killed", moment)
-		}
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			t.Fatal(err)
-		}
-		started := time.Now()
-		succeed(t, "up")
-		t.Logf("kill %d after %s: up again took %s", i+1, moment.Round(time.Second), time.Since(started).Round(time.Second))
-		succeed(t, "up")
-		if changed := changes(t); len(changed) > 0 {
-			t.Errorf("kill %d after %s: the up after the one that converged changed %v", i+1, moment, changed)
-		}
-		if got := cloudRecords(t); len(got) != len(hostnames) {
-			t.Errorf("kill %d after %s: records %v", i+1, moment, got)
-		}
-	}
-}
-
-// TestUnrecordedCreationsAreTakenUp loses the answer to each creation in the clouds, as a kill or a dead network does
-// between the request and the note in the state, and runs `up` until it converges: nothing is there twice, and no hand
-// was needed.
-func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
+// TestInterruptedUpsConverge loses the answer to each creation in the clouds, as a kill or a dead network does between
+// the request and the note in the state, and kills the first `up` without warning at a random moment. `up` is run until
+// it converges: nothing is there twice, and no hand was needed. Kills at every boundary are `make kills`.
+func TestInterruptedUpsConverge(t *testing.T) {
 	succeed(t, "down")
 	failures := 0
-	var printed bytes.Buffer
 	for ; ; failures++ {
-		printed.Reset()
+		var printed bytes.Buffer
 		cmd := command(t, "up")
 		cmd.Stdout, cmd.Stderr = &printed, &printed
 		if err := cmd.Start(); err != nil {
@@ -164,11 +122,20 @@ func TestUnrecordedCreationsAreTakenUp(t *testing.T) {
 			arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/zones/"+cloudflare.DefaultZoneID+"/dns_records")
 			arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/acl")
 			arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/keys")
+			moment := time.Duration(rand.Int64N(int64(75 * time.Second)))
+			t.Logf("killed after %s, unless it has ended by then", moment.Round(time.Second))
+			kill := time.AfterFunc(moment, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			err := cmd.Wait()
+			kill.Stop()
+			if err == nil {
+				t.Error("it converged although no answer came")
+			}
+			continue
 		}
 		if err := cmd.Wait(); err == nil {
 			break
 		}
-		if failures > 7 {
+		if failures > 8 {
 			t.Fatalf("up does not converge:\n%s", printed.String())
 		}
 	}
