@@ -289,8 +289,8 @@ func withoutStorage(t *testing.T, l *lab) {
 // recoverInPlace asks whether the database may get a restore's manifest where it stands. Nothing is changed.
 func recoverInPlace(t *testing.T, l *lab) error {
 	t.Helper()
-	_, err := kubectl.Run(t.Context(), l.Layout, "-n", notesNamespace, "patch", "cluster", notesDatabase, "--dry-run=server",
-		"--type=merge", `--patch={"spec":{"bootstrap":{"initdb":null,"recovery":{"source":"origin"}}}}`)
+	_, err := kubectl.Run(t.Context(), l.Layout, "-n", notesNamespace, "patch", "cluster", notesDatabase,
+		"--dry-run=server", "--type=merge", `--patch={"spec":{"bootstrap":{"initdb":null,"recovery":{"source":"origin"}}}}`)
 	return err
 }
 
