@@ -275,8 +275,8 @@ func TestVolumesWithoutTheSetting(t *testing.T) {
 	}
 }
 
-// TestAProgramsPatchStandsInTheLayersPlace changes production's layer as the FluxInstance does, whose patches the program
-// writes: what took the SystemRestore out is gone.
+// TestAProgramsPatchStandsInTheLayersPlace changes production's layer as the FluxInstance does, whose patches the
+// program writes: what took the SystemRestore out is gone.
 func TestAProgramsPatchStandsInTheLayersPlace(t *testing.T) {
 	layers := readFile(t, "../clusters/production/infrastructure.yaml")
 	_, layer, found := strings.Cut(layers, "---\n# Empty, but in a restore")

@@ -14,8 +14,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 )
 
-// sample is an application as the tree's are, without pods: what is measured is what Flux has to do, and a node takes no
-// more than 110 of them.
+// sample is an application as the tree's are, without pods: what is measured is what Flux has to do, and a node takes
+// no more than 110 of them.
 const sample = `apiVersion: v1
 kind: Namespace
 metadata:
@@ -87,13 +87,15 @@ const (
 	appsOverlay   = "apps/lab/kustomization.yaml"
 )
 
-// TestApplications has ten more applications in the tree, and then a hundred: how long Flux takes to apply them, to apply
-// a change of one, and to find that there is nothing to do, and what its controllers need for that.
+// TestApplications has ten more applications in the tree, and then a hundred: how long Flux takes to apply them, to
+// apply a change of one, and to find that there is nothing to do, and what its controllers need for that.
 func TestApplications(t *testing.T) {
 	succeed(t, "up")
 	l := running(t)
 	before := restarts(t, l)
-	rows := []string{"applications more, all applied, one changed, nothing to do, " + strings.Join(controllers, " MiB, ") + " MiB"}
+	rows := []string{
+		"applications more, all applied, one changed, nothing to do, " + strings.Join(controllers, " MiB, ") + " MiB",
+	}
 	row := func(n int, times ...time.Duration) {
 		t.Helper()
 		text := strconv.Itoa(n)
@@ -181,7 +183,8 @@ func lookedAgain(t *testing.T, l *lab) time.Duration {
 	t.Helper()
 	started := time.Now()
 	request := strconv.FormatInt(started.UnixNano(), 10)
-	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", "kustomization", "apps", "reconcile.fluxcd.io/requestedAt="+request)
+	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", "kustomization", "apps",
+		"reconcile.fluxcd.io/requestedAt="+request)
 	kube(t, l, "-n", "flux-system", "wait", "kustomization/apps",
 		"--for=jsonpath={.status.lastHandledReconcileAt}="+request, "--timeout=300s")
 	return time.Since(started)

@@ -14,9 +14,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/kubectl"
 )
 
-// TestADatabaseInTrouble has PostgreSQL refuse its application's password, the application's migration, and what is to be
-// written to a full volume: `make status` names what is not well, the layer is not Ready, whoever served before goes on,
-// and all is well again once the cause is gone, with what was written before.
+// TestADatabaseInTrouble has PostgreSQL refuse its application's password, the application's migration, and what is to
+// be written to a full volume: `make status` names what is not well, the layer is not Ready, whoever served before goes
+// on, and all is well again once the cause is gone, with what was written before.
 func TestADatabaseInTrouble(t *testing.T) {
 	succeed(t, "up")
 	t.Run("another password", anotherPassword)
@@ -97,8 +97,8 @@ func wellAgain(t *testing.T, l *lab) {
 	})
 }
 
-// fullVolume moves the database to a file system of its own, small enough to be filled. The volume of a claim is a folder
-// of the machine's disk here, which nobody should fill.
+// fullVolume moves the database to a file system of its own, small enough to be filled. The volume of a claim is a
+// folder of the machine's disk here, which nobody should fill.
 func fullVolume(t *testing.T) {
 	l := running(t)
 	w := write(t, "before the volume was full")
