@@ -34,9 +34,9 @@ func anotherPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	sql(t, l, "postgres", "ALTER ROLE memos PASSWORD 'forgotten'")
-	restart := troubled(t, l)
+	takeBack := troubled(t, l)
 	sql(t, l, "postgres", "ALTER ROLE memos PASSWORD '"+string(password)+"'")
-	restart()
+	takeBack()
 	w.isThere(t, 2*time.Minute, "before the password was another")
 }
 
@@ -52,21 +52,24 @@ func failedMigration(t *testing.T) {
 			version+`') WHERE name = 'BASIC'`)
 	}
 	set("0.25.1")
-	restart := troubled(t, l)
+	takeBack := troubled(t, l)
 	set(version)
-	restart()
+	takeBack()
 	w.isThere(t, 2*time.Minute, "before the migration")
 }
 
-// troubled replaces the pods of memos, of which the new one cannot start, and looks at what is to be seen. It returns
-// what replaces that one once the cause is gone, and waits until all is well.
-func troubled(t *testing.T, l *lab) (restart func()) {
+// troubled pushes another version of memos, which cannot start, and looks at what is to be seen. It returns what takes
+// that version back once the cause is gone, and waits until all is well.
+func troubled(t *testing.T, l *lab) (takeBack func()) {
 	t.Helper()
-	kube(t, l, "-n", notesNamespace, "rollout", "restart", "deployment", "memos")
+	const (
+		file, template = "apps/base/memos/deployment.yaml", "  template:\n    metadata:\n      annotations:\n"
+		version        = "        e2e.tinyrack.net/version: next\n"
+	)
+	commit(t, l, file, func(text string) string { return strings.Replace(text, template, template+version, 1) })
 	eventually(t, 2*time.Minute, "status tells of the new pod", func() error {
 		return told(t, l, notesNamespace+"/memos-", "CrashLoopBackOff")
 	})
-	reconcile(t, l, "kustomization", "apps")
 	eventually(t, 7*time.Minute, "the layer is not Ready, and says why", func() error {
 		return told(t, l, "apps", "Deployment/"+notesNamespace+"/memos")
 	})
@@ -75,9 +78,10 @@ func troubled(t *testing.T, l *lab) (restart func()) {
 	}
 	return func() {
 		t.Helper()
-		kube(t, l, "-n", notesNamespace, "rollout", "restart", "deployment", "memos")
-		kube(t, l, "-n", notesNamespace, "rollout", "status", "deployment", "memos", "--timeout=180s")
+		commit(t, l, file, func(text string) string { return strings.Replace(text, version, "", 1) })
 		wellAgain(t, l)
+		kube(t, l, "-n", notesNamespace, "delete", "pod", "-l", "app.kubernetes.io/name=memos")
+		kube(t, l, "-n", notesNamespace, "rollout", "status", "deployment", "memos", "--timeout=180s")
 	}
 }
 
