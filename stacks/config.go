@@ -291,7 +291,12 @@ func Load(src Source) (Config, error) {
 	for _, key := range sortedKeys(src.Values) {
 		name, ours := strings.CutPrefix(key, project+":")
 		if !ours {
-			continue // another namespace is another program's
+			// Another namespace is another program's.
+			if _, last, _ := strings.Cut(key, ":"); sections[last].IsValid() || secrets[last].IsValid() {
+				report.refuse(key, "a setting of "+project+" under another name", "it would have no effect",
+					"write "+project+":"+last)
+			}
+			continue
 		}
 		if section, ok := sections[name]; ok {
 			decodeJSON(report, key, src.Values[key], section)

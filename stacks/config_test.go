@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
@@ -235,4 +238,83 @@ func TestServersBeginWithTheFirst(t *testing.T) {
 			t.Errorf("first %q: %s, want %s", first, got, want)
 		}
 	}
+}
+
+// TestANeighboursSettings loads a stack beside another one whose file it was copied from.
+func TestANeighboursSettings(t *testing.T) {
+	root := newRoot(t, "test")
+	text, err := yaml.Marshal(minimal(t))
+	must(err)
+	must(os.WriteFile(filepath.Join(root, "Pulumi.other.yaml"), text, 0o600))
+	must(os.WriteFile(filepath.Join(root, "Pulumi.broken.yaml"), []byte("config: ["), 0o600))
+	must(os.WriteFile(filepath.Join(root, "Pulumi.test.yaml"), text, 0o600))
+	_, err = Load(minimal(t).source("test", root))
+	var report *Report
+	want := []string{
+		`tinyrack:cloudflare.tunnel: "site" is the tunnel of stack other: the two would take each other's visitors: ` +
+			`write this stack's own`,
+		`tinyrack:flux.path: "./clusters/test" is what stack other applies: the two would be one site: write this stack's own`,
+		`tinyrack:hosts.node.address: "192.0.2.10" is that of node in stack other: the machine would be held by whichever ` +
+			`came first: write this stack's own`,
+	}
+	if !errors.As(err, &report) || !slices.Equal(report.Problems, want) {
+		t.Errorf("got %v", err)
+	}
+	other := minimal(t)
+	group := func(name string) map[string]any {
+		g, _ := other.Config[project+":"+name].(map[string]any)
+		return g
+	}
+	group("cloudflare")["tunnel"], group("flux")["path"] = "another", "./clusters/other"
+	node, _ := group("hosts")["node"].(map[string]any)
+	node["address"] = "192.0.2.11"
+	text, err = yaml.Marshal(other)
+	must(err)
+	must(os.WriteFile(filepath.Join(root, "Pulumi.other.yaml"), text, 0o600))
+	if _, err := Load(minimal(t).source("test", root)); err != nil {
+		t.Errorf("a site of its own: %v", err)
+	}
+}
+
+// FuzzLoad puts any text in the place of any setting. What is refused is refused by a report that shows no secret, and
+// nothing that is accepted is half read. As a test it takes the fixtures; `go test ./stacks -fuzz FuzzLoad` goes on from
+// there.
+func FuzzLoad(f *testing.F) {
+	read := func(path string) stackFile {
+		text, err := os.ReadFile(path)
+		must(err)
+		var file stackFile
+		must(yaml.Unmarshal(text, &file))
+		return file
+	}
+	files, err := filepath.Glob("testdata/*valid/*.yaml")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no fixtures: %v", err)
+	}
+	for _, path := range files {
+		for key, text := range read(path).source("test", "").Values {
+			f.Add(strings.TrimPrefix(key, project+":"), text)
+		}
+	}
+	root, err := os.MkdirTemp("", "stacks")
+	must(err)
+	f.Cleanup(func() { os.RemoveAll(root) })
+	fillRoot(root, "test")
+	base := read("testdata/valid/minimal.yaml")
+	f.Fuzz(func(t *testing.T, key, text string) {
+		src := base.source("test", root)
+		if !strings.HasPrefix(text, "canary-") { // a secret of the fixtures in clear, which a message may name
+			src.Values[project+":"+key] = text
+		}
+		cfg, err := Load(src)
+		var report *Report
+		switch {
+		case err == nil && cfg.Stack != "test":
+			t.Error("accepted, and nothing was read")
+		case err != nil && (!errors.As(err, &report) || report.empty()):
+			t.Errorf("refused without a report: %v", err)
+		case err != nil && leaks(err.Error()) != "":
+			t.Errorf("the message shows %s", leaks(err.Error()))
+		}
+	})
 }

@@ -37,6 +37,11 @@ var newMaterial = sync.OnceValue(func() material {
 	} {
 		m[name] = "canary-" + name + "-" + rand.Text()
 	}
+	for name, around := range map[string][2]string{
+		"quoted": {`"`, `"`}, "placeholder": {"<", ">"}, "bearer": {"Bearer ", ""}, "two-lines": {"", "\ncanary-second-line"},
+	} {
+		m[name] = around[0] + "canary-" + name + "-" + rand.Text() + around[1]
+	}
 	m["certificate"], m["sealing-key"] = sealingPair()
 	_, m["other-sealing-key"] = sealingPair()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -79,6 +84,11 @@ func must(err error) {
 func newRoot(t *testing.T, environments ...string) string {
 	t.Helper()
 	root := t.TempDir()
+	fillRoot(root, environments...)
+	return root
+}
+
+func fillRoot(root string, environments ...string) {
 	must(os.WriteFile(filepath.Join(root, "rest.hujson"), []byte(rest), 0o600))
 	for _, environment := range environments {
 		dir := filepath.Join(root, "clusters", environment)
@@ -86,7 +96,6 @@ func newRoot(t *testing.T, environments ...string) string {
 		must(os.WriteFile(filepath.Join(dir, "infrastructure.yaml"), nil, 0o600))
 		must(os.WriteFile(filepath.Join(dir, "sealing.crt"), []byte(newMaterial()["certificate"]), 0o600))
 	}
-	return root
 }
 
 // stackFile is a Pulumi.<stack>.yaml.

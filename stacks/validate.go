@@ -10,8 +10,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
+	"sigs.k8s.io/yaml"
 
 	"github.com/tinyrack-net/infrastructure/components/databases"
 	"github.com/tinyrack-net/infrastructure/components/sealedsecrets"
@@ -46,6 +48,42 @@ func validate(report *Report, c Config, root string) {
 	validateBackups(report, c)
 	validateRestore(report, c)
 	validateSecrets(report, c)
+	validateNeighbours(report, c, root)
+}
+
+// validateNeighbours reports what belongs to another stack of the checkout: a file that began as a copy of another's.
+func validateNeighbours(r *Report, c Config, root string) {
+	files, _ := filepath.Glob(filepath.Join(root, "Pulumi.*.yaml")) // the pattern is one
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		var other struct {
+			Config struct {
+				Cloudflare Cloudflare      `json:"tinyrack:cloudflare"`
+				Hosts      map[string]Host `json:"tinyrack:hosts"`
+				Flux       Flux            `json:"tinyrack:flux"`
+			} `json:"config"`
+		}
+		text, err := os.ReadFile(file) //nolint:gosec // the checkout's own files
+		if name == c.Stack || err != nil || yaml.Unmarshal(text, &other) != nil {
+			continue // what cannot be read its own stack says
+		}
+		const fix = "write this stack's own"
+		if t := c.Cloudflare; t.AccountID != "" && t.AccountID == other.Config.Cloudflare.AccountID &&
+			t.Tunnel == other.Config.Cloudflare.Tunnel {
+			r.invalid("cloudflare.tunnel", t.Tunnel, "is the tunnel of stack "+name, "the two would take each other's visitors", fix)
+		}
+		if c.Flux.Path != "" && c.Flux.Path == other.Config.Flux.Path {
+			r.invalid("flux.path", c.Flux.Path, "is what stack "+name+" applies", "the two would be one site", fix)
+		}
+		for _, host := range sortedKeys(c.Hosts) {
+			for _, its := range sortedKeys(other.Config.Hosts) {
+				if address := c.Hosts[host].Address; address != "" && address == other.Config.Hosts[its].Address {
+					r.invalid("hosts."+host+".address", address, "is that of "+its+" in stack "+name,
+						"the machine would be held by whichever came first", fix)
+				}
+			}
+		}
+	}
 }
 
 // invalid reports a value that is not secret.
@@ -249,6 +287,33 @@ func validateRestore(r *Report, c Config) {
 	}
 }
 
+// validateTokens reports secrets of one line that were pasted with something around them, without showing them.
+func validateTokens(r *Report, c Config) {
+	tokens := map[string]Secret{
+		"cloudflareApiToken": c.Secrets.CloudflareAPIToken, "tailscaleOauthClientId": c.Secrets.TailscaleOAuthClientID,
+		"tailscaleOauthClientSecret": c.Secrets.TailscaleOAuthClientSecret, "k3sToken": c.Secrets.K3sToken,
+		"gitToken": c.Secrets.GitToken, "gitStatusToken": c.Secrets.GitStatusToken,
+		"s3AccessKey": c.Secrets.S3AccessKey, "s3SecretKey": c.Secrets.S3SecretKey,
+		"backupsAccessKey": c.Secrets.BackupsAccessKey, "backupsSecretKey": c.Secrets.BackupsSecretKey,
+	}
+	for _, name := range sortedKeys(tokens) {
+		text, problem := string(tokens[name]), ""
+		switch first, last := text[:min(1, len(text))], text[max(0, len(text)-1):]; {
+		case len(text) > 1 && first == last && strings.Contains("\"'`", first):
+			problem = "has quotes around it"
+		case first == "<" && last == ">":
+			problem = "is a placeholder"
+		case strings.HasPrefix(strings.ToLower(text), "bearer "):
+			problem = "begins with Bearer, which goes before it in a request"
+		case strings.ContainsFunc(text, unicode.IsSpace):
+			problem = "has a space or a line break in it"
+		}
+		if problem != "" {
+			r.refuse(project+":"+name, problem, "whoever it is for would refuse it", setSecret(name, c.Stack)+", it alone")
+		}
+	}
+}
+
 // validateSecrets reports secrets of the wrong form, without showing them.
 func validateSecrets(r *Report, c Config) {
 	sshKey := func(name string, key Secret) {
@@ -265,6 +330,7 @@ func validateSecrets(r *Report, c Config) {
 			r.refuse(project+":"+name, "not an SSH private key", "SSH could not log in", setSecret(name, c.Stack)+" <FILE")
 		}
 	}
+	validateTokens(r, c)
 	sshKey("machinePrivateKey", c.Secrets.MachinePrivateKey)
 	sshKey("gitSshKey", c.Secrets.GitSSHKey)
 	unclear := func(name, beside, instead string) {

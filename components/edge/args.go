@@ -94,7 +94,9 @@ func (a *Args) Validate() error {
 				"zone's overview page", id.key, id.value)
 		}
 	}
-	if !isDomain(a.Zone) {
+	if written := punycode(a.Zone); written != "" {
+		refuse("zone: %q is not written as DNS has it: no hostname could be checked against it: write %s", a.Zone, written)
+	} else if !isDomain(a.Zone) {
 		refuse("zone: %q is not a domain name in lower case: no hostname could be checked against it: set the domain of "+
 			"zoneId", a.Zone)
 	}

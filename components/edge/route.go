@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
 )
 
 // problems returns what is wrong with a route of a zone. A zone that is itself
@@ -20,6 +23,9 @@ func (r Route) problems(zone string) []error {
 
 	name := strings.TrimPrefix(r.Hostname, "*.")
 	switch {
+	case punycode(r.Hostname) != "":
+		refuse("hostname: %q is not written as DNS has it: no request could match it: write %s", r.Hostname,
+			punycode(r.Hostname))
 	case !isDomain(name):
 		refuse("hostname: %q is not a host name in lower case: no request could match it: write name.%s or "+
 			"*.%s", r.Hostname, zone, zone)
@@ -99,4 +105,18 @@ func isPort(port string) bool {
 	}
 	number, err := strconv.Atoi(port)
 	return err == nil && number >= 1 && number <= 65535
+}
+
+// punycode is a name with letters beyond ASCII as DNS has it, and "" for any other.
+func punycode(name string) string {
+	rest, isWild := strings.CutPrefix(name, "*.")
+	written, err := idna.Lookup.ToASCII(rest)
+	beyond := strings.ContainsFunc(rest, func(r rune) bool { return r > unicode.MaxASCII })
+	if err != nil || !beyond || !isDomain(written) {
+		return ""
+	}
+	if isWild {
+		return "*." + written
+	}
+	return written
 }

@@ -42,6 +42,15 @@ var (
 	gitPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]+$`)
 )
 
+// pageOf are the names that git hosts put between a repository and a page of it.
+var pageOf = regexp.MustCompile(`^/[^/]+/[^/]+/(-|src|tree|blob|commits?|raw|pulls?|issues)(/|$)`)
+
+// isPage tells a page of a git host from a repository: one of a user or a group, or one below a repository.
+func isPage(u *url.URL) bool {
+	path := strings.Trim(u.Path, "/")
+	return !strings.Contains(path, "/") && !strings.HasSuffix(path, ".git") || pageOf.MatchString(u.Path)
+}
+
 func isRepository(u *url.URL) bool {
 	return gitHost.MatchString(u.Hostname()) && gitPath.MatchString(u.Path) && u.RawQuery == "" && u.Fragment == "" &&
 		(u.Scheme != "ssh" || u.User == nil || gitUser.MatchString(u.User.Username()))
@@ -56,6 +65,10 @@ func (c Credentials) validate(text string) error {
 		// Not shown: a URL nobody can read may hold a token.
 		return errors.New("url: not the URL of a repository: Flux would have nothing to fetch: write it like " +
 			"https://git.example.com/owner/repository.git or ssh://git@git.example.com/owner/repository.git")
+	}
+	if isPage(u) {
+		return fmt.Errorf("url: %q is a page of the git host: Flux would have nothing to fetch: write it like "+
+			"https://git.example.com/owner/repository.git, as the page offers it for cloning", text)
 	}
 	_, password := u.User.Password()
 	if password || u.User != nil && u.Scheme != "ssh" {

@@ -169,6 +169,14 @@ func (f Artifact) check(p *problems, key string) {
 	}
 }
 
+const (
+	nodeBits    = 24
+	serviceBits = 28
+)
+
+// sharedRange is a provider's, and Tailscale's: what overlaps that the stack refuses.
+var sharedRange = netip.MustParsePrefix("100.64.0.0/10")
+
 func (s *Spec) checkNetworks(p *problems) {
 	const fix = "write it like 10.55.0.0/16, with zeros after the prefix"
 	parse := func(key, text string) netip.Prefix {
@@ -177,9 +185,22 @@ func (s *Spec) checkNetworks(p *problems) {
 			p.refuse("%s: %q is not a network: pods and Services would get no addresses: %s", key, text, fix)
 			return netip.Prefix{}
 		}
+		if !network.Addr().IsPrivate() && !sharedRange.Contains(network.Addr()) {
+			p.refuse("%s: %s is not private: who has its addresses on the Internet could not be reached from the cluster: "+
+				"choose a network in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fd00::/8", key, network)
+		}
 		return network
 	}
 	pods, services := parse("clusterCidr", s.ClusterCIDR), parse("serviceCidr", s.ServiceCIDR)
+	// Each node takes a 256th of a /16, and the DNS is the tenth of the Services: k3s' own sizes, for IPv4.
+	if pods.IsValid() && pods.Addr().Is4() && pods.Bits() > nodeBits {
+		p.refuse("clusterCidr: %s is smaller than what one node takes, a /%d: no node would get addresses for its pods: "+
+			"choose a /16", pods, nodeBits)
+	}
+	if services.IsValid() && services.Addr().Is4() && services.Bits() > serviceBits {
+		p.refuse("serviceCidr: %s has no tenth address, which the cluster's DNS gets: k3s would not start: choose a /16",
+			services)
+	}
 	if pods.IsValid() && services.IsValid() {
 		switch {
 		case pods.Addr().Is4() != services.Addr().Is4():
