@@ -276,6 +276,21 @@ func TestANeighboursSettings(t *testing.T) {
 	}
 }
 
+// TestSummary shows what a person checks, for each valid fixture.
+func TestSummary(t *testing.T) {
+	for _, path := range fixtures(t, "valid") {
+		cfg, err := Load(readStackFile(t, path).over(minimal(t)).source("test", newRoot(t, "test")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := summary(cfg)
+		if name := leaks(got); name != "" {
+			t.Errorf("it shows %s", name)
+		}
+		golden.Check(t, filepath.Join("summary", strings.TrimSuffix(filepath.Base(path), ".yaml")+".txt"), got+"\n")
+	}
+}
+
 // FuzzLoad puts any text in the place of any setting. What is refused is refused by a report that shows no secret, and
 // nothing that is accepted is half read. As a test it takes the fixtures; `go test ./stacks -fuzz FuzzLoad` goes on from
 // there.

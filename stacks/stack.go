@@ -15,6 +15,11 @@ func Run(ctx *pulumi.Context) error {
 	if err != nil {
 		return err
 	}
+	if ctx.DryRun() {
+		if err := ctx.Log.Info(summary(cfg), nil); err != nil {
+			return err
+		}
+	}
 	s := &stack{ctx: ctx, cfg: cfg}
 	return s.deploy()
 }
