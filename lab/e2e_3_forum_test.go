@@ -173,6 +173,9 @@ func forumIsGone(t *testing.T, l *lab) {
 	if !strings.Contains(left("clusters.postgresql.cnpg.io"), forumDatabase) {
 		t.Error("a commit took the database away")
 	}
+	// It would take three minutes to shut down: its copies go with it, so nothing waits for it.
+	kube(t, l, "-n", forumNamespace, "delete", "cluster", forumDatabase, "--wait=false")
+	kube(t, l, "-n", forumNamespace, "delete", "pod", forumDatabase+"-1", "--force", "--grace-period=0")
 	kube(t, l, "delete", "namespace", forumNamespace, "--wait=false")
 	eventually(t, 3*time.Minute, "the namespace is gone", func() error {
 		found := kube(t, l, "get", "namespace", forumNamespace, "--ignore-not-found", "-o", "name")
