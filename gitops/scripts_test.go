@@ -383,6 +383,39 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// TestSealIntoAFile has what is there replaced when all is sealed, and left alone otherwise.
+func TestSealIntoAFile(t *testing.T) {
+	s := newSite(t)
+	key, text := rsaPEM(t, 2048)
+	s.mustRun(t, "", "sealing-key.sh", "lab", "--key", s.keep(t, "key.pem", text))
+	out := filepath.Join(s.root, "apps/lab/notes/smtp.yaml")
+	seal := func(stdin string, out string) (printed, complaint string, ok bool) {
+		return s.run(t, stdin, "seal.sh", "--out", out, "lab", "memos-system", "smtp", "password")
+	}
+	if printed, complaint, ok := seal("first", out); !ok || printed != "" {
+		t.Fatalf("%s%s", printed, complaint)
+	}
+	if _, _, ok := seal("", out); ok {
+		t.Error("nothing was sealed, and it is content")
+	}
+	if got := opened(t, key, "memos-system/smtp", readFile(t, out))["password"]; got != "first" {
+		t.Errorf("after a refusal the file says %q", got)
+	}
+	if _, complaint, ok := seal("second", out); !ok {
+		t.Fatal(complaint)
+	}
+	if got := opened(t, key, "memos-system/smtp", readFile(t, out))["password"]; got != "second" {
+		t.Errorf("the file says %q", got)
+	}
+	_, complaint, ok := seal("third", "/proc/smtp.yaml")
+	if want := "seal: /proc/smtp.yaml: cannot be written: nothing was changed"; ok || !strings.HasPrefix(complaint, want) {
+		t.Errorf("ok=%v: %s", ok, complaint)
+	}
+	if left, _ := filepath.Glob(out + "?*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestSealRefusals(t *testing.T) {
 	tests := map[string]struct {
 		stdin string

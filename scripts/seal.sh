@@ -1,8 +1,8 @@
 #!/bin/sh
 # Seals values into a SealedSecret manifest, offline, with the certificate of one
-# environment. The manifest goes to standard output and is safe to commit; only the
-# cluster that holds the private key can open it, and only under this very namespace
-# and name.
+# environment. The manifest goes to standard output, or whole or not at all into the
+# file of --out, and is safe to commit; only the cluster that holds the private key can
+# open it, and only under this very namespace and name.
 #
 # The values never appear in arguments, in the environment or in a file: they are
 # prompted for on a terminal. Otherwise standard input is the value (every byte of it)
@@ -13,11 +13,13 @@ export LC_ALL
 
 usage() {
 	cat <<'TEXT'
-usage: scripts/seal.sh [--root DIR] <environment> <namespace> <name> KEY...
+usage: scripts/seal.sh [--root DIR] [--out FILE] <environment> <namespace> <name> KEY...
 
-  printf %s "$token" | scripts/seal.sh production memos-system smtp password \
-    > apps/production/memos/smtp.yaml
+  printf %s "$token" | scripts/seal.sh --out apps/production/memos/smtp.yaml \
+    production memos-system smtp password
 
+  --out FILE   where the manifest goes; its folder is made. What is there is replaced
+               when all is sealed, and left alone otherwise (default: standard output)
   --root DIR   the checkout that holds clusters/<environment>/sealing.crt
                (default: the one this script is in)
   KUBESEAL     the kubeseal binary (default: kubeseal on PATH)
@@ -31,11 +33,17 @@ die() {
 
 main() {
 	root=$(dirname "$0")/..
+	out=''
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--root)
 			[ $# -ge 2 ] || die "--root needs a directory"
 			root=$2
+			shift 2
+			;;
+		--out)
+			[ -n "${2:-}" ] || die "--out needs a file"
+			out=$2
 			shift 2
 			;;
 		-h | --help)
@@ -58,7 +66,14 @@ main() {
 	check_request "$@"
 	fingerprint=$(fingerprint)
 	data=$(seal_all "$@")
-	print_manifest
+	if [ -z "$out" ]; then
+		print_manifest
+		return
+	fi
+	if ! { mkdir -p "$(dirname "$out")" && print_manifest >"$out.new" && mv "$out.new" "$out"; } 2>/dev/null; then
+		rm -f "$out.new"
+		die "$out: cannot be written: nothing was changed: name a file in a folder of yours"
+	fi
 }
 
 check_request() {
