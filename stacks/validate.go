@@ -70,7 +70,8 @@ func validateNeighbours(r *Report, c Config, root string) {
 		const fix = "write this stack's own"
 		if t := c.Cloudflare; t.AccountID != "" && t.AccountID == other.Config.Cloudflare.AccountID &&
 			t.Tunnel == other.Config.Cloudflare.Tunnel {
-			r.invalid("cloudflare.tunnel", t.Tunnel, "is the tunnel of stack "+name, "the two would take each other's visitors", fix)
+			r.invalid("cloudflare.tunnel", t.Tunnel, "is the tunnel of stack "+name,
+				"the two would take each other's visitors", fix)
 		}
 		if c.Flux.Path != "" && c.Flux.Path == other.Config.Flux.Path {
 			r.invalid("flux.path", c.Flux.Path, "is what stack "+name+" applies", "the two would be one site", fix)
