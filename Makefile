@@ -38,7 +38,7 @@ mutants: ## plant mistakes in Go, shell and YAML, and see whether the tests noti
 
 e2e: ## the lab from nothing: up, change, push, break, look, down
 	PULUMI_BIN="$$($(lab) pulumi)" go -C lab test -tags e2e -count=1 ./plugins
-	go -C lab test -tags e2e -count=1 -failfast -timeout 60m -v .
+	go -C lab test -tags e2e -count=1 -failfast -timeout 75m -v .
 	go -C lab test -tags e2e -count=1 ./tailscale
 
 # Not a part of e2e: most of an hour, and k3s of another release to build before it.
