@@ -1,0 +1,226 @@
+#!/bin/sh
+# Makes what a site of another name needs in this checkout, or takes it away again: its settings, its folders in
+# clusters/, infrastructure/, databases/ and apps/, and its sealing key. The site it begins from is production, without
+# what is production's own: that is left empty, and the preview asks for it.
+set -eu
+LC_ALL=C
+export LC_ALL
+
+usage() {
+	cat <<'TEXT'
+usage: scripts/site.sh new NAME --zone DOMAIN --git URL --key FILE [--host NAME] [--root DIR]
+       scripts/site.sh remove NAME [--root DIR]
+
+  scripts/site.sh new acme --zone example.com --git https://git.example.com/me/site.git --key ~/acme-sealing.pem
+
+  --zone DOMAIN  the domain that the hostnames are in
+  --git URL      this repository, as Flux will read it: https:// or ssh://
+  --key FILE     where the private sealing key is written, outside the checkout; one
+                 that is there is taken
+  --host NAME    the machine's name, for good (default: NAME)
+  --root DIR     the checkout to change (default: the one this script is in)
+  KUBESEAL       the kubeseal binary (default: kubeseal on PATH)
+TEXT
+}
+
+die() {
+	printf 'site: %s\n' "$*" >&2
+	exit 1
+}
+
+# The folders of an environment.
+folders='clusters infrastructure/controllers infrastructure/configs infrastructure/connectors infrastructure/volumes
+	databases apps'
+from=production
+
+main() {
+	here=$(cd "$(dirname "$0")" && pwd -P)
+	root=$here/.. zone='' git='' key='' host=''
+	verb=''
+	name=''
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--zone | --git | --key | --host | --root)
+			[ -n "${2-}" ] || die "$1 needs a value: nothing was changed"
+			case $1 in
+			--zone) zone=$2 ;;
+			--git) git=$2 ;;
+			--key) key=$2 ;;
+			--host) host=$2 ;;
+			--root) root=$2 ;;
+			esac
+			shift 2
+			;;
+		-h | --help)
+			usage
+			exit 0
+			;;
+		-*) die "unknown option $1: nothing was changed: see --help" ;;
+		*)
+			[ -z "$name" ] || die "unexpected argument '$1': nothing was changed: see --help"
+			[ -z "$verb" ] || name=$1
+			verb=${verb:-$1}
+			shift
+			;;
+		esac
+	done
+	root=$(cd "$root" 2>/dev/null && pwd -P) || die "--root: no such directory: nothing was changed"
+	case $key in
+	'' | /*) ;;
+	*) key=$PWD/$key ;;
+	esac
+	cd "$root"
+	case $verb in
+	new) new ;;
+	remove) remove ;;
+	*)
+		usage >&2
+		exit 2
+		;;
+	esac
+}
+
+is_label() {
+	case $1 in
+	'' | *[!-a-z0-9]* | -* | *-) return 1 ;;
+	esac
+	[ ${#1} -le 63 ]
+}
+
+problem() {
+	problems="$problems
+  $*"
+}
+
+# All that is wrong is said at once, before anything is changed.
+check_new() {
+	problems=''
+	is_label "$name" || problem "name '$name': not letters, digits and hyphens in lower case: no folder, stack and" \
+		"machine could be called so: choose another"
+	host=${host:-$name}
+	is_label "$host" || problem "--host '$host': not letters, digits and hyphens in lower case: no machine could be" \
+		"called so: choose another"
+	case $zone in
+	'' | *[!-.a-z0-9]* | [-.]* | *[-.] | *..*) problem "--zone '$zone': not a domain in lower case: no hostname could be" \
+		"in it: write it like example.com" ;;
+	*.*) ;;
+	*) problem "--zone '$zone': not a domain: no hostname could be in it: write it like example.com" ;;
+	esac
+	case $git in
+	https://?*/?* | ssh://?*/?*) ;;
+	*) problem "--git '$git': neither https:// nor ssh://: Flux could not read it: write it like" \
+		"https://git.example.com/owner/repository.git" ;;
+	esac
+	[ -n "$key" ] || problem "--key: missing: what is sealed for the site could not be opened: name a file outside the" \
+		"checkout"
+	for path in "Pulumi.$name.yaml" $(paths "$name"); do
+		[ ! -e "$path" ] || problem "$path: is there already: it would be lost: choose another name, or remove that site" \
+			"with scripts/site.sh remove $name"
+	done
+	[ -z "$problems" ] || die "nothing was changed:$problems"
+}
+
+# paths are the folders of an environment of this name.
+paths() {
+	for folder in $folders; do
+		printf '%s/%s\n' "$folder" "$1"
+	done
+}
+
+new() {
+	check_new
+	trap undo EXIT
+	trap 'exit 130' INT TERM HUP
+	for folder in $folders; do
+		[ -d "$folder/$from" ] || continue
+		cp -R "$folder/$from" "$folder/$name"
+	done
+	leave_out_sealed
+	for file in clusters/"$name"/*.yaml; do
+		edit "$file" "s|/$from\$|/$name|; s|clusters/$from\\.|clusters/$name.|"
+	done
+	settings >"Pulumi.$name.yaml"
+	if [ -e "$key" ]; then
+		sh "$here/sealing-key.sh" --root "$root" "$name" --key "$key"
+	else
+		sh "$here/sealing-key.sh" --root "$root" "$name" --out "$key"
+	fi
+	trap - EXIT
+	cat <<TEXT
+
+The site $name is in Pulumi.$name.yaml, and in:
+$(paths "$name" | while IFS= read -r path; do [ ! -d "$path" ] || printf '  %s\n' "$path"; done)
+Read them, commit and push. Then, once: pulumi stack init $name; and as often as it asks for something:
+  pulumi preview -s $name
+TEXT
+}
+
+# undo takes away what a run made that did not come to its end. The key stays: it is nowhere else.
+undo() {
+	status=$?
+	rm -rf "Pulumi.$name.yaml"
+	paths "$name" | while IFS= read -r path; do rm -rf "$path"; done
+	printf 'site: nothing was changed\n' >&2
+	exit "$status"
+}
+
+# leave_out_sealed takes away what only the other site's cluster can open: the certificate, the canary, and what a
+# person has sealed.
+leave_out_sealed() {
+	rm -f "clusters/$name/sealing.crt" "infrastructure/configs/$name/canary.yaml"
+	paths "$name" | while IFS= read -r path; do
+		[ -d "$path" ] || continue
+		find "$path" -name '*.yaml' -exec grep -l '^kind: SealedSecret' {} + | while IFS= read -r file; do
+			rm "$file"
+			edit "$path/kustomization.yaml" "\\|^ *- ${file#"$path"/}\$|d"
+			printf 'left out, for it is sealed for %s: %s\n' "$from" "$file"
+		done
+	done
+}
+
+edit() {
+	sed "$2" "$1" >"$1.new"
+	mv "$1.new" "$1"
+}
+
+# settings are the other site's without its facts and secrets. What is empty the preview asks for.
+settings() {
+	old=$(sed -n 's/^    zone: *\([^ ]*\).*/\1/p' "Pulumi.$from.yaml")
+	dots=$(printf %s "$old" | sed 's/\./\\./g')
+	# A secret is two lines: its key, and what is encrypted.
+	awk '
+		/^encryptionsalt:/ { next }
+		/^  tinyrack:[A-Za-z0-9]+:$/ { held = $0; next }
+		held != "" && /^    secure:/ { held = ""; next }
+		held != "" { print held; held = "" }
+		{ print }
+	' "Pulumi.$from.yaml" | sed -E "
+		s/$dots/$zone/g
+		s/--stack $from/--stack $name/
+		s|clusters/$from/|clusters/$name/|
+		s|^    path: .*|    path: ./clusters/$name|
+		s/^    (accountId|zoneId|domain|endpoint): *[^ #]*/    \\1: \"\"/
+		s/^      (address|hostKey|endpoint): *[^#]*[^ #]/      \\1: \"\"/
+		s/^    (admins|accessEmails): *[^#]*[^ #]/    \\1: []/
+		s/^      bootstrapSources: *[^#]*[^ #]/      bootstrapSources: []/
+		s/^    tunnel: .*/    tunnel: $name/
+		s/^      folder: .*/      folder: $name/
+		/^  tinyrack:hosts:/,/^  tinyrack:cluster:/s/^    [a-z0-9][-a-z0-9]*:\$/    $host:/
+		/^  tinyrack:flux:/,\$s|^    url: .*|    url: $git|
+		/^  tinyrack:flux:/,\$s/^    username: .*/    username: git/
+	"
+}
+
+remove() {
+	is_label "$name" || die "name '$name': not a site's: nothing was removed"
+	case $name in
+	"$from" | lab) die "$name: the lab and every new site begin from it: nothing was removed" ;;
+	esac
+	[ -e "Pulumi.$name.yaml" ] || die "Pulumi.$name.yaml: there is no such site: nothing was removed"
+	rm -rf "Pulumi.$name.yaml"
+	paths "$name" | while IFS= read -r path; do rm -rf "$path"; done
+	printf '%s is gone from this checkout. What it made elsewhere is not: that is pulumi destroy, with the settings from git.\n' \
+		"$name"
+}
+
+main "$@"
