@@ -83,6 +83,9 @@ func judge(name, printed string, secrets map[string]string) error {
 	if !strings.Contains(printed, " to create") {
 		return fmt.Errorf("the preview of %s plans nothing:\n%s", name, printed)
 	}
+	if !strings.Contains(printed, "stack "+name+" is this site:") {
+		return fmt.Errorf("the preview of %s does not say what site it is:\n%s", name, printed)
+	}
 	for _, value := range secrets {
 		if strings.Contains(printed, value) {
 			return fmt.Errorf("the preview of %s prints a secret", name)

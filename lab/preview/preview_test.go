@@ -35,9 +35,10 @@ func TestBuild(t *testing.T) {
 func TestJudge(t *testing.T) {
 	secrets := map[string]string{"gitToken": "canary"}
 	for printed, want := range map[string]string{
-		"    + 51 to create\n":        "",
-		"Resources: 3 unchanged\n":    "the preview of lab plans nothing",
-		" + x canary\n 1 to create\n": "the preview of lab prints a secret",
+		"stack lab is this site:\n    + 51 to create\n":       "",
+		"stack other is this site:\n    + 51 to create\n":     "the preview of lab does not say what site it is",
+		"Resources: 3 unchanged\n":                            "the preview of lab plans nothing",
+		"stack lab is this site: canary\n    + 1 to create\n": "the preview of lab prints a secret",
 	} {
 		err := judge("lab", printed, secrets)
 		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
@@ -64,7 +65,7 @@ while [ "$1" != --config-file ]; do shift; done
 grep -Eq 'accountId: "?[0-9a-f]{32}' "$2" || { echo "not filled"; exit 1; }
 grep -q "zone: example.com" "$2" || { echo "changed"; exit 1; }
 grep -q "tinyrack:gitToken" "$2" || { echo "no secrets"; exit 1; }
-` + "echo '" + "    + 3 to create'\n",
+` + "echo 'stack acme is this site:'; echo '" + "    + 3 to create'\n",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 			t.Fatal(err)
