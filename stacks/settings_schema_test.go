@@ -59,7 +59,7 @@ func TestTheSchemaRefuses(t *testing.T) {
 		"an unknown group":     "config: {'tinyrack:cloud': {}}",
 		"an unknown key":       "config: {'tinyrack:flux': {url: 'https://git.example.com/o/r.git', brunch: main}}",
 		"an unknown key below": "config: {'tinyrack:cloudflare': {ingress: [{hostname: a.example.com, port: 80}]}}",
-		"a host's unknown key": "config: {'tinyrack:hosts': {one: {adres: 192.0.2.1}}}",
+		"a host's unknown key": "config: {'tinyrack:hosts': {one: {addr: 192.0.2.1}}}",
 		"a text as a number":   "config: {'tinyrack:hosts': {one: {port: '22'}}}",
 		"a list as a text":     "config: {'tinyrack:tailnet': {admins: you@example.com}}",
 		"a number as a text":   "config: {'tinyrack:flux': {variables: {replicas: 2}}}",
