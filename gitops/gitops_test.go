@@ -168,6 +168,18 @@ func layersOf(t *testing.T, root, environmentName string) []layer {
 	return e.layers
 }
 
+// says compares everything that Check says of a tree.
+func says(t *testing.T, root string, want []string) {
+	t.Helper()
+	got := ""
+	if err := Check(root); err != nil {
+		got = err.Error()
+	}
+	if want := strings.Join(want, "\n"); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 // copyTree gives a test its own copy of testdata/valid.
 func copyTree(t *testing.T) string {
 	t.Helper()

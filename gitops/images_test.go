@@ -53,13 +53,7 @@ func TestDigests(t *testing.T) {
 			for _, e := range test.edits {
 				e.apply(t, root)
 			}
-			got := ""
-			if err := Check(root); err != nil {
-				got = err.Error()
-			}
-			if want := strings.Join(test.want, "\n"); got != want {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
+			says(t, root, test.want)
 		})
 	}
 }

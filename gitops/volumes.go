@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -34,10 +35,7 @@ func copiedClasses(objects []object) []string {
 	for _, o := range objects {
 		provisioner, _, _ := unstructured.NestedString(o.Object, "provisioner")
 		parameters, _, _ := unstructured.NestedStringMap(o.Object, "parameters")
-		target := parameters["backupTargetName"]
-		if target == "" {
-			target = defaultTarget
-		}
+		target := cmp.Or(parameters["backupTargetName"], defaultTarget)
 		if o.GetKind() != "StorageClass" || provisioner != longhornDriver || !slices.Contains(targets, target) {
 			continue
 		}

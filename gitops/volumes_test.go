@@ -58,10 +58,9 @@ parameters:
 `
 )
 
-// restoreYML is the layer in which Longhorn restores, and what is in it.
+// The layer in which Longhorn restores, and what is in it.
 const (
-	volumesLayerYML = `---
-apiVersion: kustomize.toolkit.fluxcd.io/v1
+	volumesLayerYML = `apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
 metadata:
   name: infrastructure-volumes
@@ -111,7 +110,7 @@ func withRestore(edits ...edit) []edit {
 	const kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
 	return append([]edit{
 		{infrastructure, "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n" +
-			"  name: infrastructure-controllers\n", strings.TrimPrefix(volumesLayerYML, "---\n") + "---\n" +
+			"  name: infrastructure-controllers\n", volumesLayerYML + "---\n" +
 			"apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: infrastructure-controllers\n"},
 		{"infrastructure/volumes/lab/kustomization.yaml", "", kustomization + "resources:\n  - ../base/longhorn\n"},
 		{"infrastructure/volumes/base/longhorn/kustomization.yaml", "", kustomization +
@@ -251,13 +250,7 @@ func TestVolumes(t *testing.T) {
 			for _, e := range append(withLonghorn(), test.edits...) {
 				e.apply(t, root)
 			}
-			got := ""
-			if err := Check(root); err != nil {
-				got = err.Error()
-			}
-			if want := strings.Join(test.want, "\n"); got != want {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
+			says(t, root, test.want)
 		})
 	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -155,38 +156,29 @@ func TestApplications(t *testing.T) {
 func sampleName(i int) string { return fmt.Sprintf("sample-%03d", i) }
 
 // applied pushes a commit and returns how long it took until the last layer was Ready with it.
-func applied(t *testing.T, l *lab, edits map[string]func(string) string) time.Duration {
+func applied(t *testing.T, l *lab, edits map[string]func(string) string) (took time.Duration) {
 	t.Helper()
 	pushed := commitAll(t, l, edits)
-	return whenReady(t, l, head(t, l)).Sub(pushed)
-}
-
-// whenReady waits until the last layer is Ready with the commit.
-func whenReady(t *testing.T, l *lab, commit string) time.Time {
-	t.Helper()
-	var at time.Time
+	commit := head(t, l)
 	eventually(t, 10*time.Minute, "apps is Ready with the commit", func() error {
 		got := kube(t, l, "-n", "flux-system", "get", "kustomization", "apps", "-o",
 			`jsonpath={.status.lastAppliedRevision} {.status.conditions[?(@.type=="Ready")].status} `+
 				`{.status.conditions[?(@.type=="Ready")].message}`)
-		at = time.Now()
+		took = time.Since(pushed)
 		if !strings.HasPrefix(got, "refs/heads/main@sha1:"+commit+" True") {
-			return fmt.Errorf("%s", got)
+			return errors.New(got)
 		}
 		return nil
 	})
-	return at
+	return took
 }
 
 // lookedAgain has the last layer looked at once more, with nothing to do, and returns how long that took.
 func lookedAgain(t *testing.T, l *lab) time.Duration {
 	t.Helper()
 	started := time.Now()
-	request := strconv.FormatInt(started.UnixNano(), 10)
-	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", "kustomization", "apps",
-		"reconcile.fluxcd.io/requestedAt="+request)
 	kube(t, l, "-n", "flux-system", "wait", "kustomization/apps",
-		"--for=jsonpath={.status.lastHandledReconcileAt}="+request, "--timeout=300s")
+		"--for=jsonpath={.status.lastHandledReconcileAt}="+reconcile(t, l, "kustomization", "apps"), "--timeout=300s")
 	return time.Since(started)
 }
 

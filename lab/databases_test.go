@@ -4,9 +4,9 @@ package main
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,26 +79,19 @@ func troubled(t *testing.T, l *lab) (takeBack func()) {
 	return func() {
 		t.Helper()
 		commit(t, l, file, func(text string) string { return strings.Replace(text, version, "", 1) })
-		wellAgain(t, l)
+		recovered(t, l)
 		kube(t, l, "-n", notesNamespace, "delete", "pod", "-l", "app.kubernetes.io/name=memos")
 		kube(t, l, "-n", notesNamespace, "rollout", "status", "deployment", "memos", "--timeout=180s")
 	}
 }
 
-// wellAgain waits until all layers are Ready.
-func wellAgain(t *testing.T, l *lab) {
+// recovered has the layers of an application looked at now, and waits until all are Ready.
+func recovered(t *testing.T, l *lab) {
 	t.Helper()
 	for _, layer := range []string{"databases", "apps"} {
 		reconcile(t, l, "kustomization", layer)
 	}
-	eventually(t, 3*time.Minute, "all layers are Ready again", func() error {
-		got := kube(t, l, "-n", "flux-system", "get", "kustomizations",
-			"-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
-		if strings.Trim(got, "True ") != "" {
-			return errors.New(got)
-		}
-		return nil
-	})
+	wellAgain(t, l)
 }
 
 // fullVolume moves the database to a file system of its own, small enough to be filled. The volume of a claim is a
@@ -112,25 +105,29 @@ func fullVolume(t *testing.T) {
 	if volume == "" {
 		t.Fatal("the database's volume is no folder")
 	}
-	// While the folder is being changed under it, nothing may start the database.
-	kube(t, l, "-n", notesNamespace, "annotate", "cluster", notesDatabase, "cnpg.io/hibernation=on", "--overwrite")
-	hibernated := func(want string) {
+	isReady := func(want string) {
 		t.Helper()
-		eventually(t, 8*time.Minute, "hibernation is "+want, func() error {
+		eventually(t, 8*time.Minute, "of the database is ready: "+strconv.Quote(want), func() error {
 			got := kube(t, l, "-n", notesNamespace, "get", "pods", "-l", "cnpg.io/cluster="+notesDatabase, "-o",
 				`jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
-			if (want == "on") != (strings.TrimSpace(got) == "") || want == "off" && got != "True" {
+			if strings.TrimSpace(got) != want {
 				return fmt.Errorf("ready: %q", got)
 			}
 			return nil
 		})
 	}
-	hibernated("on")
+	hibernate := func(annotation, ready string) {
+		t.Helper()
+		kube(t, l, "-n", notesNamespace, "annotate", "cluster", notesDatabase, "--overwrite",
+			"cnpg.io/hibernation"+annotation)
+		isReady(ready)
+	}
+	// While the folder is being changed under it, nothing may start the database.
+	hibernate("=on", "")
 	onMachine(t, l, "set -e; size=$(($(du -sm "+volume+" | cut -f1) + 64)); mv "+volume+" "+volume+".kept; mkdir "+volume+
 		"; mount -t tmpfs -o size=${size}m tmpfs "+volume+"; cp -a "+volume+".kept/. "+volume+
 		"; chown --reference="+volume+".kept "+volume+"; chmod --reference="+volume+".kept "+volume)
-	kube(t, l, "-n", notesNamespace, "annotate", "cluster", notesDatabase, "cnpg.io/hibernation=off", "--overwrite")
-	hibernated("off")
+	hibernate("=off", "True")
 	w.isThere(t, 2*time.Minute, "before the volume was full")
 
 	onMachine(t, l, "fallocate --length 1G "+volume+"/e2e || dd if=/dev/zero of="+volume+"/e2e bs=1M || true")
@@ -149,19 +146,17 @@ func fullVolume(t *testing.T) {
 		t.Errorf("a visitor of the blog gets %v, %v", visit, err)
 	}
 	onMachine(t, l, "rm "+volume+"/e2e")
-	hibernated("off")
+	isReady("True")
 	sql(t, l, "memos", "DROP TABLE IF EXISTS e2e")
-	wellAgain(t, l)
+	recovered(t, l)
 	w.isThere(t, 3*time.Minute, "before the volume was full")
 
-	kube(t, l, "-n", notesNamespace, "annotate", "cluster", notesDatabase, "cnpg.io/hibernation=on", "--overwrite")
-	hibernated("on")
+	hibernate("=on", "")
 	onMachine(t, l, "set -e; rm -r "+volume+".kept; mkdir "+volume+".kept; cp -a "+volume+"/. "+volume+".kept; "+
 		"chown --reference="+volume+" "+volume+".kept; chmod --reference="+volume+" "+volume+".kept; "+
 		"umount "+volume+"; rmdir "+volume+"; mv "+volume+".kept "+volume)
-	kube(t, l, "-n", notesNamespace, "annotate", "cluster", notesDatabase, "cnpg.io/hibernation-")
-	hibernated("off")
-	wellAgain(t, l)
+	hibernate("-", "True")
+	recovered(t, l)
 	w.isThere(t, 3*time.Minute, "before the volume was full")
 }
 

@@ -4,8 +4,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,23 +64,31 @@ func TestAMistakeInGitHurtsNobody(t *testing.T) {
 			}
 			commit(t, l, tt.file, replace(tt.mistake, tt.old))
 			reconcile(t, l, "gitrepository", "flux-system")
-			eventually(t, 3*time.Minute, "all layers are Ready again", func() error {
-				got := kube(t, l, "-n", "flux-system", "get", "kustomizations",
-					"-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
-				if strings.Trim(got, "True ") != "" {
-					return errors.New(got)
-				}
-				return nil
-			})
+			wellAgain(t, l)
 		})
 	}
 }
 
-// reconcile asks Flux to look at an object now, as a webhook would.
-func reconcile(t *testing.T, l *lab, kind, name string) {
+// wellAgain waits until all layers are Ready.
+func wellAgain(t *testing.T, l *lab) {
 	t.Helper()
-	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", kind, name,
-		fmt.Sprintf("reconcile.fluxcd.io/requestedAt=%d", time.Now().UnixNano()))
+	eventually(t, 3*time.Minute, "all layers are Ready again", func() error {
+		got := kube(t, l, "-n", "flux-system", "get", "kustomizations",
+			"-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
+		if strings.Trim(got, "True ") != "" {
+			return errors.New(got)
+		}
+		return nil
+	})
+}
+
+// reconcile asks Flux to look at an object now, as a webhook would. It returns what the object's status names when that
+// is done.
+func reconcile(t *testing.T, l *lab, kind, name string) (request string) {
+	t.Helper()
+	request = strconv.FormatInt(time.Now().UnixNano(), 10)
+	kube(t, l, "-n", "flux-system", "annotate", "--overwrite", kind, name, "reconcile.fluxcd.io/requestedAt="+request)
+	return request
 }
 
 // told looks for a line of `make status` about what is not well that names where and what.

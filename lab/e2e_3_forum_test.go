@@ -187,12 +187,5 @@ func forumIsGone(t *testing.T, l *lab) {
 	if err := os.RemoveAll(filepath.Join(l.Buckets(), layout.BackupBucket, "discourse")); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 3*time.Minute, "all layers are Ready again", func() error {
-		got := kube(t, l, "-n", "flux-system", "get", "kustomizations",
-			"-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
-		if strings.Trim(got, "True ") != "" {
-			return errors.New(got)
-		}
-		return nil
-	})
+	wellAgain(t, l)
 }

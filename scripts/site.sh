@@ -155,11 +155,15 @@ Read them, commit and push. Then, once: pulumi stack init $name; and as often as
 TEXT
 }
 
+take_away() {
+	rm -rf "Pulumi.$name.yaml"
+	paths "$name" | while IFS= read -r path; do rm -rf "$path"; done
+}
+
 # undo takes away what a run made that did not come to its end. The key stays: it is nowhere else.
 undo() {
 	status=$?
-	rm -rf "Pulumi.$name.yaml"
-	paths "$name" | while IFS= read -r path; do rm -rf "$path"; done
+	take_away
 	printf 'site: nothing was changed\n' >&2
 	exit "$status"
 }
@@ -217,8 +221,7 @@ remove() {
 	"$from" | lab) die "$name: the lab and every new site begin from it: nothing was removed" ;;
 	esac
 	[ -e "Pulumi.$name.yaml" ] || die "Pulumi.$name.yaml: there is no such site: nothing was removed"
-	rm -rf "Pulumi.$name.yaml"
-	paths "$name" | while IFS= read -r path; do rm -rf "$path"; done
+	take_away
 	printf '%s is gone from this checkout. What it made elsewhere is not: that is pulumi destroy, with the settings from git.\n' \
 		"$name"
 }

@@ -24,7 +24,7 @@ func fixtures(t *testing.T, dir string) []string {
 	return paths
 }
 
-func minimal(t *testing.T) stackFile {
+func minimal(t testing.TB) stackFile {
 	t.Helper()
 	return readStackFile(t, "testdata/valid/minimal.yaml")
 }
@@ -295,27 +295,16 @@ func TestSummary(t *testing.T) {
 // nothing that is accepted is half read. As a test it takes the fixtures; `go test ./stacks -fuzz FuzzLoad` goes on from
 // there.
 func FuzzLoad(f *testing.F) {
-	read := func(path string) stackFile {
-		text, err := os.ReadFile(path)
-		must(err)
-		var file stackFile
-		must(yaml.Unmarshal(text, &file))
-		return file
-	}
 	files, err := filepath.Glob("testdata/*valid/*.yaml")
 	if err != nil || len(files) == 0 {
 		f.Fatalf("no fixtures: %v", err)
 	}
 	for _, path := range files {
-		for key, text := range read(path).source("test", "").Values {
+		for key, text := range readStackFile(f, path).source("test", "").Values {
 			f.Add(strings.TrimPrefix(key, project+":"), text)
 		}
 	}
-	root, err := os.MkdirTemp("", "stacks")
-	must(err)
-	f.Cleanup(func() { os.RemoveAll(root) })
-	fillRoot(root, "test")
-	base := read("testdata/valid/minimal.yaml")
+	root, base := newRoot(f, "test"), minimal(f)
 	f.Fuzz(func(t *testing.T, key, text string) {
 		src := base.source("test", root)
 		if !strings.HasPrefix(text, "canary-") { // a secret of the fixtures in clear, which a message may name

@@ -81,14 +81,9 @@ func must(err error) {
 }
 
 // newRoot returns a project directory with the environments named, and the rest of a tailnet's policy.
-func newRoot(t *testing.T, environments ...string) string {
+func newRoot(t testing.TB, environments ...string) string {
 	t.Helper()
 	root := t.TempDir()
-	fillRoot(root, environments...)
-	return root
-}
-
-func fillRoot(root string, environments ...string) {
 	must(os.WriteFile(filepath.Join(root, "rest.hujson"), []byte(rest), 0o600))
 	for _, environment := range environments {
 		dir := filepath.Join(root, "clusters", environment)
@@ -96,6 +91,7 @@ func fillRoot(root string, environments ...string) {
 		must(os.WriteFile(filepath.Join(dir, "infrastructure.yaml"), nil, 0o600))
 		must(os.WriteFile(filepath.Join(dir, "sealing.crt"), []byte(newMaterial()["certificate"]), 0o600))
 	}
+	return root
 }
 
 // stackFile is a Pulumi.<stack>.yaml.
@@ -104,7 +100,7 @@ type stackFile struct {
 	Config map[string]any `json:"config"`
 }
 
-func readStackFile(t *testing.T, path string) stackFile {
+func readStackFile(t testing.TB, path string) stackFile {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

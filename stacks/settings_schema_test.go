@@ -2,6 +2,7 @@ package stacks
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -38,12 +39,13 @@ func TestSettingsHaveASchema(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no stacks (%v)", err)
 	}
+	schema := compile(t, got)
 	for _, file := range append(files, "testdata/valid/minimal.yaml") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := fitsSchema(t, string(text)); err != nil {
+		if err := fits(t, schema, string(text)); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 		named := strings.HasPrefix(string(text), "# yaml-language-server: $schema=docs/settings.schema.json\n")
@@ -55,6 +57,7 @@ func TestSettingsHaveASchema(t *testing.T) {
 
 // TestTheSchemaRefuses has an editor see mistakes that the program would see.
 func TestTheSchemaRefuses(t *testing.T) {
+	schema := compile(t, schemaOfSettings(t))
 	for name, text := range map[string]string{
 		"an unknown group":     "config: {'tinyrack:cloud': {}}",
 		"an unknown key":       "config: {'tinyrack:flux': {url: 'https://git.example.com/o/r.git', brunch: main}}",
@@ -66,19 +69,24 @@ func TestTheSchemaRefuses(t *testing.T) {
 		"a secret in clear":    "config: {'tinyrack:gitToken': token}",
 		"a key of the engine":  "confg: {}",
 	} {
-		if fitsSchema(t, text) == nil {
+		if fits(t, schema, text) == nil {
 			t.Errorf("%s: fits", name)
 		}
 	}
 }
 
-// fitsSchema compares a stack's file with the schema.
-func fitsSchema(t *testing.T, text string) error {
+func compile(t *testing.T, text string) *jsonschema.Schema {
 	t.Helper()
-	schema, err := jsonschema.CompileString("settings", schemaOfSettings(t))
+	schema, err := jsonschema.CompileString("settings", text)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return schema
+}
+
+// fits compares a stack's file with the schema.
+func fits(t *testing.T, schema *jsonschema.Schema, text string) error {
+	t.Helper()
 	var document any
 	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
 		t.Fatal(err)
@@ -167,9 +175,7 @@ func describeKind(at map[string]any, kind string) {
 	text := map[string]any{"type": "string"}
 	become := func(schema map[string]any) {
 		clear(at)
-		for key, value := range schema {
-			at[key] = value
-		}
+		maps.Copy(at, schema)
 	}
 	switch kind {
 	case "text":

@@ -10,7 +10,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi-tailscale/sdk/go/tailscale"
@@ -410,14 +409,15 @@ func (s *stack) storeCredentials() error {
 		}
 	}
 	if backups := s.backups(); backups != nil {
+		var senders []*credentials.Args
 		for _, namespace := range backups.Namespaces {
-			args := s.backupCredentials(namespace)
-			// Its objects have finalizers of operators that go before it.
-			args.DeletedWith = s.server.Done[0]
-			wanted["backups-"+namespace] = args
+			senders = append(senders, s.backupCredentials(namespace))
 		}
 		if backups.Volumes {
-			args := s.volumeCredentials()
+			senders = append(senders, s.volumeCredentials())
+		}
+		for _, args := range senders {
+			// Its objects have finalizers of operators that go before it.
 			args.DeletedWith = s.server.Done[0]
 			wanted["backups-"+args.Namespace] = args
 		}
@@ -491,62 +491,6 @@ func (s *stack) startFlux() (err error) {
 	args.Variables[tunnelVariable] = s.edge.TokenFingerprint
 	s.flux, err = flux.New(s.ctx, "flux", args, pulumi.Providers(s.kubernetes))
 	return err
-}
-
-// suspended are the layers that Flux leaves alone, by the phase of a restore.
-var suspended = map[string][]string{
-	phaseNone:           nil,
-	phaseInfrastructure: {databases.VolumesLayer, databases.Layer, appsLayer},
-	phaseVolumes:        {databases.Layer, appsLayer},
-	phaseDatabases:      {appsLayer},
-	phaseApps:           nil,
-}
-
-// restoring tells whether databases are to come out of their copies.
-func (c Config) restoring() bool {
-	return c.Restore != nil && c.Restore.Phase != "" && c.Restore.Phase != phaseNone
-}
-
-// until is the time whose state is wanted, zero for the last one.
-func (r *Restore) until() (time.Time, error) {
-	if r.Until == "" {
-		return time.Time{}, nil
-	}
-	return time.Parse(time.RFC3339, r.Until)
-}
-
-// layers are those that know which incarnation of the databases there is, and from which copies it comes, if it does. A
-// layer gets all of it at once: between a new incarnation and what restores it, an empty database would be made.
-func (s *stack) layers() map[string]flux.Layer {
-	backups := s.backups()
-	if backups == nil {
-		return nil
-	}
-	of := databases.Origins{Incarnation: backups.Current()}
-	var stopped []string
-	layer := flux.Layer{}
-	if s.cfg.restoring() {
-		of.From = s.cfg.Restore.From
-		stopped = suspended[s.cfg.Restore.Phase]
-		until, _ := s.cfg.Restore.until() // validated
-		for _, r := range backups.Recoveries(until) {
-			layer.Patches = append(layer.Patches, flux.Patch{Group: r.Group, Kind: r.Kind, Text: r.Patch})
-		}
-	}
-	layers := map[string]flux.Layer{databases.Layer: layer, appsLayer: {}}
-	for name, layer := range layers {
-		layer.Variables, layer.Suspended = of.Variables(), slices.Contains(stopped, name)
-		layers[name] = layer
-	}
-	if backups.Volumes && s.cfg.restoring() {
-		layer := flux.Layer{Suspended: slices.Contains(stopped, databases.VolumesLayer)}
-		if name := s.cfg.Restore.Volumes; name != "" {
-			r := databases.VolumeRecovery(name)
-			layer.Patches = []flux.Patch{{Group: r.Group, Kind: r.Kind, Text: r.Patch}}
-		}
-		layers[databases.VolumesLayer] = layer
-	}
-	return layers
 }
 
 func (s *stack) fluxArgs() *flux.Args {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tinyrack-net/infrastructure/components/credentials"
 	"github.com/tinyrack-net/infrastructure/components/databases"
 	"github.com/tinyrack-net/infrastructure/components/sealedsecrets"
 	"github.com/tinyrack-net/infrastructure/components/tailnet"
@@ -243,9 +244,6 @@ func validateBackups(r *Report, c Config) {
 	}
 }
 
-// copyName is what Kubernetes lets an object be called.
-var copyName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
-
 // validateRestore reports what would restore nothing, or something else.
 func validateRestore(r *Report, c Config) {
 	if c.Restore == nil || c.Restore.Phase == "" {
@@ -272,7 +270,7 @@ func validateRestore(r *Report, c Config) {
 	if name := c.Restore.Volumes; name != "" && !c.Backups.Volumes {
 		r.refuse(project+":restore.volumes", "set without backups.volumes", "nothing would bring volumes back",
 			"set "+project+":backups.volumes, or leave it out")
-	} else if name != "" && !copyName.MatchString(name) {
+	} else if name != "" && !credentials.IsName(name) {
 		r.invalid("restore.volumes", name, "is no name of a copy", "Longhorn would find nothing under it",
 			"write it as the bucket has it, below longhorn/backupstore/system-backups")
 	}
@@ -288,17 +286,17 @@ func validateRestore(r *Report, c Config) {
 	}
 }
 
+// keyFiles are the secrets that are files; the others are one line.
+var keyFiles = []string{"machinePrivateKey", "sealingKey", "gitSshKey"}
+
 // validateTokens reports secrets of one line that were pasted with something around them, without showing them.
 func validateTokens(r *Report, c Config) {
-	tokens := map[string]Secret{
-		"cloudflareApiToken": c.Secrets.CloudflareAPIToken, "tailscaleOauthClientId": c.Secrets.TailscaleOAuthClientID,
-		"tailscaleOauthClientSecret": c.Secrets.TailscaleOAuthClientSecret, "k3sToken": c.Secrets.K3sToken,
-		"gitToken": c.Secrets.GitToken, "gitStatusToken": c.Secrets.GitStatusToken,
-		"s3AccessKey": c.Secrets.S3AccessKey, "s3SecretKey": c.Secrets.S3SecretKey,
-		"backupsAccessKey": c.Secrets.BackupsAccessKey, "backupsSecretKey": c.Secrets.BackupsSecretKey,
-	}
-	for _, name := range sortedKeys(tokens) {
-		text, problem := string(tokens[name]), ""
+	secrets := fieldsOf(&c.Secrets)
+	for _, name := range sortedKeys(secrets) {
+		if slices.Contains(keyFiles, name) {
+			continue
+		}
+		text, problem := secrets[name].String(), ""
 		switch first, last := text[:min(1, len(text))], text[max(0, len(text)-1):]; {
 		case len(text) > 1 && first == last && strings.Contains("\"'`", first):
 			problem = "has quotes around it"

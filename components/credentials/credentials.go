@@ -115,6 +115,9 @@ var (
 	keyForm       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 )
 
+// IsName reports whether text can be an object's name in Kubernetes.
+func IsName(text string) bool { return nameForm.MatchString(text) }
+
 // Validate returns every problem with the arguments. It shows no entry's value.
 func (a *Args) Validate() error {
 	var problems []error
@@ -123,7 +126,7 @@ func (a *Args) Validate() error {
 		refuse("namespace: %q is not a namespace: the API would refuse the Secret: use lower-case letters, digits and "+
 			"hyphens", a.Namespace)
 	}
-	if !nameForm.MatchString(a.Name) {
+	if !IsName(a.Name) {
 		refuse("name: %q is not the name of a Secret: the API would refuse it: use lower-case letters, digits, dots and "+
 			"hyphens", a.Name)
 	}

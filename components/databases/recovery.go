@@ -71,15 +71,14 @@ func (b *Backups) Recoveries(until time.Time) []Recovery {
 			Path: "/spec/bootstrapFrom/restoreJob/metadata/labels/" + step(ClientLabel),
 		},
 	}
-	var all []Recovery
-	for _, each := range []struct {
-		group, kind string
-		operations  []operation
-	}{{"postgresql.cnpg.io", "Cluster", postgresql}, {"k8s.mariadb.com", "MariaDB", mariadb}} {
-		patch, _ := json.MarshalIndent(each.operations, "", "  ") // texts and maps of them: nothing that could fail
-		all = append(all, Recovery{Group: each.group, Kind: each.kind, Patch: string(patch) + "\n"})
+	return []Recovery{
+		recovery("postgresql.cnpg.io", "Cluster", postgresql), recovery("k8s.mariadb.com", "MariaDB", mariadb),
 	}
-	return all
+}
+
+func recovery(group, kind string, operations []operation) Recovery {
+	patch, _ := json.MarshalIndent(operations, "", "  ") // texts and maps of them: nothing that could fail
+	return Recovery{Group: group, Kind: kind, Patch: string(patch) + "\n"}
 }
 
 // step is a name as a part of a path, RFC 6901.

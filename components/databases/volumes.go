@@ -1,10 +1,6 @@
 package databases
 
-import (
-	"encoding/json"
-
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-)
+import "github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 // VolumesNamespace is where Longhorn runs, which sends the copies of volumes: its documentation knows no other.
 const VolumesNamespace = "longhorn-system"
@@ -19,10 +15,9 @@ const VolumesLayer = "infrastructure-volumes"
 // patch, which takes that object out, gives way to it.
 // https://longhorn.io/docs/1.12.0/advanced-resources/system-backup-restore/restore-longhorn-system/
 func VolumeRecovery(systemBackup string) Recovery {
-	patch, _ := json.MarshalIndent([]operation{
+	return recovery("longhorn.io", "SystemRestore", []operation{
 		{Op: "replace", Path: "/spec/systemBackup", Value: systemBackup},
-	}, "", "  ") // a text: nothing that could fail
-	return Recovery{Group: "longhorn.io", Kind: "SystemRestore", Patch: string(patch) + "\n"}
+	})
 }
 
 // VolumeCredentials returns the data of the Secret BackupSecretName in VolumesNamespace, under the names that Longhorn

@@ -21,11 +21,10 @@ func (r Route) problems(zone string) []error {
 		problems = append(problems, fmt.Errorf(format, values...))
 	}
 
-	name := strings.TrimPrefix(r.Hostname, "*.")
+	name, written := strings.TrimPrefix(r.Hostname, "*."), punycode(r.Hostname)
 	switch {
-	case punycode(r.Hostname) != "":
-		refuse("hostname: %q is not written as DNS has it: no request could match it: write %s", r.Hostname,
-			punycode(r.Hostname))
+	case written != "":
+		refuse("hostname: %q is not written as DNS has it: no request could match it: write %s", r.Hostname, written)
 	case !isDomain(name):
 		refuse("hostname: %q is not a host name in lower case: no request could match it: write name.%s or "+
 			"*.%s", r.Hostname, zone, zone)
