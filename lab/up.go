@@ -135,6 +135,9 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			if err := errors.Join(l.stack.Configure(l.secrets.Passphrase, filled), l.stack.Init(ctx)); err != nil {
 				return err
 			}
+			if err := siteOf(l).Fill(ctx, l.stack.Config()); err != nil {
+				return err
+			}
 			return l.stack.Up(ctx)
 		}},
 		{Name: "machines that left", Do: func(ctx context.Context) error {

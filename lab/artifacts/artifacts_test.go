@@ -134,7 +134,7 @@ func configOf(t *testing.T, path, ref string) *v1.ConfigFile {
 
 func TestEveryProgramIsPinned(t *testing.T) {
 	seen := map[string]bool{}
-	for _, b := range append(binaries(), formerK3s, kubeBench) {
+	for _, b := range append(binaries(), formerK3s, kubeBench, act) {
 		if !strings.HasPrefix(b.Module.Sum, "h1:") || len(b.Module.Sum) != 47 || b.Module.Version == "" || seen[b.Name] {
 			t.Errorf("%s: not pinned, or named twice: %+v", b.Name, b.Module)
 		}

@@ -18,6 +18,7 @@ const (
 	TailscaleVersion     = "v1.102.5"
 	HeadscaleVersion     = "v0.29.2"
 	KubeBenchVersion     = "v0.12.0"
+	ActVersion           = "v0.2.89"
 	CloudflaredVersion   = "2026.7.1"
 	CloudNativePGVersion = "v1.30.0"
 	BarmanPluginVersion  = "v0.14.0"
@@ -195,6 +196,12 @@ var headscale = Binary{Name: "headscale", Family: tailnet, Module: headscaleModu
 // kubeBench runs the CIS benchmark. No lab runs it, so it is not among binaries: see Benchmark. Releases up to v0.14.0
 // have the same checks for k3s, and this is the newest that the checksum database knows.
 var kubeBench = Binary{Name: "kube-bench", Module: kubeBenchModule, Package: "."}
+
+// act runs workflows of GitHub's and Gitea's kind. No lab runs it: see Act.
+var act = Binary{
+	Name: "act", Module: Module{"github.com/nektos/act", ActVersion, "h1:d9oFeJ6jUkaVExuG+XzAaMPDqoDrNHaGeiRb8IU+N5w="},
+	Package: ".", LDFlags: "-X main.version=" + strings.TrimPrefix(ActVersion, "v"),
+}
 
 // tailnet is the family of headscale and the client, which share most of the client's packages.
 const tailnet = "tailnet"

@@ -49,7 +49,9 @@ func (s *Stack) Configure(passphrase string, settings Settings) error {
 	if err != nil {
 		return err
 	}
-	if err := doc.fill(s.Project, passphrase, settings); err != nil {
+	// A first one is not there yet; a damaged one is written anew.
+	last, _ := readConfig(s.Config())
+	if err := doc.fill(s.Project, passphrase, settings, last); err != nil {
 		return err
 	}
 	text, err := yaml.Marshal(doc)
@@ -98,26 +100,55 @@ func empty(m map[string]any, path []string) []string {
 	return found
 }
 
-func (d *document) fill(project, passphrase string, settings Settings) error {
+// fill puts the settings in. What last, the file of the last time, has encrypted of the same secrets with the same
+// passphrase stays as it is: a new ciphertext would look like a new secret.
+func (d *document) fill(project, passphrase string, settings Settings, last document) error {
 	for path, value := range settings.Facts {
 		setPath(d.Config, splitPath(project, path), value)
 	}
-	salt := []byte(secret.Token(4))
-	crypter := config.NewSymmetricCrypterFromPassphrase(passphrase, salt)
-	encrypt := func(text string) (string, error) { return crypter.EncryptValue(context.Background(), text) }
-	check, err := encrypt("pulumi")
-	if err != nil {
-		return err
-	}
-	d.Salt = "v1:" + base64.StdEncoding.EncodeToString(salt) + ":" + check
-	for name, value := range settings.Secrets {
-		secure, err := encrypt(value)
+	ctx := context.Background()
+	crypter, salt := last.crypter(ctx, passphrase)
+	if crypter == nil {
+		bytes := []byte(secret.Token(4))
+		crypter = config.NewSymmetricCrypterFromPassphrase(passphrase, bytes)
+		check, err := crypter.EncryptValue(ctx, "pulumi")
 		if err != nil {
 			return err
 		}
-		d.Config[project+":"+name] = map[string]string{"secure": secure}
+		salt, last = "v1:"+base64.StdEncoding.EncodeToString(bytes)+":"+check, document{}
+	}
+	d.Salt = salt
+	for name, value := range settings.Secrets {
+		key := project + ":" + name
+		if same, _ := last.Config[key].(map[string]any); same != nil {
+			secure, _ := same["secure"].(string)
+			if text, err := crypter.DecryptValue(ctx, secure); err == nil && text == value {
+				d.Config[key] = same
+				continue
+			}
+		}
+		secure, err := crypter.EncryptValue(ctx, value)
+		if err != nil {
+			return err
+		}
+		d.Config[key] = map[string]any{"secure": secure}
 	}
 	return nil
+}
+
+// crypter is what the document's secrets are encrypted with, and its salt; nil where another passphrase was used.
+func (d *document) crypter(ctx context.Context, passphrase string) (config.Crypter, string) {
+	_, rest, _ := strings.Cut(d.Salt, ":")
+	text, check, _ := strings.Cut(rest, ":")
+	salt, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || check == "" {
+		return nil, ""
+	}
+	crypter := config.NewSymmetricCrypterFromPassphrase(passphrase, salt)
+	if word, err := crypter.DecryptValue(ctx, check); err != nil || word != "pulumi" {
+		return nil, ""
+	}
+	return crypter, d.Salt
 }
 
 func splitPath(project, path string) []string { return strings.Split(project+":"+path, ".") }
