@@ -1,0 +1,105 @@
+package report
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"regexp"
+	"slices"
+)
+
+// Digest is a checksum, in hexadecimal digits, of what the change does: two reports that show the same changes have the
+// same, whatever their commits, states and sites, and in whatever order they list them. Of an error it has that there
+// is one, not its text.
+func (r Report) Digest() string {
+	var all struct {
+		Stacks []Stack
+		Trees  []Tree
+	}
+	failed := func(text string) string {
+		if text != "" {
+			return "failed"
+		}
+		return ""
+	}
+	for _, s := range r.Stacks {
+		same := Stack{Name: s.Name, Error: failed(s.Error)}
+		for _, c := range s.Changes {
+			change := Change{Op: c.Op, URN: c.URN}
+			for _, p := range c.Properties {
+				change.Properties = append(change.Properties, Property{
+					Path: p.Path, Before: canonical(p.Before), After: canonical(p.After), Secret: p.Secret,
+				})
+			}
+			change.Properties = ordered(change.Properties)
+			same.Changes = append(same.Changes, change)
+		}
+		same.Changes = ordered(same.Changes)
+		all.Stacks = append(all.Stacks, same)
+	}
+	for _, t := range r.Trees {
+		same := Tree{Environment: t.Environment, Error: failed(t.Error)}
+		for _, o := range t.Objects {
+			same.Objects = append(same.Objects, Object{Op: o.Op, Layer: o.Layer, ID: o.ID, Diff: o.Diff})
+		}
+		same.Objects = ordered(same.Objects)
+		all.Trees = append(all.Trees, same)
+	}
+	all.Stacks = ordered(all.Stacks)
+	all.Trees = ordered(all.Trees)
+	sum := sha256.Sum256(marshal(all))
+	return hex.EncodeToString(sum[:])
+}
+
+// ordered sorts by all that is in an element.
+func ordered[T any](all []T) []T {
+	type keyed struct {
+		key     []byte
+		element T
+	}
+	var byKey []keyed
+	for _, element := range all {
+		byKey = append(byKey, keyed{marshal(element), element})
+	}
+	slices.SortFunc(byKey, func(a, b keyed) int { return bytes.Compare(a.key, b.key) })
+	for i, k := range byKey {
+		all[i] = k.element
+	}
+	return all
+}
+
+func marshal(plain any) []byte {
+	text, err := json.Marshal(plain)
+	if err != nil {
+		panic(err) // structs of strings: cannot be
+	}
+	return text
+}
+
+// canonical is JSON with the keys of its objects in order; what is no JSON stays.
+func canonical(value string) string {
+	decoder := json.NewDecoder(bytes.NewReader([]byte(value)))
+	decoder.UseNumber()
+	var any any
+	if decoder.Decode(&any) != nil || decoder.More() {
+		return value
+	}
+	text, err := json.Marshal(any)
+	if err != nil {
+		return value
+	}
+	return string(text)
+}
+
+var digestLine = regexp.MustCompile(`(?m)^<!-- digest: ([0-9a-f]{64}) -->\r?$`)
+
+// DigestOf reads the digest out of a comment that Markdown made. The last one counts, and nothing that Markdown quotes
+// can look like one.
+func DigestOf(body string) (string, bool) {
+	found := digestLine.FindAllStringSubmatch(body, -1)
+	if len(found) == 0 {
+		return "", false
+	}
+	return found[len(found)-1][1], true
+}

@@ -1,0 +1,151 @@
+package report
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"html"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+)
+
+const (
+	// leastSecret is the length in bytes below which a secret would be found everywhere, leastLine that of a line of one.
+	leastSecret = 6
+	leastLine   = 16
+)
+
+// Leaks tells whether a text holds one of the secrets: as it is, in base64 (also in the middle of what is encoded), in
+// hexadecimal digits, or escaped as in a URL, in JSON or in HTML, one in the other too. Of a secret of several lines
+// one that is longer than 16 bytes is enough, except for the frame of a PEM. Secrets of less than 6 bytes are not
+// looked for.
+func Leaks(text string, secrets []string) bool {
+	views := unescaped(text)
+	for _, secret := range secrets {
+		for _, needle := range needles(secret) {
+			for _, v := range views {
+				if v.holds(needle) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// needles are the texts that give a secret away.
+func needles(secret string) []string {
+	secret = strings.TrimSpace(secret)
+	if len(secret) < leastSecret {
+		return nil
+	}
+	found := []string{secret}
+	for line := range strings.Lines(secret) {
+		line = strings.TrimSpace(line)
+		if len(line) > leastLine && !strings.HasPrefix(line, "-----") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// view is a text as one reads it who undoes an escaping.
+type view struct {
+	text string
+	// tight is the text without blanks and line ends, of which encoded text may be full.
+	tight, lower string
+}
+
+func (v view) holds(needle string) bool {
+	if strings.Contains(v.text, needle) || strings.Contains(v.lower, hex.EncodeToString([]byte(needle))) {
+		return true
+	}
+	for _, core := range base64Cores(needle) {
+		if strings.Contains(v.tight, core) {
+			return true
+		}
+	}
+	return false
+}
+
+// base64Cores are the digits that do not depend on what stands before and after, for each place where the text can
+// begin among the groups of three bytes. Padding is none of them.
+func base64Cores(text string) []string {
+	var cores []string
+	for before := range 3 {
+		encoded := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00\x00"[:before] + text))
+		first, end := (before*8+5)/6, (before+len(text))*8/6
+		core := encoded[first:end]
+		cores = append(cores, core, strings.NewReplacer("+", "-", "/", "_").Replace(core))
+	}
+	return cores
+}
+
+// unescaped is the text, and what it becomes when one or two of the escapings are undone.
+func unescaped(text string) []view {
+	const deep = 2
+	seen := map[string]bool{}
+	var views []view
+	level := []string{text}
+	for range deep + 1 {
+		var next []string
+		for _, text := range level {
+			if seen[text] {
+				continue
+			}
+			seen[text] = true
+			tight := strings.Join(strings.Fields(text), "")
+			views = append(views, view{text: text, tight: tight, lower: strings.ToLower(tight)})
+			next = append(next, unescapeURL(text), unescapeURL(strings.ReplaceAll(text, "+", " ")), unescapeJSON(text),
+				html.UnescapeString(text))
+		}
+		level = next
+	}
+	return views
+}
+
+var (
+	urlEscape  = regexp.MustCompile(`%[0-9a-fA-F]{2}`)
+	jsonEscape = regexp.MustCompile(`\\(?:u[0-9a-fA-F]{4}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?|["\\/bfnrt])`)
+)
+
+// unescapeURL undoes what it can; the library's would refuse a text that holds any other per cent sign.
+func unescapeURL(text string) string {
+	return urlEscape.ReplaceAllStringFunc(text, func(escape string) string {
+		b, err := strconv.ParseUint(escape[1:], 16, 8)
+		if err != nil {
+			return escape
+		}
+		return string([]byte{byte(b)})
+	})
+}
+
+// unescapeJSON undoes the escapes of JSON's strings, wherever they stand.
+func unescapeJSON(text string) string {
+	return jsonEscape.ReplaceAllStringFunc(text, func(escape string) string {
+		switch escape[1] {
+		case 'b':
+			return "\b"
+		case 'f':
+			return "\f"
+		case 'n':
+			return "\n"
+		case 'r':
+			return "\r"
+		case 't':
+			return "\t"
+		case 'u':
+			var units []uint16
+			for _, digits := range strings.Split(escape, `\u`)[1:] {
+				unit, err := strconv.ParseUint(digits, 16, 16)
+				if err != nil {
+					return escape
+				}
+				units = append(units, uint16(unit))
+			}
+			return string(utf16.Decode(units))
+		}
+		return escape[1:]
+	})
+}
