@@ -29,6 +29,10 @@ var lineEnds = strings.NewReplacer("\n", `\n`, "\t", " ")
 // oneLine is clean text without line ends.
 func oneLine(s string) string { return lineEnds.Replace(clean(s)) }
 
+// OneLine is text of others as a part of a message: without control characters, of at most length characters and their
+// number.
+func OneLine(text string, length int) string { return cut(oneLine(text), length) }
+
 // cleanLines are the lines of a text, without an empty last one.
 func cleanLines(s string) []string {
 	s = strings.TrimRight(clean(s), "\n")

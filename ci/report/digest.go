@@ -81,11 +81,11 @@ func marshal(plain any) []byte {
 func canonical(value string) string {
 	decoder := json.NewDecoder(bytes.NewReader([]byte(value)))
 	decoder.UseNumber()
-	var any any
-	if decoder.Decode(&any) != nil || decoder.More() {
+	var parsed any
+	if decoder.Decode(&parsed) != nil || decoder.More() {
 		return value
 	}
-	text, err := json.Marshal(any)
+	text, err := json.Marshal(parsed)
 	if err != nil {
 		return value
 	}

@@ -59,7 +59,8 @@ func TestDigestIsOfWhatTheChangeDoes(t *testing.T) {
 	if one.Digest() != two.Digest() {
 		t.Error("the text of an error changes the digest")
 	}
-	ab, a := Report{Trees: []Tree{{Objects: []Object{{Layer: "ab"}}}}}, Report{Trees: []Tree{{Objects: []Object{{Layer: "a", ID: "b"}}}}}
+	ab := Report{Trees: []Tree{{Objects: []Object{{Layer: "ab"}}}}}
+	a := Report{Trees: []Tree{{Objects: []Object{{Layer: "a", ID: "b"}}}}}
 	if ab.Digest() == a.Digest() {
 		t.Error("fields run together")
 	}

@@ -51,7 +51,8 @@ func TestLeaks(t *testing.T) {
 		for after := range 4 {
 			text := []byte("xyzw"[:before] + canary + "xyzw"[:after])
 			for name, encoding := range map[string]*base64.Encoding{
-				"std": base64.StdEncoding, "url": base64.URLEncoding, "raw": base64.RawStdEncoding, "raw url": base64.RawURLEncoding,
+				"std": base64.StdEncoding, "url": base64.URLEncoding,
+				"raw": base64.RawStdEncoding, "raw url": base64.RawURLEncoding,
 			} {
 				leaks[fmt.Sprintf("base64 %s %d %d", name, before, after)] = "a: " + encoding.EncodeToString(text)
 			}

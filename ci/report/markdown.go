@@ -34,7 +34,7 @@ func (r Report) Markdown(limit int) string {
 	tail := "<!-- digest: " + r.Digest() + " -->"
 	parts := r.parts()
 	b := &body{limit: limit - len(tail) - noticeLength}
-	b.WriteString(Marker + "\n" + r.verdict(parts) + "\n\n")
+	b.text.WriteString(Marker + "\n" + r.verdict(parts) + "\n\n")
 	b.table(parts, limit/3)
 	b.dangers(parts, min(limit*2/3, b.limit))
 	if r.Untouched != "" {
@@ -45,11 +45,11 @@ func (r Report) Markdown(limit int) string {
 		b.details(p)
 	}
 	if b.leftItems+b.leftLines > 0 {
-		fmt.Fprintf(b, "**Left out**: %s and %s of text. The log of this run has the whole.\n\n",
+		fmt.Fprintf(&b.text, "**Left out**: %s and %s of text. The log of this run has the whole.\n\n",
 			count(b.leftItems, "change"), count(b.leftLines, "line"))
 	}
-	b.WriteString(tail)
-	return b.String()
+	b.text.WriteString(tail)
+	return b.text.String()
 }
 
 // verdict is one line.
@@ -62,14 +62,14 @@ func (r Report) verdict(parts []part) string {
 	}
 	status := r.Status()
 	line := "**" + status.String() + "**: "
-	switch {
-	case status == Failed:
+	switch status {
+	case Failed:
 		line += fmt.Sprintf("%s of %d could not be made: what the change does is not known.",
 			count(failures, "preview"), len(parts))
-	case status == Dangerous:
+	case Dangerous:
 		line += fmt.Sprintf("%d of %s would lose what holds data. Read them before merging.",
 			dangers, count(changes, "change"))
-	case status == Changed:
+	case Changed:
 		line += count(changes, "change") + ", none of which loses data."
 	default:
 		line += "everything stays as it is."
@@ -88,7 +88,7 @@ func short(commit string) string {
 
 // body is the comment as far as it is written. leftItems and leftLines count what is not.
 type body struct {
-	strings.Builder
+	text                 strings.Builder
 	limit                int
 	full                 bool
 	leftItems, leftLines int
@@ -96,9 +96,9 @@ type body struct {
 
 // add writes a block that stands for itself, or nothing: after the first one that does not fit, none is written.
 func (b *body) add(text string) bool {
-	b.full = b.full || b.Len()+len(text) > b.limit
+	b.full = b.full || b.text.Len()+len(text) > b.limit
 	if !b.full {
-		b.WriteString(text)
+		b.text.WriteString(text)
 	}
 	return !b.full
 }
@@ -120,7 +120,7 @@ func (b *body) table(parts []part, ceiling int) {
 			columns = append(operations[:len(operations):len(operations)], other)
 		}
 	}
-	b.WriteString("| | " + strings.Join(columns, " | ") + " | same |\n|---|" +
+	b.text.WriteString("| | " + strings.Join(columns, " | ") + " | same |\n|---|" +
 		strings.Repeat("---:|", len(columns)+1) + "\n")
 	for n, p := range parts {
 		row := "| " + p.kind + " " + code(p.name) + " |"
@@ -137,13 +137,13 @@ func (b *body) table(parts []part, ceiling int) {
 		} else {
 			row += fmt.Sprintf(" %d |\n", p.same)
 		}
-		if b.Len()+len(row) > ceiling {
-			fmt.Fprintf(b, "| and %d more |\n", len(parts)-n)
+		if b.text.Len()+len(row) > ceiling {
+			fmt.Fprintf(&b.text, "| and %d more |\n", len(parts)-n)
 			break
 		}
-		b.WriteString(row)
+		b.text.WriteString(row)
 	}
-	b.WriteString("\n")
+	b.text.WriteString("\n")
 }
 
 // dangers lists what would lose data, so that nobody has to unfold it.
@@ -155,22 +155,22 @@ func (b *body) dangers(parts []part, ceiling int) {
 	if all == 0 {
 		return
 	}
-	b.WriteString("**What would be lost:**\n\n")
+	b.text.WriteString("**What would be lost:**\n\n")
 	for _, p := range parts {
 		for _, i := range p.items {
 			if i.danger == "" {
 				continue
 			}
 			line := "- " + i.title() + " in " + p.kind + " " + code(p.name) + ": " + code(i.danger) + "\n"
-			if b.Len()+len(line) > ceiling {
-				fmt.Fprintf(b, "- and %d more\n\n", all-written)
+			if b.text.Len()+len(line) > ceiling {
+				fmt.Fprintf(&b.text, "- and %d more\n\n", all-written)
 				return
 			}
-			b.WriteString(line)
+			b.text.WriteString(line)
 			written++
 		}
 	}
-	b.WriteString("\n")
+	b.text.WriteString("\n")
 }
 
 // title is one line, "**update** type name".
@@ -226,7 +226,7 @@ func (b *body) details(p part) {
 		}
 		b.fence(i.language, i.lines)
 	}
-	b.WriteString("</details>\n\n") // a part of what noticeLength keeps free
+	b.text.WriteString("</details>\n\n") // a part of what noticeLength keeps free
 }
 
 // fence adds a code block of as many of the lines as are shown and fit.
@@ -240,7 +240,7 @@ func (b *body) fence(language string, lines []string) {
 	for _, line := range lines[:min(len(lines), blockLines)] {
 		line = quoted(line)
 		longer := max(ticks, longestRun(line)+1)
-		if b.full || b.Len()+size+len(line)+1+2*longer+2 > b.limit {
+		if b.full || b.text.Len()+size+len(line)+1+2*longer+2 > b.limit {
 			b.full = true
 			break
 		}
@@ -252,9 +252,9 @@ func (b *body) fence(language string, lines []string) {
 	b.leftLines += left
 	if len(shown) > 0 {
 		fence := strings.Repeat("`", ticks)
-		b.WriteString(fence + language + "\n" + strings.Join(shown, "\n") + "\n" + fence + "\n\n")
+		b.text.WriteString(fence + language + "\n" + strings.Join(shown, "\n") + "\n" + fence + "\n\n")
 		if left > 0 {
-			fmt.Fprintf(b, "%s more in the log.\n\n", count(left, "line"))
+			fmt.Fprintf(&b.text, "%s more in the log.\n\n", count(left, "line"))
 		}
 	}
 }

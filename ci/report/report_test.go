@@ -46,7 +46,10 @@ func full() Report {
 		},
 		Trees: []Tree{
 			{Environment: "lab", Objects: []Object{
-				{Op: Update, Layer: "apps", ID: "Deployment memos/memos", Diff: "@@ -1,2 +1,2 @@\n kind: Deployment\n-a: 1\n+a: 2\n"},
+				{
+					Op: Update, Layer: "apps", ID: "Deployment memos/memos",
+					Diff: "@@ -1,2 +1,2 @@\n kind: Deployment\n-a: 1\n+a: 2\n",
+				},
 				{Op: Delete, Layer: "databases", ID: "Cluster forum/db", Danger: "holds a database"},
 				{Op: Create, Layer: "apps", ID: "Service memos/memos", Diff: "+kind: Service\n"},
 			}},
@@ -107,11 +110,13 @@ func TestStatus(t *testing.T) {
 		want   Status
 		word   string
 	}{
-		"nothing":            {Report{}, NoChange, "no change"},
-		"all the same":       {Report{Stacks: []Stack{{Same: 5}}, Trees: []Tree{{}}}, NoChange, "no change"},
-		"a change":           {Report{Stacks: []Stack{{Changes: []Change{change}}, {}}}, Changed, "changes"},
-		"an object":          {Report{Trees: []Tree{{Objects: []Object{{}}}}}, Changed, "changes"},
-		"a danger":           {Report{Stacks: []Stack{{Changes: []Change{lost}}, {Changes: []Change{change}}}}, Dangerous, "DANGEROUS"},
+		"nothing":      {Report{}, NoChange, "no change"},
+		"all the same": {Report{Stacks: []Stack{{Same: 5}}, Trees: []Tree{{}}}, NoChange, "no change"},
+		"a change":     {Report{Stacks: []Stack{{Changes: []Change{change}}, {}}}, Changed, "changes"},
+		"an object":    {Report{Trees: []Tree{{Objects: []Object{{}}}}}, Changed, "changes"},
+		"a danger": {
+			Report{Stacks: []Stack{{Changes: []Change{lost}}, {Changes: []Change{change}}}}, Dangerous, "DANGEROUS",
+		},
 		"a danger in a tree": {Report{Trees: []Tree{{Objects: []Object{{Danger: "data"}}}}}, Dangerous, "DANGEROUS"},
 		"a failure": {
 			Report{Stacks: []Stack{{Error: "no"}, {Changes: []Change{lost}}}}, Failed, "failed",
@@ -131,9 +136,10 @@ func TestStatus(t *testing.T) {
 
 // hostile breaks out of whatever it is put in, if it can.
 const hostile = "x` `` ``` ````` @everyone #1 !2 **no change** | a | </code></summary></details> <details> <script>alert(1)" +
-	"</script> --> " + Marker + " <!-- digest: " + otherDigest + " --> [a](https://evil.example) www.evil.example &amp; \\ " +
-	"\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202e\u200b\u0085\u2028 \xff\n/close\n```\n`````````\n~~~\n" + Marker +
-	"\n<!-- digest: " + otherDigest + " -->\n</details>\n**no change**: everything stays as it is.\n::add-mask::a\n  ::error::b\n##[error]c\r\n    "
+	"</script> --> " + Marker + " <!-- digest: " + otherDigest + " --> [a](https://evil.example) www.evil.example " +
+	"&amp; \\ \x1b[31mred\x1b[0m \x1b]0;title\x07 \u202e\u200b\u0085\u2028 \xff\n/close\n```\n`````````\n~~~\n" + Marker +
+	"\n<!-- digest: " + otherDigest + " -->\n</details>\n**no change**: everything stays as it is.\n" +
+	"::add-mask::a\n  ::error::b\n##[error]c\r\n    "
 
 const otherDigest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -167,7 +173,7 @@ func TestWhatIsToldBreaksOutOfNothing(t *testing.T) {
 	if strings.Contains(body, "Left out") {
 		t.Error("something is left out: the test does not see it")
 	}
-	for _, shown := range []string{"**failed**: 2 previews of 4 could not be made", "alert&#40;1&#41;", "red", "<! -- tinyrack"} {
+	for _, shown := range []string{"**failed**: 2 previews of 4 could not", "alert&#40;1&#41;", "red", "<! -- tinyrack"} {
 		if !strings.Contains(body, shown) {
 			t.Errorf("the comment has no %q", shown)
 		}
@@ -219,7 +225,8 @@ func TestMarkdownIsCutToFit(t *testing.T) {
 	if got := r.Markdown(1); len(got) > leastLimit {
 		t.Errorf("the shortest has %d bytes", len(got))
 	}
-	if text := r.Text(); strings.Count(text, "+line\n") != 10*blockLines || !strings.Contains(text, strings.Repeat("2", 297)) {
+	text := r.Text()
+	if strings.Count(text, "+line\n") != 10*blockLines || !strings.Contains(text, strings.Repeat("2", 297)) {
 		t.Error("the text is cut")
 	}
 }
@@ -241,7 +248,8 @@ func TestManyStacksAndDangersLeaveRoomForEachOther(t *testing.T) {
 func TestFailuresComeFirst(t *testing.T) {
 	r := full()
 	r.Stacks[0].Site = strings.Repeat("a line\n", 10*blockLines)
-	r.Trees = append(r.Trees, Tree{Environment: "last", Error: "why it failed"}, Tree{Environment: "z", Error: strings.Repeat("z", 700)})
+	r.Trees = append(r.Trees,
+		Tree{Environment: "last", Error: "why it failed"}, Tree{Environment: "z", Error: strings.Repeat("z", 700)})
 	body := r.Markdown(2000)
 	checkBody(t, r, body, 2000)
 	if !strings.Contains(body, "why it failed") {
