@@ -78,27 +78,46 @@ func (t *tree) problem(format string, args ...any) {
 
 // checkEnvironment follows one environment from its cluster folder to its objects.
 func (t *tree) checkEnvironment(name string) {
+	env := t.environment(name)
+	if env == nil {
+		return
+	}
+	env.sealing = env.loadSealing()
+	env.readLayers()
+	env.checkLayers()
+	env.checkObjects(env.buildLayers())
+}
+
+// environment reads the settings of an environment; it returns nil where they cannot be read.
+func (t *tree) environment(name string) *environment {
 	env := &environment{tree: t, name: name, owner: map[string]string{}, namespaces: map[string]bool{}}
 	settings, err := loadStack(t.root, name)
 	if err != nil {
 		t.problem("%s: %w", name, err)
 		t.partial = true
-		return
+		return nil
 	}
 	env.variables, env.routes = settings.variables(name), settings.Config.Cloudflare.Ingress
 	env.databases, env.volumes = settings.Config.Backups.Namespaces, settings.Config.Backups.Volumes
-	env.sealing = env.loadSealing()
+	return env
+}
 
-	root := layer{Name: rootLayer, Path: "./clusters/" + name}
-	for _, object := range env.build(root) {
-		env.addLayer(object)
+// readLayers builds the cluster folder, and returns what is in it: the layers, as objects.
+func (e *environment) readLayers() []object {
+	objects := e.build(layer{Name: rootLayer, Path: "./clusters/" + e.name})
+	for _, object := range objects {
+		e.addLayer(object)
 	}
-	env.checkLayers()
+	return objects
+}
+
+// buildLayers builds every layer that has been read.
+func (e *environment) buildLayers() []object {
 	var built []object
-	for _, layer := range env.layers {
-		built = append(built, env.build(layer)...)
+	for _, layer := range e.layers {
+		built = append(built, e.build(layer)...)
 	}
-	env.checkObjects(built)
+	return built
 }
 
 // environment is what is known of one environment while it is checked.
