@@ -192,7 +192,11 @@ func (h *hold) git(ctx context.Context, stdin string, args ...string) (string, e
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", h.Dir}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
 	// Where a hook of git starts the program, they name its repository.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
+	env := slices.Clone(h.Env)
+	if env == nil {
+		env = os.Environ()
+	}
+	cmd.Env = slices.DeleteFunc(env, func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
 		return name == "GIT_DIR" || name == "GIT_WORK_TREE" || name == "GIT_INDEX_FILE"
 	})

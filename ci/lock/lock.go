@@ -33,6 +33,8 @@ type Lock struct {
 	Lease, Renew, Wait time.Duration
 	// NoWait refuses at once where the lock is held.
 	NoWait bool
+	// Env is git's environment, this process' by default.
+	Env []string
 	// Say tells a person what happens; nobody by default.
 	Say func(format string, args ...any)
 }

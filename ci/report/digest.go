@@ -39,9 +39,9 @@ func (r Report) Digest() string {
 		all.Stacks = append(all.Stacks, same)
 	}
 	for _, t := range r.Trees {
-		same := Tree{Environment: t.Environment, Error: failed(t.Error)}
+		same := Tree{Environment: t.Environment, Note: t.Note, Error: failed(t.Error)}
 		for _, o := range t.Objects {
-			same.Objects = append(same.Objects, Object{Op: o.Op, Layer: o.Layer, ID: o.ID, Diff: o.Diff})
+			same.Objects = append(same.Objects, Object{Op: o.Op, Layer: o.Layer, ID: o.ID, Note: o.Note, Diff: o.Diff})
 		}
 		same.Objects = ordered(same.Objects)
 		all.Trees = append(all.Trees, same)
@@ -50,6 +50,46 @@ func (r Report) Digest() string {
 	all.Trees = ordered(all.Trees)
 	sum := sha256.Sum256(marshal(all))
 	return hex.EncodeToString(sum[:])
+}
+
+// Plan is a checksum of what happens to the resources of a stack: operations, and names of properties. It has no values,
+// which an up may know and a preview against placeholders may not.
+func (s Stack) Plan() string {
+	plan := Stack{Name: s.Name}
+	for _, c := range s.Changes {
+		change := Change{Op: c.Op, URN: c.URN}
+		for _, p := range c.Properties {
+			change.Properties = append(change.Properties, Property{Path: p.Path})
+		}
+		change.Properties = ordered(change.Properties)
+		plan.Changes = append(plan.Changes, change)
+	}
+	plan.Changes = ordered(plan.Changes)
+	sum := sha256.Sum256(marshal(plan))
+	return hex.EncodeToString(sum[:])
+}
+
+// Told tells whether a comment that Markdown made is of a report with this stack's plan.
+func (s Stack) Told(body string) bool {
+	for _, found := range planLine.FindAllStringSubmatch(body, -1) {
+		if found[1] == s.Plan() {
+			return true
+		}
+	}
+	return false
+}
+
+var planLine = regexp.MustCompile(`(?m)^<!-- plan: ([0-9a-f]{64}) -->\r?$`)
+
+// plans are the lines by which Told knows a comment's stacks.
+func (r Report) plans() string {
+	lines := ""
+	for _, s := range r.Stacks {
+		if s.Error == "" {
+			lines += "<!-- plan: " + s.Plan() + " -->\n"
+		}
+	}
+	return lines
 }
 
 // ordered sorts by all that is in an element.

@@ -16,6 +16,9 @@ const (
 	leastLine   = 16
 )
 
+// openSSH begins the first line of every private key of OpenSSH's: "openssh-key-v1", in base64.
+const openSSH = "b3BlbnNzaC1rZXktdjE"
+
 // Leaks tells whether a text holds one of the secrets: as it is, in base64 (also in the middle of what is encoded), in
 // hexadecimal digits, or escaped as in a URL, in JSON or in HTML, one in the other too. Of a secret of several lines
 // one that is longer than 16 bytes is enough, except for the frame of a PEM. Secrets of less than 6 bytes are not
@@ -43,7 +46,7 @@ func needles(secret string) []string {
 	found := []string{secret}
 	for line := range strings.Lines(secret) {
 		line = strings.TrimSpace(line)
-		if len(line) > leastLine && !strings.HasPrefix(line, "-----") {
+		if len(line) > leastLine && !strings.HasPrefix(line, "-----") && !strings.HasPrefix(line, openSSH) {
 			found = append(found, line)
 		}
 	}

@@ -32,6 +32,9 @@ const (
 func (r Report) Markdown(limit int) string {
 	limit = max(limit, leastLimit)
 	tail := "<!-- digest: " + r.Digest() + " -->"
+	if plans := r.plans(); len(plans) < limit/4 {
+		tail = plans + tail
+	}
 	parts := r.parts()
 	b := &body{limit: limit - len(tail) - noticeLength}
 	b.text.WriteString(Marker + "\n" + r.verdict(parts) + "\n\n")
@@ -78,6 +81,13 @@ func (r Report) verdict(parts []part) string {
 		line += " Previewed is " + code(short(r.Head)) + " onto " + code(short(r.Base)) + "."
 	}
 	return line
+}
+
+// Code is a text of others as a block of a comment, cut to limit bytes.
+func Code(text string, limit int) string {
+	b := &body{limit: limit}
+	b.fence("", cleanLines(text))
+	return b.text.String()
 }
 
 // short is the first digits of a commit.
@@ -195,7 +205,7 @@ func plainOperation(op string) bool {
 
 // details folds one part up.
 func (b *body) details(p part) {
-	if p.kind == "tree" && len(p.items) == 0 && p.failure == "" {
+	if p.kind == "tree" && len(p.items)+len(p.intro) == 0 && p.failure == "" {
 		return
 	}
 	open := "<details>"

@@ -65,8 +65,10 @@ type Property struct {
 
 // Tree is the difference of what Flux applies in one environment.
 type Tree struct {
-	Environment string   `json:"environment"`
-	Objects     []Object `json:"objects,omitempty"`
+	Environment string `json:"environment"`
+	// Note says what the difference cannot, in a sentence: that the environment is new, say. Else empty.
+	Note    string   `json:"note,omitempty"`
+	Objects []Object `json:"objects,omitempty"`
 	// Error is why the tree cannot be compared, of several lines.
 	Error string `json:"error,omitempty"`
 }
@@ -78,6 +80,8 @@ type Object struct {
 	Layer  string `json:"layer"`
 	ID     string `json:"id"`
 	Danger string `json:"danger,omitempty"`
+	// Note says what the difference cannot: that the object comes from another layer, say. Else empty.
+	Note string `json:"note,omitempty"`
 	// Diff is a unified difference of the object as YAML, without file names; for a sealed value it says no more than
 	// that it changes.
 	Diff string `json:"diff,omitempty"`

@@ -87,12 +87,15 @@ func (r Report) parts() []part {
 	}
 	for _, t := range r.Trees {
 		p := part{kind: "tree", name: t.Environment, failure: t.Error, same: -1}
+		if t.Note != "" {
+			p.intro = append(p.intro, sentence{"Note:", t.Note})
+		}
 		for _, layer := range layers(t.Objects) {
 			for _, o := range t.Objects {
 				if o.Layer == layer {
 					p.items = append(p.items, item{
 						op: o.Op, group: o.Layer, names: []string{o.ID}, danger: o.Danger,
-						language: "diff", lines: diffLines(o.Diff),
+						language: "diff", lines: o.lines(),
 					})
 				}
 			}
@@ -100,6 +103,15 @@ func (r Report) parts() []part {
 		parts = append(parts, p)
 	}
 	return parts
+}
+
+// lines are what is told below the object's name: as context of its difference what that does not say.
+func (o Object) lines() []string {
+	lines := diffLines(o.Diff)
+	if o.Note == "" {
+		return lines
+	}
+	return append([]string{" " + oneLine(o.Note)}, lines...)
 }
 
 // layers are those of the objects, in their order.

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/user"
+	"slices"
+
+	"github.com/tinyrack-net/infrastructure/ci/engine"
+	"github.com/tinyrack-net/infrastructure/ci/lock"
+	"github.com/tinyrack-net/infrastructure/ci/published"
+	"github.com/tinyrack-net/infrastructure/ci/report"
+	"github.com/tinyrack-net/infrastructure/ci/repository"
+	"github.com/tinyrack-net/infrastructure/ci/sandbox"
+)
+
+// applying is the application of the checkout's commit to one stack.
+type applying struct {
+	repo   *repository.Repository
+	stack  string
+	engine *engine.Engine
+	commit string
+	// pull is the pull request that the commit came from: 0 for none.
+	pull int
+	// told is the comment by which the pull request was told of a preview; empty where it was told of none.
+	told      string
+	dangerous bool
+	secrets   []string
+}
+
+func applyVerb(ctx context.Context, args []string) (report.Status, error) {
+	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
+	remote := flags.String("remote", "origin", "the remote that the commit was merged at")
+	comment := flags.Bool("comment", false, "find the pull request that the commit came from, hold to what it was told, and "+
+		"tell it how it went")
+	dangerous := flags.Bool("dangerous", false, "also delete or replace what holds data")
+	another := flags.Bool("another-plan", false, "also do what the pull request was not told of")
+	publish := flags.Bool("publish", false, "publish the state without its secrets, and change nothing else")
+	unlock := flags.Bool("unlock", false, "break the lock of a stack whose holder is gone, and do nothing else")
+	if err := flags.Parse(args); err != nil {
+		return report.Failed, err
+	}
+	if flags.NArg() != 1 {
+		return report.Failed, errors.New("apply: wants the name of one stack")
+	}
+	repo, err := repository.Open(ctx, ".", *remote, token())
+	if err != nil {
+		return report.Failed, err
+	}
+	a := &applying{repo: repo, stack: flags.Arg(0), dangerous: *dangerous, secrets: []string{token()}}
+	if a.engine, err = engine.Find(repo.Dir); err != nil {
+		return report.Failed, err
+	}
+	if a.commit, err = repo.Commit(ctx, "HEAD"); err != nil {
+		return report.Failed, err
+	}
+	switch {
+	case *unlock:
+		return report.NoChange, a.lock().Break(ctx)
+	case *publish:
+		return report.NoChange, a.lock().Do(ctx, a.publish)
+	}
+	tell := func(string) error { return nil }
+	if *comment {
+		if tell, err = a.pullRequest(ctx); err != nil {
+			return report.Failed, err
+		}
+		if *another {
+			a.told = ""
+		}
+	}
+	status := report.NoChange
+	err = a.lock().Do(ctx, func(ctx context.Context) error {
+		status, err = a.run(ctx)
+		return err
+	})
+	text := fmt.Sprintf("%s: %s applied: %s", a.stack, short(a.commit), status)
+	if err != nil {
+		text = fmt.Sprintf("%s: applying %s failed\n%v\nRun it again: it goes on where it stopped.", a.stack, short(a.commit), err)
+		if report.Leaks(text, a.secrets) {
+			text = fmt.Sprintf("%s: applying %s failed; the reason holds a secret and is not told", a.stack, short(a.commit))
+			err = errors.New(text)
+		}
+	}
+	// What happened is told even when this was interrupted.
+	return status, errors.Join(err, tell(text))
+}
+
+// pullRequest finds the pull request that the commit came from, and returns how to tell it something.
+func (a *applying) pullRequest(ctx context.Context) (tell func(string) error, err error) {
+	host, err := gitHost()
+	if err != nil {
+		return nil, err
+	}
+	number, found, err := host.PullOf(ctx, a.commit)
+	if err != nil || !found {
+		return func(string) error { return nil }, err
+	}
+	a.pull = number
+	body, found, err := host.Comment(ctx, number, report.Marker)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		a.told = body
+	}
+	return func(text string) error {
+		return host.Add(context.WithoutCancel(ctx), number, report.Code(text, host.Limit()))
+	}, nil
+}
+
+func (a *applying) lock() *lock.Lock {
+	return &lock.Lock{Dir: a.repo.Dir, Remote: a.repo.Remote, Stack: a.stack, Holder: holder(), Say: say, Env: a.repo.Env()}
+}
+
+// holder says who this is, to those who wait.
+func holder() string {
+	who := "somebody"
+	if u, err := user.Current(); err == nil {
+		who = u.Username
+	}
+	name, _ := os.Hostname()
+	text := who + "@" + name
+	if run := os.Getenv("GITHUB_RUN_ID"); run != "" {
+		text += fmt.Sprintf(", %s/%s/actions/runs/%s", os.Getenv("GITHUB_SERVER_URL"), os.Getenv("GITHUB_REPOSITORY"), run)
+	}
+	return cmp.Or(text, "somebody")
+}
+
+// run applies the commit, with the lock held.
+func (a *applying) run(ctx context.Context) (report.Status, error) {
+	if err := a.refuseOlder(ctx); err != nil {
+		return report.Failed, err
+	}
+	settings, err := a.engine.Secrets(ctx, a.stack)
+	if err != nil {
+		return report.Failed, err
+	}
+	a.secrets = slices.AppendSeq(a.secrets, maps.Values(settings))
+	say("%s: preview", a.stack)
+	digest, err := a.engine.Preview(ctx, a.stack)
+	if err != nil {
+		return report.Failed, err
+	}
+	stack := report.Stack{Name: a.stack, State: "the real state", Site: digest.Site()}
+	stack.Changes, stack.Same = digest.Changes()
+	found := report.Report{Head: a.commit, Stacks: []report.Stack{stack}}
+	if !report.Leaks(found.Text(), a.secrets) {
+		fmt.Fprintln(os.Stdout, found.Text())
+	}
+	status := found.Status()
+	if status == report.Dangerous && !a.dangerous {
+		return status, errors.New("it would delete or replace what holds data: nothing was applied: see the preview, and run " +
+			"scripts/apply.sh --dangerous by hand if that is wanted")
+	}
+	if status != report.NoChange && a.told != "" && !stack.Told(a.told) {
+		return report.Failed, fmt.Errorf("it would do other than what pull request %d was told: nothing was applied: see what "+
+			"changed since, and run scripts/apply.sh --another-plan by hand, or push to have it previewed again", a.pull)
+	}
+	if status != report.NoChange {
+		say("%s: up", a.stack)
+		if err := a.engine.Up(ctx, a.stack, os.Stderr); err != nil {
+			return report.Failed, err
+		}
+	}
+	return status, a.publish(ctx)
+}
+
+// refuseOlder refuses a commit that lacks what was applied last: it would take that back.
+func (a *applying) refuseOlder(ctx context.Context) error {
+	dirty, err := a.repo.Git(ctx, "status", "--porcelain")
+	if err != nil {
+		return err
+	}
+	if dirty != "" {
+		return errors.New("the checkout has changes that are not committed: what is applied would be in no commit: commit " +
+			"them, or remove them")
+	}
+	state, found, err := findState(ctx, a.repo, a.stack)
+	if err != nil || !found || state.Commit == a.commit {
+		return err
+	}
+	if _, err := a.repo.Git(ctx, "merge-base", "--is-ancestor", state.Commit, a.commit); err != nil {
+		return fmt.Errorf("%s was applied last, which %s does not have: it would be taken back: apply a commit that has it",
+			short(state.Commit), short(a.commit))
+	}
+	return nil
+}
+
+// publish makes the state known to those who preview without a secret.
+func (a *applying) publish(ctx context.Context) error {
+	say("%s: publish the state without its secrets", a.stack)
+	dir, err := os.MkdirTemp("", "publish")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	box, err := sandbox.New(ctx, dir)
+	if err != nil {
+		return err
+	}
+	secrets, err := a.engine.Secrets(ctx, a.stack)
+	if err != nil {
+		return err
+	}
+	exported, err := a.engine.Export(ctx, a.stack)
+	if err != nil {
+		return err
+	}
+	tree := func(ctx context.Context) (string, error) { return a.repo.Worktree(ctx, a.commit, dir) }
+	state, err := published.Make(ctx, box, a.stack, a.commit, tree, exported, secrets)
+	if err != nil {
+		return err
+	}
+	text, err := state.Text()
+	if err != nil {
+		return err
+	}
+	return a.repo.Publish(ctx, published.Branch(a.stack), published.File, "state of "+a.stack+" at "+a.commit, text)
+}

@@ -1,0 +1,236 @@
+// Package engine runs the Pulumi command line for a stack and reads what it says: what a preview plans, what the
+// state and the settings hold.
+package engine
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Engine is a Pulumi command line with a program.
+type Engine struct {
+	// Command is the path of the command line; its plugins and language host are where it finds them.
+	Command string
+	// Project is the folder with Pulumi.yaml, as the command line sees it.
+	Project string
+	// Dir is the folder that the command is started in, where it is not Project. Optional.
+	Dir string
+	// Settings is the stack's settings file, where it is not the project's own. Optional.
+	Settings string
+	// Env is the environment, whole.
+	Env []string
+	// Wrap is put in front of every command. Optional.
+	Wrap []string
+}
+
+// Find is the command line in PATH, with the caller's environment.
+func Find(project string) (*Engine, error) {
+	command, err := exec.LookPath("pulumi")
+	if err != nil {
+		return nil, errors.New("pulumi is not in PATH: nothing can be previewed or applied: install the version that go.mod " +
+			"names for github.com/pulumi/pulumi/sdk/v3")
+	}
+	return &Engine{Command: command, Project: project, Env: append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true")}, nil
+}
+
+// Digest is what a preview says.
+type Digest struct {
+	Steps       []Step
+	Diagnostics []Diagnostic
+}
+
+// Diagnostic is a message of the program, of a plugin or of the engine.
+type Diagnostic struct {
+	Message   string `json:"message"`
+	Severity  string `json:"severity"` // info, warning, error
+	Ephemeral bool   `json:"ephemeral"`
+}
+
+// Step is what happens to one resource. A replacement has several.
+type Step struct {
+	Op   string    `json:"op"`
+	URN  string    `json:"urn"`
+	Type string    `json:"type"`
+	Old  *Resource `json:"old"`
+	New  *Resource `json:"new"`
+	// Diffs are the properties that differ, Keys those of them that need a replacement.
+	Diffs []string `json:"diffs"`
+	Keys  []string `json:"keys"`
+}
+
+// Resource is one resource before or after a step. A secret in it is an object that says so, without the value.
+type Resource struct {
+	Protect bool           `json:"protect"`
+	Inputs  map[string]any `json:"inputs"`
+}
+
+// Preview is what an up would do. One that fails returns what was said until then, too.
+func (e *Engine) Preview(ctx context.Context, stack string, flags ...string) (*Digest, error) {
+	// Events know what is secret; the digest that is printed without this shows the same word in the place of all.
+	with := *e
+	with.Env = append(slices.Clone(e.Env), "PULUMI_ENABLE_STREAMING_JSON_PREVIEW=true")
+	out, runErr := with.stack(ctx, stack, nil, append([]string{"preview", "--json"}, flags...)...)
+	digest, err := readEvents(out)
+	if err != nil && runErr == nil {
+		return nil, fmt.Errorf("pulumi preview of %s: %w", stack, err)
+	}
+	if runErr == nil {
+		return digest, nil
+	}
+	var said []string
+	for _, d := range digest.Diagnostics {
+		if d.Severity == "error" {
+			said = append(said, strings.TrimSpace(d.Message))
+		}
+	}
+	if len(said) > 0 {
+		runErr = errors.New(strings.Join(said, "\n"))
+	}
+	return digest, runErr
+}
+
+// readEvents reads what the engine prints, an event a line. What is read until a line that is none is returned, too.
+func readEvents(text string) (*Digest, error) {
+	digest := &Digest{}
+	for line := range strings.Lines(text) {
+		var event struct {
+			Pre *struct {
+				Metadata Step `json:"metadata"`
+			} `json:"resourcePreEvent"`
+			Diagnostic *Diagnostic `json:"diagnosticEvent"`
+		}
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			return digest, errors.New("what it printed are no events: is it of another version than go.mod names?")
+		}
+		switch {
+		case event.Pre != nil:
+			digest.Steps = append(digest.Steps, event.Pre.Metadata)
+		case event.Diagnostic != nil && !event.Diagnostic.Ephemeral:
+			digest.Diagnostics = append(digest.Diagnostics, *event.Diagnostic)
+		}
+	}
+	return digest, nil
+}
+
+// Up does what a preview shows. What it prints goes to out.
+func (e *Engine) Up(ctx context.Context, stack string, out io.Writer, flags ...string) error {
+	args := append([]string{"up", "--yes", "--skip-preview", "--color", "never", "--suppress-outputs"}, flags...)
+	return e.run(ctx, out, out, nil, e.args(stack, args...))
+}
+
+// Export is the stack's state, JSON, with secrets in clear.
+func (e *Engine) Export(ctx context.Context, stack string) (string, error) {
+	return e.stack(ctx, stack, nil, "stack", "export", "--show-secrets")
+}
+
+// Import puts a state in the place of the stack's, from a file that holds no real secret.
+func (e *Engine) Import(ctx context.Context, stack, file string) error {
+	_, err := e.stack(ctx, stack, nil, "stack", "import", "--file", file)
+	return err
+}
+
+// Init makes the stack in an empty backend.
+func (e *Engine) Init(ctx context.Context, stack string) error {
+	_, err := e.stack(ctx, stack, nil, "stack", "init")
+	return err
+}
+
+// Value is a setting.
+type Value struct {
+	Value  string `json:"value"`
+	Secret bool   `json:"secret"`
+}
+
+// Secrets are the secret settings of a stack in clear, by name with the project's prefix.
+func (e *Engine) Secrets(ctx context.Context, stack string) (map[string]string, error) {
+	out, err := e.stack(ctx, stack, nil, "config", "--show-secrets", "--json")
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]Value{}
+	if err := json.Unmarshal([]byte(out), &values); err != nil {
+		return nil, fmt.Errorf("pulumi config of %s: what it printed is no JSON", stack)
+	}
+	secrets := map[string]string{}
+	for name, value := range values {
+		if value.Secret {
+			secrets[name] = value.Value
+		}
+	}
+	return secrets, nil
+}
+
+// SetPublicSecrets writes settings that the program wants to be secret, and that are none: placeholders. They are
+// arguments of a command, which everybody can read.
+func (e *Engine) SetPublicSecrets(ctx context.Context, stack string, values map[string]string) error {
+	args := []string{"config", "set-all"}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		args = append(args, "--secret", name+"="+values[name])
+	}
+	_, err := e.stack(ctx, stack, nil, args...)
+	return err
+}
+
+func (e *Engine) args(stack string, args ...string) []string {
+	args = append(args, "--stack", stack, "--cwd", e.Project, "--non-interactive")
+	if e.Settings != "" && args[0] != "stack" {
+		args = append(args, "--config-file", e.Settings)
+	}
+	return args
+}
+
+func (e *Engine) stack(ctx context.Context, stack string, in io.Reader, args ...string) (string, error) {
+	var out, errs bytes.Buffer
+	err := e.run(ctx, &out, &errs, in, e.args(stack, args...))
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, last(errs.String()+out.String()))
+	}
+	return out.String(), err
+}
+
+// last is the end of a text: what a command says of its failure.
+func last(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.ToValidUTF8(text[max(0, len(text)-4<<10):], "")
+}
+
+func (e *Engine) run(ctx context.Context, out, errs io.Writer, in io.Reader, args []string) error {
+	line := append(append([]string{}, e.Wrap...), append([]string{e.Command}, args...)...)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // the caller's own program
+	cmd.Dir, cmd.Env = cmp.Or(e.Dir, e.Project), e.Env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errs
+	// Told once, and politely, to stop: the terminal's own signal must not reach it too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 2 * time.Minute
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("pulumi %s: %w", args[0], err)
+	}
+	return nil
+}
+
+// Stacks are the stacks whose settings are in a folder.
+func Stacks(dir string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "Pulumi.*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml"))
+	}
+	return names, nil
+}

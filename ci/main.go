@@ -1,0 +1,54 @@
+// Command ci previews and applies changes: what a pull request does to every stack and to what Flux applies, told in one
+// comment; and, once it is merged, applied under a lock. It is the same by hand and in any CI system, which
+// scripts/preview.sh and scripts/apply.sh are called by.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/tinyrack-net/infrastructure/ci/report"
+)
+
+const usage = `usage: go -C ci run . COMMAND [FLAG]... [STACK]...
+
+  preview   what a change does; --help lists its flags
+  apply     apply the checkout's commit to a stack, under the stack's lock
+`
+
+var verbs = map[string]func(context.Context, []string) (report.Status, error){
+	"preview": previewVerb, "apply": applyVerb,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status, err := run(ctx, os.Args[1:])
+	stop()
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "\nci: %v\n", err)
+		status = report.Failed
+	}
+	os.Exit(int(status))
+}
+
+func run(ctx context.Context, args []string) (report.Status, error) {
+	if len(args) == 0 {
+		return report.Failed, errors.New(usage) //nolint:staticcheck // a text of several lines
+	}
+	verb, ok := verbs[args[0]]
+	if !ok {
+		return report.Failed, fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	}
+	return verb(ctx, args[1:])
+}
+
+// say tells a person how far it is, beside the report on standard output.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

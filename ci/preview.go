@@ -1,0 +1,297 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tinyrack-net/infrastructure/ci/changes"
+	"github.com/tinyrack-net/infrastructure/ci/engine"
+	"github.com/tinyrack-net/infrastructure/ci/published"
+	"github.com/tinyrack-net/infrastructure/ci/report"
+	"github.com/tinyrack-net/infrastructure/ci/repository"
+	"github.com/tinyrack-net/infrastructure/ci/sandbox"
+	"github.com/tinyrack-net/infrastructure/gitops"
+)
+
+// The states that a change is previewed against.
+const (
+	realState      = "real"
+	publishedState = "published"
+)
+
+// previewing is one preview of a change.
+type previewing struct {
+	repo *repository.Repository
+	// base is the commit that the change goes on top of, head the change on top of it.
+	base, head string
+	state      string
+	stacks     []string // these alone; all that the change touches where there are none
+	dir        string   // for everything that is written
+	secrets    []string // what must not be in a report
+}
+
+func previewVerb(ctx context.Context, args []string) (report.Status, error) {
+	flags := flag.NewFlagSet("preview", flag.ContinueOnError)
+	remote := flags.String("remote", "origin", "the remote that the change is proposed to")
+	branch := flags.String("base", "main", "the branch that the change is proposed to")
+	pull := flags.Int("pull", 0, "the number of a pull request; without one the checkout's files are previewed")
+	state := flags.String("state", publishedState, "what to compare with: published, by anyone and without a secret, or "+
+		"real, with the stack's passphrase and backend")
+	comment := flags.Bool("comment", false, "tell the pull request")
+	out := flags.String("report", "", "write the report to this file, too, as JSON")
+	if err := flags.Parse(args); err != nil {
+		return report.Failed, err
+	}
+	if *state != realState && *state != publishedState {
+		return report.Failed, fmt.Errorf("--state=%s: is neither real nor published", *state)
+	}
+	if *comment && *pull == 0 {
+		return report.Failed, errors.New("--comment: needs --pull: there is nobody to tell")
+	}
+	dir, err := os.MkdirTemp("", "preview")
+	if err != nil {
+		return report.Failed, err
+	}
+	defer os.RemoveAll(dir)
+	repo, err := repository.Open(ctx, ".", *remote, token())
+	if err != nil {
+		return report.Failed, err
+	}
+	p := &previewing{repo: repo, state: *state, stacks: flags.Args(), dir: dir, secrets: []string{token()}}
+	began := time.Now()
+	found, err := p.run(ctx, *branch, *pull)
+	if err != nil {
+		// The pull request is told of that, too: silence would look like no change.
+		found = &report.Report{Base: p.base, Head: p.head, Stacks: []report.Stack{{Name: "all", Error: err.Error()}}}
+	}
+	say("previewed in %s", time.Since(began).Round(time.Second))
+	return finish(ctx, *found, p.secrets, *pull, *comment, *out)
+}
+
+// finish tells what was found: to a person, to a file, and to the pull request.
+func finish(
+	ctx context.Context, found report.Report, secrets []string, pull int, comment bool, out string,
+) (report.Status, error) {
+	whole, err := json.MarshalIndent(found, "", "  ")
+	if err != nil {
+		return report.Failed, err
+	}
+	if report.Leaks(string(whole), secrets) {
+		return report.Failed, errors.New("a secret is in the report: nothing is shown or told of it: the program puts a " +
+			"secret where none belongs: see what the change does with its settings")
+	}
+	fmt.Fprintln(os.Stdout, found.Text())
+	if out != "" {
+		if err := os.WriteFile(out, whole, 0o600); err != nil {
+			return report.Failed, err
+		}
+	}
+	if comment {
+		host, err := gitHost()
+		if err != nil {
+			return report.Failed, err
+		}
+		if err := host.Upsert(ctx, pull, report.Marker, found.Markdown(host.Limit())); err != nil {
+			return report.Failed, fmt.Errorf("tell pull request %d: %w", pull, err)
+		}
+	}
+	return found.Status(), nil
+}
+
+// run finds what the change is, and what it does.
+func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.Report, error) {
+	if err := p.commits(ctx, branch, pull); err != nil {
+		return nil, err
+	}
+	found := &report.Report{Base: p.base, Head: p.head}
+	files, err := p.repo.Changed(ctx, p.base, p.head)
+	if err != nil {
+		return nil, err
+	}
+	baseTree, err := p.repo.Worktree(ctx, p.base, p.dir)
+	if err != nil {
+		return nil, err
+	}
+	headTree, err := p.repo.Worktree(ctx, p.head, p.dir)
+	if err != nil {
+		return nil, err
+	}
+	stacks, err := engine.Stacks(headTree)
+	if err != nil {
+		return nil, err
+	}
+	touched := changes.Of(files, stacks)
+	if len(p.stacks) > 0 {
+		touched.Stacks = p.stacks
+	}
+	if touched.None() {
+		found.Untouched = fmt.Sprintf("no stack and nothing that Flux applies depends on the %d files that change", len(files))
+		return found, nil
+	}
+	say("%d files change; stacks: %s; Flux: %t", len(files), cmp.Or(strings.Join(touched.Stacks, ", "), "none"), touched.Tree)
+	if touched.Tree {
+		if found.Trees, err = trees(baseTree, headTree); err != nil {
+			return nil, err
+		}
+	}
+	for _, stack := range touched.Stacks {
+		say("%s: preview against the %s state", stack, p.state)
+		found.Stacks = append(found.Stacks, p.stack(ctx, stack))
+	}
+	return found, nil
+}
+
+// commits finds the two commits to compare.
+func (p *previewing) commits(ctx context.Context, branch string, pull int) error {
+	base, found, err := p.repo.Fetch(ctx, "refs/heads/"+branch)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("%s has no branch %s: there is nothing to compare with: name it with --base", p.repo.Remote, branch)
+	}
+	p.base = base
+	if pull == 0 {
+		files, err := p.repo.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		p.head, err = p.repo.Merge(ctx, base, files)
+		return err
+	}
+	for _, ref := range []string{"refs/pull/%d/head", "refs/merge-requests/%d/head"} {
+		head, found, err := p.repo.Fetch(ctx, fmt.Sprintf(ref, pull))
+		if err != nil {
+			return err
+		}
+		if found {
+			p.head, err = p.repo.Merge(ctx, base, head)
+			return err
+		}
+	}
+	return fmt.Errorf("%s has no pull request %d: there is nothing to preview", p.repo.Remote, pull)
+}
+
+// stack previews one stack. What goes wrong is in its part of the report.
+func (p *previewing) stack(ctx context.Context, name string) report.Stack {
+	s := report.Stack{Name: name}
+	digest, err := p.digest(ctx, &s)
+	if digest != nil {
+		s.Site = digest.Site()
+		s.Changes, s.Same = digest.Changes()
+	}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Digest, error) {
+	folder, err := p.repo.Worktree(ctx, p.head, p.dir)
+	if err != nil {
+		return nil, err
+	}
+	if p.state == realState {
+		s.State = "the real state"
+		e, err := engine.Find(folder)
+		if err != nil {
+			return nil, err
+		}
+		secrets, err := e.Secrets(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, secret := range secrets {
+			p.secrets = append(p.secrets, secret)
+		}
+		return e.Preview(ctx, s.Name)
+	}
+	state, err := fetchState(ctx, p.repo, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	s.State = "the state published at " + short(state.Commit)
+	if state.Commit != p.base {
+		if s.Behind, err = p.behind(ctx, state.Commit); err != nil {
+			return nil, err
+		}
+	}
+	box, err := sandbox.New(ctx, p.dir)
+	if err != nil {
+		return nil, err
+	}
+	return state.Preview(ctx, box, folder)
+}
+
+// behind says what else is shown when the state is not that of the base: changes that were merged and not applied.
+func (p *previewing) behind(ctx context.Context, applied string) (string, error) {
+	files, err := p.repo.Changed(ctx, applied, p.base)
+	if err != nil {
+		return fmt.Sprintf("applied was %s, which this clone does not have: what is not applied yet shows, too",
+			short(applied)), nil
+	}
+	stacks, err := engine.Stacks(p.repo.Dir)
+	if err != nil {
+		return "", err
+	}
+	if len(changes.Of(files, stacks).Stacks) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("applied was %s; what was merged since shows, too", short(applied)), nil
+}
+
+// fetchState gets what is published of a stack.
+func fetchState(ctx context.Context, repo *repository.Repository, stack string) (*published.State, error) {
+	state, found, err := findState(ctx, repo, stack)
+	if err == nil && !found {
+		err = fmt.Errorf("no state of %s is published: a preview has nothing to compare with: run scripts/apply.sh %s, or "+
+			"scripts/apply.sh --publish %s, where the passphrase is", stack, stack, stack)
+	}
+	return state, err
+}
+
+func findState(
+	ctx context.Context, repo *repository.Repository, stack string,
+) (state *published.State, found bool, err error) {
+	commit, found, err := repo.Fetch(ctx, "refs/heads/"+published.Branch(stack))
+	if err != nil || !found {
+		return nil, false, err
+	}
+	text, err := repo.Git(ctx, "show", commit+":"+published.File)
+	if err != nil {
+		return nil, false, err
+	}
+	state = &published.State{}
+	if err := json.Unmarshal([]byte(text), state); err != nil {
+		return nil, false, fmt.Errorf("the published state of %s cannot be read: %w: publish it again", stack, err)
+	}
+	return state, true, nil
+}
+
+// trees compare what Flux applies in every environment.
+func trees(base, head string) ([]report.Tree, error) {
+	environments, err := gitops.Diff(base, head)
+	if err != nil {
+		return nil, err
+	}
+	var found []report.Tree
+	for _, e := range environments {
+		tree := report.Tree{Environment: e.Environment, Note: e.Note, Error: e.Error}
+		for _, o := range e.Objects {
+			tree.Objects = append(tree.Objects, report.Object(o))
+		}
+		found = append(found, tree)
+	}
+	slices.SortFunc(found, func(a, b report.Tree) int { return strings.Compare(a.Environment, b.Environment) })
+	return found, nil
+}
+
+func short(commit string) string { return commit[:min(7, len(commit))] }

@@ -1,0 +1,408 @@
+// Package published makes a stack's state fit to be seen by everybody, and previews changes against it. Every secret in
+// it is a placeholder of the same form, and what the program derives from secrets is derived from the placeholders. So
+// a change that a stranger proposes is previewed with its real operations, by code that has no secret to give away.
+package published
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/tinyrack-net/infrastructure/ci/engine"
+	"github.com/tinyrack-net/infrastructure/ci/report"
+)
+
+// Branch is the branch of the repository that holds a stack's published state, and File its only file.
+func Branch(stack string) string { return "published/" + stack }
+
+// File is the file in the branch.
+const File = "state.json"
+
+// State is what is published of a stack. Nothing in it is secret.
+type State struct {
+	Stack string `json:"stack"`
+	// Commit is what was applied.
+	Commit string `json:"commit"`
+	// Secrets are the stack's secret settings by name.
+	Secrets map[string]Placeholder `json:"secrets"`
+	// Certificate belongs to the placeholder of the sealing key.
+	Certificate Placeholder `json:"certificate"`
+	// Protected are the resources that the engine refuses to delete. In the deployment they are not: their deletion is
+	// to be shown, and not refused.
+	Protected []string `json:"protected"`
+	// Deployment is the state as the engine exports it.
+	Deployment json.RawMessage `json:"deployment"`
+}
+
+// Placeholder stands in the place of a secret.
+type Placeholder struct {
+	Value string `json:"value"`
+	// Mark is the sha256 of what git holds in the secret's place, its ciphertext: a change of that is a change of the
+	// secret.
+	Mark string `json:"mark"`
+}
+
+// Box runs an engine for code that nobody trusts: it has a folder with the project, a backend of its own and nothing
+// else.
+type Box interface {
+	// Engine is an engine in a new backend for the project in tree, which is the code of one commit.
+	Engine(ctx context.Context, tree string) (*engine.Engine, error)
+}
+
+// maxRounds is how often placeholders may have to go through the program until all that is derived from them is.
+const maxRounds = 3
+
+// Tree makes a new folder with the code of a commit: a box takes it.
+type Tree func(ctx context.Context) (string, error)
+
+// Make makes the state of a stack, exported in clear, fit to be published: with the code that it was applied with.
+// secrets are the stack's secret settings in clear.
+func Make(
+	ctx context.Context, box Box, stack, commit string, tree Tree, exported string, secrets map[string]string,
+) (*State, error) {
+	raw, err := readDeployment(exported)
+	if err != nil {
+		return nil, err
+	}
+	known := raw.secrets()
+	for _, value := range secrets {
+		known = append(known, value)
+	}
+	places := newPlaceholders(known)
+	s := &State{Stack: stack, Commit: commit, Secrets: map[string]Placeholder{}, Protected: raw.unprotect()}
+	raw.replace(places)
+	at, err := tree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, err := readSettings(at, stack)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range secrets {
+		s.Secrets[name] = Placeholder{Value: places.of(value), Mark: files.mark(name)}
+	}
+	s.Certificate = Placeholder{Value: certificate(s.Secrets[files.project+":"+sealingKey].Value), Mark: files.certificate}
+	for round := 0; ; round++ {
+		if s.Deployment, err = raw.text(); err != nil {
+			return nil, err
+		}
+		if at, err = tree(ctx); err != nil {
+			return nil, err
+		}
+		digest, err := s.preview(ctx, box, at, "--save-plan", planFile, "--show-secrets")
+		if err != nil {
+			return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
+		}
+		if changes, _ := digest.Changes(); len(changes) == 0 {
+			break
+		} else if round == maxRounds {
+			return nil, fmt.Errorf("publish the state of %s: after %d rounds %s still changes: strangers' previews would "+
+				"show it with every change: see whether an up of %s changes anything", stack, round, changes[0].URN, commit)
+		}
+		if err := raw.settle(filepath.Join(at, planFile)); err != nil {
+			return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
+		}
+	}
+	text, err := s.Text()
+	if err != nil {
+		return nil, err
+	}
+	private, err := notPublic(known, at, stack)
+	if err != nil {
+		return nil, err
+	}
+	if report.Leaks(string(text), append(private, slices.Collect(maps.Values(secrets))...)) {
+		return nil, fmt.Errorf("publish the state of %s: a secret is still in it: nothing is published: this is a defect of "+
+			"the program, which puts a secret where none belongs", stack)
+	}
+	return s, nil
+}
+
+// notPublic are the secrets in these texts that have to be looked for. A secret object, a connection for one, has names
+// of hosts in it, and what the settings hold in clear; a script holds more than its secrets, which are texts of their own
+// elsewhere.
+func notPublic(texts []string, tree, stack string) ([]string, error) {
+	settings, err := os.ReadFile(settingsFile(tree, stack))
+	if err != nil {
+		return nil, err
+	}
+	var private []string
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		block, _ := pem.Decode([]byte(text))
+		switch {
+		case block != nil && strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			private = append(private, text)
+		case kubeconfig.MatchString(text):
+			for _, line := range credentials.FindAllString(text, -1) {
+				if name, value, _ := strings.Cut(line, ": "); name != "certificate-authority-data" {
+					private = append(private, value)
+				}
+			}
+		case strings.Contains(text, "\n") || hostName.MatchString(text) || strings.Contains(string(settings), text):
+		default:
+			private = append(private, text)
+		}
+	}
+	return private, nil
+}
+
+var hostName = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z0-9-]+$`)
+
+// Text is what is published, JSON.
+func (s *State) Text() ([]byte, error) { return json.MarshalIndent(s, "", " ") }
+
+// Preview is what a commit, whose code is in tree, changes against the published state.
+func (s *State) Preview(ctx context.Context, box Box, tree string) (*engine.Digest, error) {
+	digest, err := s.preview(ctx, box, tree)
+	if digest != nil {
+		s.protect(digest)
+	}
+	return digest, err
+}
+
+// protect says again of the resources that they are protected.
+func (s *State) protect(digest *engine.Digest) {
+	for _, step := range digest.Steps {
+		if step.Old != nil && slices.Contains(s.Protected, step.URN) {
+			step.Old.Protect = true
+		}
+	}
+}
+
+func (s *State) preview(ctx context.Context, box Box, tree string, flags ...string) (*engine.Digest, error) {
+	files, err := readSettings(tree, s.Stack)
+	if err != nil {
+		return nil, err
+	}
+	values, cert := s.values(files)
+	if err := files.clean(tree, s.Stack, cert); err != nil {
+		return nil, err
+	}
+	e, err := box.Engine(ctx, tree)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Init(ctx, s.Stack); err != nil {
+		return nil, err
+	}
+	if err := s.place(tree); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(e.Import(ctx, s.Stack, importFile), e.SetPublicSecrets(ctx, s.Stack, values)); err != nil {
+		return nil, err
+	}
+	return e.Preview(ctx, s.Stack, flags...)
+}
+
+// importFile is where the state is put for the engine, below the tree.
+const importFile = ".published.json"
+
+// planFile is where the engine writes what it plans, with placeholders in clear, below the tree.
+const planFile = ".published.plan.json"
+
+// place writes the state as one of the box's stack, whose salt the engine wants in it.
+func (s *State) place(tree string) error {
+	var file struct {
+		Salt string `yaml:"encryptionsalt"`
+	}
+	if err := readYAML(settingsFile(tree, s.Stack), &file); err != nil {
+		return err
+	}
+	raw, err := readDeployment(string(s.Deployment))
+	if err != nil {
+		return err
+	}
+	raw.Deployment["secrets_providers"] = map[string]any{"type": "passphrase", "state": map[string]string{"salt": file.Salt}}
+	text, err := raw.text()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(tree, importFile), text, 0o600)
+}
+
+// values are placeholders for the secret settings of a commit: those that were published, and new ones for secrets that
+// the commit changes or adds, so that what is derived from them is seen to change.
+func (s *State) values(files *settings) (values map[string]string, cert string) {
+	values = map[string]string{}
+	for name := range files.secure {
+		published, known := s.Secrets[name]
+		switch {
+		case known && published.Mark == files.mark(name):
+			values[name] = published.Value
+		case known:
+			values[name] = newPlaceholders(nil).of(published.Value)
+		default:
+			values[name] = unknownSecret(strings.TrimPrefix(name, files.project+":"))
+		}
+	}
+	key := files.project + ":" + sealingKey
+	cert = s.Certificate.Value
+	if files.certificate != s.Certificate.Mark || values[key] != s.Secrets[key].Value {
+		cert = certificate(values[key])
+	}
+	return values, cert
+}
+
+// deployment is a state as the engine exports it.
+type deployment struct {
+	Version    int            `json:"version"`
+	Deployment map[string]any `json:"deployment"`
+}
+
+func readDeployment(text string) (*deployment, error) {
+	d := &deployment{}
+	if err := json.Unmarshal([]byte(text), d); err != nil || d.Deployment == nil {
+		return nil, errors.New("the exported state is not what the engine writes: nothing can be published of it")
+	}
+	// Whose salt opens the real one is nobody's business. Operations that were cut short are no part of a preview.
+	delete(d.Deployment, "secrets_providers")
+	delete(d.Deployment, "pending_operations")
+	return d, nil
+}
+
+func (d *deployment) text() (json.RawMessage, error) { return json.Marshal(d) }
+
+func (d *deployment) resources() []map[string]any {
+	list, _ := d.Deployment["resources"].([]any)
+	var all []map[string]any
+	for _, item := range list {
+		if resource, ok := item.(map[string]any); ok {
+			all = append(all, resource)
+		}
+	}
+	return all
+}
+
+// secrets are the texts of all secrets of the state.
+func (d *deployment) secrets() []string {
+	found := map[string]bool{}
+	for _, resource := range d.resources() {
+		engine.Map(resource, func(secret map[string]any) any {
+			if value, ok := engine.Clear(secret); ok {
+				leaves(value, func(text string) string { found[text] = true; return text })
+			}
+			return nil
+		})
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// replace puts placeholders in the place of all secrets.
+func (d *deployment) replace(places *placeholders) {
+	for _, resource := range d.resources() {
+		for key, value := range resource {
+			resource[key] = engine.Map(value, func(secret map[string]any) any {
+				value, _ := engine.Clear(secret)
+				return engine.Secret(leaves(value, places.of))
+			})
+		}
+	}
+}
+
+// leaves returns the value with every text in it replaced.
+func leaves(value any, replace func(string) string) any {
+	switch v := value.(type) {
+	case string:
+		return replace(v)
+	case map[string]any:
+		out := map[string]any{}
+		for key, child := range v {
+			out[key] = leaves(child, replace)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, child := range v {
+			out[i] = leaves(child, replace)
+		}
+		return out
+	}
+	return value
+}
+
+// unprotect takes the engine's protection off, and returns what had it.
+func (d *deployment) unprotect() []string {
+	var had []string
+	for _, resource := range d.resources() {
+		if resource["protect"] == true {
+			urn, _ := resource["urn"].(string)
+			had = append(had, urn)
+			delete(resource, "protect")
+		}
+	}
+	return had
+}
+
+// settle takes over what the program made of the placeholders, from the engine's plan: as inputs, and where the outputs
+// repeat them, as outputs.
+func (d *deployment) settle(plan string) error {
+	var planned struct {
+		Resources map[string]struct {
+			Goal struct {
+				Inputs struct {
+					Adds    map[string]any `json:"adds"`
+					Updates map[string]any `json:"updates"`
+					Deletes []string       `json:"deletes"`
+				} `json:"inputDiff"`
+			} `json:"goal"`
+		} `json:"resourcePlans"`
+	}
+	text, err := os.ReadFile(plan) //nolint:gosec // in the box's own tree
+	if err == nil {
+		err = json.Unmarshal(text, &planned)
+	}
+	if err != nil {
+		return fmt.Errorf("the engine's plan: %w", err)
+	}
+	for _, resource := range d.resources() {
+		urn, _ := resource["urn"].(string)
+		goal, ok := planned.Resources[urn]
+		inputs, isMap := resource["inputs"].(map[string]any)
+		if !ok || !isMap {
+			continue
+		}
+		outputs, _ := resource["outputs"].(map[string]any)
+		for _, values := range []map[string]any{goal.Goal.Inputs.Adds, goal.Goal.Inputs.Updates} {
+			for key, value := range values {
+				if !known(value) {
+					continue
+				}
+				inputs[key] = value
+				if _, repeats := outputs[key]; repeats {
+					outputs[key] = value
+				}
+			}
+		}
+		for _, key := range goal.Goal.Inputs.Deletes {
+			delete(inputs, key)
+		}
+	}
+	return nil
+}
+
+// unknown is what the engine writes for a value that an up alone would tell. Source:
+// github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin, UnknownStringValue.
+const unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+func known(value any) bool {
+	text, err := json.Marshal(value)
+	return err == nil && !strings.Contains(string(text), unknown)
+}
+
+// mark is the sha256 of a text.
+func mark(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}

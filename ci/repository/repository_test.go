@@ -1,0 +1,214 @@
+package repository
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// clone is a repository with one commit, and a bare one that it came from.
+func clone(t *testing.T) (r *Repository, remote string) {
+	t.Helper()
+	remote, dir := filepath.Join(t.TempDir(), "remote.git"), t.TempDir()
+	run(t, dir, "init", "--quiet", "--bare", "--initial-branch=main", remote)
+	run(t, dir, "init", "--quiet", "--initial-branch=main")
+	run(t, dir, "remote", "add", "origin", remote)
+	r, err := Open(t.Context(), dir, "origin", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.change(t, "one", "first")
+	run(t, dir, "push", "--quiet", "origin", "main")
+	return r, remote
+}
+
+func run(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@b"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %v: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// change commits a file, and returns the commit.
+func (r *Repository) change(t *testing.T, name, text string) string {
+	t.Helper()
+	write(t, filepath.Join(r.Dir, name), text)
+	run(t, r.Dir, "add", "--all")
+	run(t, r.Dir, "commit", "--quiet", "--message", name)
+	return run(t, r.Dir, "rev-parse", "HEAD")
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	r, _ := clone(t)
+	below := filepath.Join(r.Dir, "below")
+	write(t, filepath.Join(below, "file"), "")
+	if found, err := Open(t.Context(), below, "origin", ""); err != nil || found.Dir != r.Dir {
+		t.Errorf("from below it is %v, %v", found, err)
+	}
+	if _, err := Open(t.Context(), t.TempDir(), "origin", ""); err == nil {
+		t.Error("any folder is a clone")
+	}
+}
+
+func TestTheTokenIsInNoArgument(t *testing.T) {
+	r := &Repository{Dir: t.TempDir(), Token: "canary"}
+	if env := strings.Join(r.Env(), "\n"); strings.Contains(env, "canary") ||
+		!strings.Contains(env, "GIT_CONFIG_VALUE_0=Authorization: Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5\n") &&
+			!strings.HasSuffix(env, "GIT_CONFIG_VALUE_0=Authorization: Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5") {
+		t.Errorf("git's environment is %s", env)
+	}
+	_, err := r.Git(t.Context(), "ls-remote", "https://me:canary@127.0.0.1:1/x.git")
+	if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFetch(t *testing.T) {
+	r, remote := clone(t)
+	other, _ := clone(t)
+	want := other.change(t, "proposed", "")
+	run(t, other.Dir, "push", "--quiet", remote, "+HEAD:refs/pull/7/head")
+	if got, found, err := r.Fetch(t.Context(), "refs/pull/7/head"); err != nil || !found || got != want {
+		t.Errorf("%s, %v, %v", got, found, err)
+	}
+	if _, err := r.Commit(t.Context(), want); err != nil {
+		t.Errorf("it is not there: %v", err)
+	}
+	if _, found, err := r.Fetch(t.Context(), "refs/pull/8/head"); err != nil || found {
+		t.Errorf("one that is not there: %v, %v", found, err)
+	}
+	if err := os.RemoveAll(remote); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Fetch(t.Context(), "refs/pull/7/head"); err == nil {
+		t.Error("a remote that is gone has no such ref")
+	}
+}
+
+func TestChanged(t *testing.T) {
+	r, _ := clone(t)
+	base := run(t, r.Dir, "rev-parse", "HEAD")
+	run(t, r.Dir, "mv", "one", "moved to")
+	head := r.change(t, "ünï\ncode", "")
+	got, err := r.Changed(t.Context(), base, head)
+	slices.Sort(got)
+	if want := []string{"moved to", "one", "ünï\ncode"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// What is not committed is in a snapshot, what git ignores is not, and the clone stays as it is.
+func TestSnapshot(t *testing.T) {
+	r, _ := clone(t)
+	base := r.change(t, ".gitignore", "ignored\n")
+	write(t, filepath.Join(r.Dir, "one"), "second")
+	write(t, filepath.Join(r.Dir, "new"), "")
+	write(t, filepath.Join(r.Dir, "ignored"), "")
+	before := run(t, r.Dir, "status", "--porcelain")
+	commit, err := r.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Changed(t.Context(), base, commit)
+	if slices.Sort(got); err != nil || !slices.Equal(got, []string{"new", "one"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if after := run(t, r.Dir, "status", "--porcelain"); after != before || run(t, r.Dir, "rev-parse", "HEAD") != base {
+		t.Errorf("the clone was\n%s\nand is\n%s", before, after)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	r, _ := clone(t)
+	common := run(t, r.Dir, "rev-parse", "HEAD")
+	head := r.change(t, "mine", "text")
+	if got, err := r.Merge(t.Context(), common, head); err != nil || got != head {
+		t.Errorf("what has all of its base is merged anew: %s, %v", got, err)
+	}
+	run(t, r.Dir, "checkout", "--quiet", common)
+	base := r.change(t, "theirs", "")
+	merged, err := r.Merge(t.Context(), base, head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What was merged meanwhile is no part of the change.
+	if got, err := r.Changed(t.Context(), base, merged); err != nil || !slices.Equal(got, []string{"mine"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	run(t, r.Dir, "checkout", "--quiet", common)
+	conflict := r.change(t, "mine", "another")
+	if _, err := r.Merge(t.Context(), conflict, head); err == nil || !strings.Contains(err.Error(), "conflicts") {
+		t.Errorf("a conflict: %v", err)
+	}
+	run(t, r.Dir, "checkout", "--quiet", "--orphan", "stranger")
+	stranger := r.change(t, "stranger", "")
+	if _, err := r.Merge(t.Context(), base, stranger); err == nil || !strings.Contains(err.Error(), "fetch-depth") {
+		t.Errorf("no common commit: %v", err)
+	}
+}
+
+func TestWorktree(t *testing.T) {
+	r, _ := clone(t)
+	write(t, filepath.Join(r.Dir, "folder", "file"), "text")
+	for name, to := range map[string]string{
+		"inside": "folder/file", "folder/up": "../one", "absolute": "/etc/passwd", "out": "../../etc/passwd",
+		"folder/out": "../../one", "itself": ".",
+	} {
+		if err := os.Symlink(to, filepath.Join(r.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := r.change(t, "last", "")
+	tree, err := r.Worktree(t.Context(), commit, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		"one": true, "folder/file": true, "inside": true, "folder/up": true, "itself": true, "last": true,
+		"absolute": false, "out": false, "folder/out": false, ".git": false,
+	} {
+		if _, err := os.Lstat(filepath.Join(tree, name)); (err == nil) != want {
+			t.Errorf("%s: there: %v", name, err == nil)
+		}
+	}
+}
+
+// A published branch has one commit, whatever it had before.
+func TestPublish(t *testing.T) {
+	r, remote := clone(t)
+	before := run(t, r.Dir, "status", "--porcelain")
+	for _, text := range []string{"one", "two"} {
+		if err := r.Publish(t.Context(), "published/lab", "state.json", "state", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, remote, "show", "published/lab:state.json"); got != text {
+			t.Errorf("published is %s", got)
+		}
+	}
+	if got := run(t, remote, "rev-list", "--count", "published/lab"); got != "1" {
+		t.Errorf("it has %s commits", got)
+	}
+	if got := run(t, remote, "ls-tree", "--name-only", "-r", "published/lab"); got != "state.json" {
+		t.Errorf("it holds %s", got)
+	}
+	if run(t, r.Dir, "status", "--porcelain") != before {
+		t.Error("the clone is another")
+	}
+}
