@@ -22,7 +22,7 @@ const usage = `usage: go -C ci run . COMMAND [FLAG]... [STACK]...
 `
 
 var verbs = map[string]func(context.Context, []string) (report.Status, error){
-	"preview": previewVerb, "apply": applyVerb,
+	"preview": previewVerb, "apply": applyVerb, compareVerb: compareTrees,
 }
 
 func main() {

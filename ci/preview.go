@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -133,12 +132,12 @@ func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.
 		touched.Stacks = p.stacks
 	}
 	if touched.None() {
-		found.Untouched = fmt.Sprintf("no stack and nothing that Flux applies depends on the %d files that change", len(files))
+		found.Untouched = "no stack and nothing that Flux applies depends on what changes: " + list(files)
 		return found, nil
 	}
-	say("%d files change; stacks: %s; Flux: %t", len(files), cmp.Or(strings.Join(touched.Stacks, ", "), "none"), touched.Tree)
+	say("files that change: %d; stacks: %s; Flux: %t", len(files), cmp.Or(strings.Join(touched.Stacks, ", "), "none"), touched.Tree)
 	if touched.Tree {
-		if found.Trees, err = trees(baseTree, headTree); err != nil {
+		if found.Trees, err = p.trees(ctx, baseTree, headTree); err != nil {
 			return nil, err
 		}
 	}
@@ -276,8 +275,40 @@ func findState(
 	return state, true, nil
 }
 
-// trees compare what Flux applies in every environment.
-func trees(base, head string) ([]report.Tree, error) {
+// trees compare what Flux applies in every environment. The tree of a change may name any file of this machine, so that
+// of one that nobody trusts is rendered in a box.
+func (p *previewing) trees(ctx context.Context, base, head string) ([]report.Tree, error) {
+	if p.state == realState {
+		return compare(base, head)
+	}
+	box, err := sandbox.New(ctx, p.dir)
+	if err != nil {
+		return nil, err
+	}
+	text, err := box.Self(ctx, compareVerb, base, head)
+	if err != nil {
+		return nil, fmt.Errorf("what Flux applies cannot be compared: %w", err)
+	}
+	var found []report.Tree
+	return found, json.Unmarshal(text, &found)
+}
+
+// compareVerb is how this program is called in the box.
+const compareVerb = "compare"
+
+// compareTrees prints the difference of two folders as JSON.
+func compareTrees(_ context.Context, args []string) (report.Status, error) {
+	if len(args) != 2 {
+		return report.Failed, errors.New(compareVerb + ": wants two folders")
+	}
+	found, err := compare(args[0], args[1])
+	if err != nil {
+		return report.Failed, err
+	}
+	return report.NoChange, json.NewEncoder(os.Stdout).Encode(found)
+}
+
+func compare(base, head string) ([]report.Tree, error) {
 	environments, err := gitops.Diff(base, head)
 	if err != nil {
 		return nil, err
@@ -290,8 +321,16 @@ func trees(base, head string) ([]report.Tree, error) {
 		}
 		found = append(found, tree)
 	}
-	slices.SortFunc(found, func(a, b report.Tree) int { return strings.Compare(a.Environment, b.Environment) })
 	return found, nil
+}
+
+// list names the first of some files, and says how many there are.
+func list(files []string) string {
+	const some = 10
+	if len(files) <= some {
+		return strings.Join(files, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(files[:some], ", "), len(files)-some)
 }
 
 func short(commit string) string { return commit[:min(7, len(commit))] }

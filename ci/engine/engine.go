@@ -43,7 +43,9 @@ func Find(project string) (*Engine, error) {
 		return nil, errors.New("pulumi is not in PATH: nothing can be previewed or applied: install the version that go.mod " +
 			"names for github.com/pulumi/pulumi/sdk/v3")
 	}
-	return &Engine{Command: command, Project: project, Env: append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true")}, nil
+	return &Engine{Command: command, Project: project, Env: append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true",
+		// The same packages in another folder are compiled once.
+		"GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -trimpath"), "CGO_ENABLED=0", "GOWORK=off")}, nil
 }
 
 // Digest is what a preview says.

@@ -3,11 +3,13 @@
 package repository
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,42 +125,112 @@ func (r *Repository) Changed(ctx context.Context, base, head string) ([]string, 
 	return strings.FieldsFunc(out, func(c rune) bool { return c == 0 }), nil
 }
 
-// Worktree puts a commit's files, without a .git, into a new folder below dir. Links that lead out of it are left out:
-// who reads the folder would read files of this machine.
+// Worktree puts a commit's files, without a .git, into a new folder below dir: byte for byte, as Flux reads them. What
+// the change says of that in attributes (another encoding, files that are left out) does not count. Links that lead out
+// of the folder are left out: who reads it would read files of this machine.
 func (r *Repository) Worktree(ctx context.Context, commit, dir string) (string, error) {
-	at, err := os.MkdirTemp(dir, "tree")
+	listed, err := r.Git(ctx, "ls-tree", "-r", "-z", "--full-tree", commit)
 	if err != nil {
 		return "", err
 	}
-	archive := filepath.Join(dir, filepath.Base(at)+".tar")
-	defer os.Remove(archive)
-	if _, err := r.Git(ctx, "archive", "--format=tar", "--output="+archive, commit); err != nil {
+	root, err := os.MkdirTemp(dir, "tree")
+	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", at, "--no-same-owner").CombinedOutput() //nolint:gosec // ours
+	blobs, err := r.blobs(ctx)
 	if err != nil {
-		return "", fmt.Errorf("unpack %s: %w: %s", commit, err, bytes.TrimSpace(out))
+		return "", err
 	}
-	return at, removeLinksOut(at)
+	defer blobs.close()
+	for entry := range strings.SplitSeq(listed, "\x00") {
+		about, name, _ := strings.Cut(entry, "\t")
+		fields := strings.Fields(about) // mode, type, object
+		if len(fields) != 3 || fields[1] != "blob" {
+			continue
+		}
+		content, err := blobs.read(fields[2])
+		if err == nil {
+			err = place(root, name, fields[0], content)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s of %s: %w", name, commit, err)
+		}
+	}
+	return root, removeLinksOut(root)
 }
 
+// removeLinksOut removes the links that lead out of a folder, or nowhere. Where one leads is asked of the file system: a
+// path that stays inside by its letters can leave through other links.
 func removeLinksOut(root string) error {
+	inside, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return err
+	}
 	return filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.Type()&os.ModeSymlink == 0 {
 			return err
 		}
-		to, err := os.Readlink(path)
-		if err != nil {
-			return err
-		}
-		if !filepath.IsAbs(to) {
-			within, err := filepath.Rel(root, filepath.Join(filepath.Dir(path), to))
-			if err == nil && filepath.IsLocal(within) {
-				return nil
-			}
+		to, err := filepath.EvalSymlinks(path)
+		if err == nil && (to == inside || strings.HasPrefix(to, inside+string(filepath.Separator))) {
+			return nil
 		}
 		return os.Remove(path)
 	})
+}
+
+// place writes one file of a commit. Git itself refuses names that lead out, or into .git.
+func place(root, name, mode string, content []byte) error {
+	if !filepath.IsLocal(name) {
+		return errors.New("leads out of the repository: nothing of it is read")
+	}
+	path := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	switch mode {
+	case "120000":
+		return os.Symlink(string(content), path)
+	case "100755":
+		return os.WriteFile(path, content, 0o755) //nolint:gosec // a program
+	}
+	return os.WriteFile(path, content, 0o644) //nolint:gosec // as git does
+}
+
+// blobs is a git that reads files out of the repository.
+type blobs struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (r *Repository) blobs(ctx context.Context) (*blobs, error) {
+	cmd := exec.CommandContext(ctx, "git", "cat-file", "--batch")
+	cmd.Dir, cmd.Env = r.Dir, r.Env()
+	in, inErr := cmd.StdinPipe()
+	out, outErr := cmd.StdoutPipe()
+	if err := errors.Join(inErr, outErr); err != nil {
+		return nil, err
+	}
+	return &blobs{cmd, in, bufio.NewReader(out)}, cmd.Start()
+}
+
+func (b *blobs) read(object string) ([]byte, error) {
+	if _, err := fmt.Fprintln(b.in, object); err != nil {
+		return nil, err
+	}
+	var name, kind string
+	var size int
+	if _, err := fmt.Fscanf(b.out, "%s %s %d\n", &name, &kind, &size); err != nil || size < 0 {
+		return nil, fmt.Errorf("git cat-file: object %s cannot be read: %w", object, err)
+	}
+	content := make([]byte, size+1) // a line break follows
+	_, err := io.ReadFull(b.out, content)
+	return content[:size], err
+}
+
+func (b *blobs) close() {
+	_ = b.in.Close()
+	_ = b.cmd.Wait() // it has said all that was asked
 }
 
 // Publish makes a branch of the remote hold one commit with one file and no history: what was there is forgotten.

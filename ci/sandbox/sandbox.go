@@ -128,21 +128,52 @@ func (b *Box) Engine(ctx context.Context, folder string) (*engine.Engine, error)
 	if err != nil {
 		return nil, err
 	}
-	// bwrap itself needs no more of an environment than none.
 	return &engine.Engine{Command: root + "/bin/pulumi", Project: tree, Dir: folder, Wrap: wrap}, nil
 }
 
-// wrap is the box: everything in it is named here.
-func (b *Box) wrap(folder, own string) ([]string, error) {
-	line := []string{
+// bare is a box with nothing in it but programs and libraries of the distribution, which keeps no secret there. Folders
+// and files are bound into it.
+func (b *Box) bare() []string {
+	return []string{
 		b.bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv",
 		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
-		// Programs and libraries; a distribution keeps no secret there.
 		"--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
 		"--symlink", "usr/lib64", "/lib64",
-		"--ro-bind", b.goroot, root + "/go", "--ro-bind", b.modules, root + "/modules",
-		"--bind", folder, tree, "--bind", filepath.Join(own, "home"), home, "--bind", filepath.Join(own, "state"), state,
 	}
+}
+
+// Self runs this program in a box that holds these folders, read-only, as /box/0, /box/1 and so on, and returns what it
+// prints.
+func (b *Box) Self(ctx context.Context, verb string, folders ...string) ([]byte, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	line := append(b.bare(), "--ro-bind", self, root+"/self")
+	args := []string{"--", root + "/self", verb}
+	for i, folder := range folders {
+		at := fmt.Sprintf("%s/%d", root, i)
+		line = append(line, "--ro-bind", folder, at)
+		args = append(args, at)
+	}
+	line = append(line, args...)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // ours
+	cmd.Env = []string{}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("in the sandbox: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return out, nil
+}
+
+// wrap is the box of an engine: everything in it is named here.
+func (b *Box) wrap(folder, own string) ([]string, error) {
+	line := append(b.bare(),
+		"--ro-bind", b.goroot, root+"/go", "--ro-bind", b.modules, root+"/modules",
+		"--bind", folder, tree, "--bind", filepath.Join(own, "home"), home, "--bind", filepath.Join(own, "state"), state,
+	)
 	for _, name := range []string{"pulumi", "pulumi-language-go"} {
 		path, err := filepath.EvalSymlinks(filepath.Join(filepath.Dir(b.pulumi), name))
 		if err != nil {
@@ -154,8 +185,8 @@ func (b *Box) wrap(folder, own string) ([]string, error) {
 		line = append(line, "--ro-bind", path, home+"/"+below)
 	}
 	for _, v := range [][2]string{
-		{"PATH", root + "/bin:" + root + "/go/bin:/usr/bin:/bin"}, {"HOME", home}, {"USER", "nobody"}, {"PULUMI_HOME", home},
-		{"PULUMI_BACKEND_URL", "file://" + state}, {"PULUMI_CONFIG_PASSPHRASE", "published"},
+		{"PATH", root + "/bin:" + root + "/go/bin:/usr/bin:/bin"}, {"HOME", home}, {"USER", "nobody"},
+		{"PULUMI_HOME", home}, {"PULUMI_BACKEND_URL", "file://" + state}, {"PULUMI_CONFIG_PASSPHRASE", "published"},
 		{"PULUMI_SKIP_UPDATE_CHECK", "true"}, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW", "true"},
 		{"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "true"},
 		{"GOROOT", root + "/go"}, {"GOMODCACHE", root + "/modules"}, {"GOPROXY", "off"}, {"GOFLAGS", "-mod=readonly"},

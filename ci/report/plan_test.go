@@ -1,0 +1,56 @@
+package report
+
+import (
+	"strings"
+	"testing"
+)
+
+// A comment holds for what it told: another operation, resource or property is another plan, another value is not.
+func TestAPlanIsTold(t *testing.T) {
+	s := Stack{Name: "lab", Changes: []Change{
+		{Op: Update, URN: "a", Properties: []Property{{Path: "x", Before: "1", After: "2"}, {Path: "y", Secret: true}}},
+		{Op: Create, URN: "b"},
+	}}
+	body := Report{Stacks: []Stack{{Name: "other"}, s}}.Markdown(5000)
+	for name, change := range map[string]func(*Stack){
+		"":         func(*Stack) {},
+		"a value":  func(s *Stack) { s.Changes[0].Properties[0].After = "3" },
+		"an order": func(s *Stack) { s.Changes[0], s.Changes[1] = s.Changes[1], s.Changes[0] },
+	} {
+		if changed := s.with(change); !changed.Told(body) {
+			t.Errorf("%s more, and it is not what was told", name)
+		}
+	}
+	for name, change := range map[string]func(*Stack){
+		"another stack":     func(s *Stack) { s.Name = "production" },
+		"another operation": func(s *Stack) { s.Changes[1].Op = Delete },
+		"another resource":  func(s *Stack) { s.Changes[1].URN = "c" },
+		"another property":  func(s *Stack) { s.Changes[0].Properties[0].Path = "z" },
+		"one more":          func(s *Stack) { s.Changes = append(s.Changes, Change{Op: Create, URN: "c"}) },
+		"one less":          func(s *Stack) { s.Changes = s.Changes[:1] },
+	} {
+		if changed := s.with(change); changed.Told(body) {
+			t.Errorf("%s, and it counts as told", name)
+		}
+	}
+	failed := Report{Stacks: []Stack{{Name: "lab", Error: "why"}}}.Markdown(5000)
+	if (Stack{Name: "lab"}).Told(failed) {
+		t.Error("a preview that failed told a plan")
+	}
+	// What is quoted cannot look like a plan.
+	forged := Report{Stacks: []Stack{{Name: "x", Error: strings.Replace(body, "digest", "", 1)}}}.Markdown(5000)
+	if s.Told(forged) {
+		t.Error("a comment that quotes a plan told it")
+	}
+}
+
+func (s Stack) with(change func(*Stack)) Stack {
+	var changes []Change
+	for _, c := range s.Changes {
+		c.Properties = append([]Property{}, c.Properties...)
+		changes = append(changes, c)
+	}
+	s.Changes = changes
+	change(&s)
+	return s
+}
