@@ -27,6 +27,7 @@ main() {
 	step 'Go, the program' golangci
 	step 'Go, the lab' golangci lab
 	step 'Go, the checks of the GitOps tree' golangci gitops
+	step 'Go, previews and applies' golangci ci
 	[ -z "$failed" ] || die "problems in:$failed"
 	echo 'check: all clean'
 }

@@ -1,6 +1,7 @@
 package pulumi
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -137,6 +138,35 @@ func TestConfigurationHoldsNoSecretInClear(t *testing.T) {
 	if left, err := os.ReadFile(filepath.Join(s.Checkout, "Pulumi.x.yaml")); err != nil ||
 		!strings.HasPrefix(string(left), "# comment") {
 		t.Errorf("the committed file was changed: %s", left)
+	}
+}
+
+// What has not changed is not encrypted anew: a new ciphertext would look like a new secret.
+func TestCiphertextsStay(t *testing.T) {
+	s := committed(t, "config: {}\n")
+	configure := func(phrase, one, two string) document {
+		t.Helper()
+		if err := s.Configure(phrase, Settings{Secrets: map[string]string{"one": one, "two": two}}); err != nil {
+			t.Fatal(err)
+		}
+		doc, err := readConfig(s.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return doc
+	}
+	of := func(d document, name string) string { return fmt.Sprint(d.Config["tinyrack:"+name]) }
+	first := configure("phrase", "1", "2")
+	if again := configure("phrase", "1", "2"); again.Salt != first.Salt || of(again, "one") != of(first, "one") {
+		t.Error("nothing changed, and the file did")
+	}
+	changed := configure("phrase", "1", "3")
+	if changed.Salt != first.Salt || of(changed, "one") != of(first, "one") || of(changed, "two") == of(first, "two") {
+		t.Error("one secret changed, and not its ciphertext alone")
+	}
+	other := configure("another", "1", "3")
+	if other.Salt == first.Salt || of(other, "one") == of(first, "one") {
+		t.Error("another passphrase, and the same ciphertexts")
 	}
 }
 

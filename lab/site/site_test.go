@@ -144,6 +144,43 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+// The settings are committed as the site's own, once; the checkout that comes later does not lose them for long.
+func TestFill(t *testing.T) {
+	s, server := newSite(t)
+	if err := s.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "Pulumi.lab.yaml")
+	fill := func(text string) (head string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Fill(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		return git(t, "--git-dir="+server, "rev-parse", "main")
+	}
+	first := fill("certificate: " + s.Certificate() + "\n")
+	if got := git(t, "--git-dir="+server, "show", "main:Pulumi.lab.yaml"); got != "certificate: clusters/lab/sealing.crt" {
+		t.Errorf("the git server holds %q", got)
+	}
+	if again := fill("certificate: " + s.Certificate() + "\n"); again != first {
+		t.Error("a second run pushed something")
+	}
+	if changed := fill("other: 1\n"); changed == first {
+		t.Error("other settings are not pushed")
+	}
+	s.write(t, "apps/lab/kustomization.yaml", "two")
+	if err := s.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fill("other: 1\n")
+	if got := git(t, "--git-dir="+server, "show", "main:Pulumi.lab.yaml"); got != "other: 1" {
+		t.Errorf("after another checkout it holds %q", got)
+	}
+}
+
 func TestAScriptThatFailsIsShown(t *testing.T) {
 	s, server := newSite(t)
 	s.write(t, "scripts/sealing-key.sh", "#!/bin/sh\necho the reason >&2; exit 1\n")
