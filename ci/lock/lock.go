@@ -200,11 +200,9 @@ func (h *hold) take(ctx context.Context) error {
 				return err
 			}
 			h.Say("%v: trying again", err)
-		case !h.ours[commit].IsZero():
-			h.current, h.since = commit, h.ours[commit]
-			return nil
-		case commit == "" || seen != nil && seen.commit == commit && time.Since(seenAt) >= seen.lease:
-			if commit != "" {
+		case commit == "" || !h.ours[commit].IsZero() || // one that seemed to fail
+			seen != nil && seen.commit == commit && time.Since(seenAt) >= seen.lease:
+			if seen != nil && seen.commit == commit {
 				h.Say("%s: taking it over from %s: nothing was heard of it for %s", h.branch, seen.who(), seen.lease)
 			}
 			// An interrupt lets it come to its end: what a killed one leaves behind is not known.
@@ -306,18 +304,17 @@ func (h *hold) keep(ctx context.Context, stop <-chan struct{}, lose func(error))
 			h.current, h.since, next = moved.to, sent, time.Now()
 			continue
 		}
+		if h.lost != nil {
+			return
+		}
+		lose(fmt.Errorf("%w: %s is no longer this run's", ErrLost, h.branch)) // at once: whose it is takes a while to read
 		who := "nobody holds it now: somebody broke it"
 		if moved.to != "" {
-			within, cancel := context.WithTimeout(ctx, h.Lease/4)
-			who = "it is held by " + h.describe(within, moved.to).who()
-			cancel()
+			who = "it is held by " + h.describe(ctx, moved.to).who()
 		}
-		if h.lost == nil {
-			h.lost = fmt.Errorf("%w: %s is another's: %s: the work was told to end: find out why before it is run again",
-				ErrLost, h.branch, who)
-			h.Say("%v", h.lost)
-			lose(h.lost)
-		}
+		h.lost = fmt.Errorf("%w: %s is no longer this run's: %s: the work was told to end: find out why before it is run "+
+			"again", ErrLost, h.branch, who)
+		h.Say("%v", h.lost)
 		return
 	}
 }

@@ -303,13 +303,14 @@ func TestLost(t *testing.T) {
 				if took := time.Since(start); took > lease*3/4 {
 					t.Errorf("told after %s", took)
 				}
-				wantError(t, context.Cause(ctx), test.want)
+				wantError(t, context.Cause(ctx), "is no longer this run's")
 				ended = true
 				return failed
 			})
 			if !ended || !errors.Is(err, ErrLost) || !errors.Is(err, failed) {
 				t.Errorf("ended=%v, error is %v", ended, err)
 			}
+			wantError(t, err, test.want)
 			if refs := s.refs(t); strings.Contains(refs, "lock/lab") != (name == "taken") {
 				t.Errorf("the branches are %q: another's lock is not to be touched", refs)
 			}
@@ -461,8 +462,36 @@ func TestAnswerLost(t *testing.T) {
 	}); err != nil || told.all() != "" {
 		t.Errorf("error is %v, it said:\n%s", err, told.all())
 	}
+	s.commit(t, "refs/heads/lock/lab", "somebody's")
+	if err := l.Break(t.Context()); err != nil {
+		t.Errorf("broken, and it says %v", err)
+	}
 	if refs := s.refs(t); refs != "" {
 		t.Errorf("left behind: %s", refs)
+	}
+}
+
+// TestBusy has the server refuse for as long as another writes: that passes, and is no rule.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	l, _ := s.lock("the first")
+	if err := l.Do(t.Context(), nothing); err != nil { // makes the folder
+		t.Fatal(err)
+	}
+	busy := filepath.Join(s.remote, "refs/heads/lock/lab.lock")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(busy), 0o700), os.WriteFile(busy, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var freed atomic.Bool
+	time.AfterFunc(lease/2, func() {
+		freed.Store(true)
+		if err := os.Remove(busy); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := l.Do(t.Context(), nothing); err != nil || !freed.Load() {
+		t.Errorf("freed=%v, error is %v", freed.Load(), err)
 	}
 }
 
