@@ -52,9 +52,9 @@ type ObjectDiff struct {
 	Diff string
 }
 
-// Diff compares what Flux applies in the checkout at base with that in the one at head, for every environment (folder of
-// clusters/) of either, rendered as Check does. Environments in which nothing differs are left out. An error means that
-// nothing could be compared; what is wrong with one environment stands in its own.
+// Diff compares what Flux applies in the checkout at base with that in the one at head, for every environment (folder
+// of clusters/) of either, rendered as Check does. Environments in which nothing differs are left out. An error means
+// that nothing could be compared; what is wrong with one environment stands in its own.
 func Diff(base, head string) ([]EnvironmentDiff, error) {
 	schemas, err := loadSchemas()
 	if err != nil {

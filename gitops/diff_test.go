@@ -95,8 +95,10 @@ func twoTrees(t *testing.T, before, after string) (base, head string) {
 // TestDiff changes one object at a time.
 func TestDiff(t *testing.T) {
 	const (
-		orphan = "stays behind as an orphan, for prune: disabled is written on it: delete it by hand when nobody needs it"
-		shrink = ": no volume shrinks: it is refused, or begins empty"
+		orphan = "stays behind as an orphan, for prune: disabled is written on it: " +
+			"delete it by hand when nobody needs it"
+		definitionsGo = "definitions are no longer kept: with them would go every object of their kinds"
+		shrink        = ": no volume shrinks: it is refused, or begins empty"
 	)
 	claim := func(size, class string) string {
 		return doc("v1", "PersistentVolumeClaim", "a/b", "spec:\n", class, "  resources: {requests: {storage: ", size, "}}\n")
@@ -146,21 +148,20 @@ func TestDiff(t *testing.T) {
 		},
 		"no longer kept": {
 			doc("v1", "PersistentVolumeClaim", "a/b", keptAnnotation), doc("v1", "PersistentVolumeClaim", "a/b"),
-			[]string{"update apps: PersistentVolumeClaim a/b ! no longer kept: the commit that removes it will delete it, with " +
-				"its volume and all in it"},
+			[]string{"update apps: PersistentVolumeClaim a/b ! no longer kept: the commit that removes it will delete it, " +
+				"with its volume and all in it"},
 		},
 		"definitions of an operator are no longer kept": {
 			doc("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "a/b", "spec:\n  patches:\n    - patch: |\n",
 				"        path: /metadata/annotations/kustomize.toolkit.fluxcd.io~1prune\n"),
 			doc("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "a/b"),
-			[]string{"update apps: Kustomization a/b ! definitions are no longer kept: with them would go every object of their " +
-				"kinds"},
+			[]string{"update apps: Kustomization a/b ! " + definitionsGo},
 		},
 		"definitions of a chart are no longer kept": {
 			doc("helm.toolkit.fluxcd.io/v2", "HelmRelease", "a/b", "spec:\n  postRenderers: [{kustomize: {patches: [{patch: ",
 				"helm.sh~1resource-policy}]}}]\n"),
 			doc("helm.toolkit.fluxcd.io/v2", "HelmRelease", "a/b"),
-			[]string{"update apps: HelmRelease a/b ! definitions are no longer kept: with them would go every object of their kinds"},
+			[]string{"update apps: HelmRelease a/b ! " + definitionsGo},
 		},
 		"less storage": {
 			claim("2Gi", ""), claim("2000Mi", ""),
@@ -183,8 +184,8 @@ func TestDiff(t *testing.T) {
 		},
 		"volumeClaimTemplates": {
 			templates("x"), templates("y"),
-			[]string{"update apps: StatefulSet a/b ! volumeClaimTemplates cannot change: it is refused, or the StatefulSet made " +
-				"anew"},
+			[]string{"update apps: StatefulSet a/b ! volumeClaimTemplates cannot change: it is refused, or the StatefulSet " +
+				"made anew"},
 		},
 		"volumes of a StatefulSet": {
 			templates("x"), "",
@@ -233,7 +234,8 @@ func TestDiff(t *testing.T) {
 			[]string{
 				"delete apps: HelmRelease a/longhorn ! " + operatorGoes, "delete apps: HelmRelease a/maria ! " + operatorGoes,
 				"delete apps: HelmRelease a/metallb",
-				"delete apps: HelmRepository a/cloudnative-pg ! " + operatorGoes, "delete apps: Kustomization a/cnpg ! " + operatorGoes,
+				"delete apps: HelmRepository a/cloudnative-pg ! " + operatorGoes,
+				"delete apps: Kustomization a/cnpg ! " + operatorGoes,
 			},
 		},
 	}
@@ -266,13 +268,14 @@ func TestDiffText(t *testing.T) {
 	}
 	base, head := twoTrees(t, text("  e: before\n"), text("  e: after\n"))
 	objects := objectsOf(t, base, head)
-	const want = "@@ -4,7 +4,7 @@\n   b: x\n   c: x\n   d: x\n-  e: before\n+  e: after\n   f: x\n   g: x\n kind: ConfigMap\n"
+	const want = "@@ -4,7 +4,7 @@\n   b: x\n   c: x\n   d: x\n-  e: before\n+  e: after\n   f: x\n   g: x\n" +
+		" kind: ConfigMap\n"
 	if len(objects) != 1 || objects[0].Diff != want {
 		t.Errorf("got %+v, want\n%s", objects, want)
 	}
 	base, head = twoTrees(t, "", doc("v1", "ConfigMap", "a/b", "data:\n  a: ${zone}\n"))
-	const created = "@@ -0,0 +1,7 @@\n+apiVersion: v1\n+data:\n+  a: lab.example\n+kind: ConfigMap\n+metadata:\n+  name: b\n" +
-		"+  namespace: a\n"
+	const created = "@@ -0,0 +1,7 @@\n+apiVersion: v1\n+data:\n+  a: lab.example\n+kind: ConfigMap\n+metadata:\n" +
+		"+  name: b\n+  namespace: a\n"
 	if objects := objectsOf(t, base, head); len(objects) != 1 || objects[0].Diff != created {
 		t.Errorf("got %+v, want\n%s", objects, created)
 	}
@@ -280,14 +283,15 @@ func TestDiffText(t *testing.T) {
 
 // TestDiffHidesSecrets changes secret values, and looks for them.
 func TestDiffHidesSecrets(t *testing.T) {
+	sealed := func(spec string) string { return doc("bitnami.com/v1alpha1", "SealedSecret", "a/b", spec) }
 	for name, text := range map[string]string{
-		"sealed":             doc("bitnami.com/v1alpha1", "SealedSecret", "a/b", "spec:\n  encryptedData: {key: VALUE, other: same}\n"),
-		"template":           doc("bitnami.com/v1alpha1", "SealedSecret", "a/b", "spec: {template: {data: {key: VALUE}}}\n"),
-		"sealed as one":      doc("bitnami.com/v1alpha1", "SealedSecret", "a/b", "spec: {data: VALUE}\n"),
+		"sealed":             sealed("spec:\n  encryptedData: {key: VALUE, other: same}\n"),
+		"template":           sealed("spec: {template: {data: {key: VALUE}}}\n"),
+		"sealed as one":      sealed("spec: {data: VALUE}\n"),
 		"secret":             doc("v1", "Secret", "a/b", "data: {key: VALUE}\n"),
 		"secret in clear":    doc("v1", "Secret", "a/b", "stringData: {key: VALUE}\n"),
 		"no map":             doc("v1", "Secret", "a/b", "data: VALUE\n"),
-		"noted by kubectl":   doc("v1", "Secret", "a/b", "  annotations: {kubectl.kubernetes.io/last-applied-configuration: VALUE}\n"),
+		"noted by kubectl":   doc("v1", "Secret", "a/b", "  annotations: {"+lastApplied+": VALUE}\n"),
 		"a list in a secret": doc("v1", "Secret", "a/b", "data: {key: [VALUE]}\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -304,10 +308,13 @@ func TestDiffHidesSecrets(t *testing.T) {
 
 // TestDiffOfLayers moves objects from one layer to another, and removes layers.
 func TestDiffOfLayers(t *testing.T) {
-	claims := beside + doc("v1", "PersistentVolumeClaim", "a/b") + doc("v1", "PersistentVolumeClaim", "a/kept", keptAnnotation)
+	claims := beside + doc("v1", "PersistentVolumeClaim", "a/b") +
+		doc("v1", "PersistentVolumeClaim", "a/kept", keptAnnotation)
 	inApps := []edit{
-		{labApps, "resources:\n  - ../base/memos\n", "resources:\n  - extra.yaml\n"}, {labApps, "replicas:\n", "#"},
-		{labApps, "  - name: memos", "#"}, {labApps, "    count: 1", "#"},
+		{labApps, "resources:\n  - ../base/memos\n", "resources:\n  - extra.yaml\n"},
+		{labApps, "replicas:\n", "#"},
+		{labApps, "  - name: memos", "#"},
+		{labApps, "    count: 1", "#"},
 		{"apps/lab/extra.yaml", "", claims},
 	}
 	labDatabases := "databases/lab/kustomization.yaml"
@@ -390,7 +397,8 @@ func TestDiffOfEnvironments(t *testing.T) {
 	with := func(names ...string) string {
 		root := copyTree(t)
 		for _, name := range names {
-			if err := os.CopyFS(filepath.Join(root, "clusters", name), os.DirFS(filepath.Join(root, "clusters/lab"))); err != nil {
+			lab := os.DirFS(filepath.Join(root, "clusters/lab"))
+			if err := os.CopyFS(filepath.Join(root, "clusters", name), lab); err != nil {
 				t.Fatal(err)
 			}
 			stack := filepath.Join(root, "Pulumi."+name+".yaml")
@@ -403,17 +411,15 @@ func TestDiffOfEnvironments(t *testing.T) {
 	broken := edit{"clusters/bad/apps.yaml", "timeout: 5m", "timeout: ${none}"}
 	base, head := with("bad", "gone"), with("bad", "new")
 	broken.apply(t, head)
-	for _, root := range []string{head} {
-		edit{service, "5230", "5231"}.apply(t, root)
-	}
+	edit{service, "5230", "5231"}.apply(t, head)
 	diffs := diffOf(t, base, head)
 	var got []string
 	for _, d := range diffs {
 		got = append(got, fmt.Sprintf("%s %s %d objects, note %q, error %q", d.Op, d.Environment, min(len(d.Objects), 2),
 			d.Note, d.Error))
 	}
-	const problem = "flux-system: Kustomization apps: has a ${variable}: nothing substitutes it in ./clusters/bad: write the " +
-		"value, or move it into a layer"
+	const problem = "flux-system: Kustomization apps: has a ${variable}: nothing substitutes it in ./clusters/bad: " +
+		"write the value, or move it into a layer"
 	want := []string{
 		fmt.Sprintf("update bad 0 objects, note %q, error %q", "", "bad: "+problem),
 		fmt.Sprintf("delete gone 0 objects, note %q, error %q", "clusters/gone is gone: Flux no longer finds what it reads "+
@@ -440,7 +446,8 @@ func TestDiffOfEnvironments(t *testing.T) {
 	if diffs := diffOf(t, t.TempDir(), head); len(diffs) != 3 || diffs[1].Op != Create {
 		t.Errorf("of a base without environments: %+v", diffs)
 	}
-	if _, err := Diff(base, t.TempDir()); err == nil || !strings.Contains(err.Error(), "there is no environment to compare") {
+	if _, err := Diff(base, t.TempDir()); err == nil ||
+		!strings.Contains(err.Error(), "there is no environment to compare") {
 		t.Errorf("of a head without environments: %v", err)
 	}
 }
@@ -451,7 +458,8 @@ func TestDiffTellsAllProblems(t *testing.T) {
 	edit{deployment, "${zone}", "${zon}"}.apply(t, head)
 	edit{canary, "message", "${mess}"}.apply(t, head)
 	diffs := diffOf(t, "testdata/valid", head)
-	if len(diffs) != 1 || strings.Count(diffs[0].Error, "\n") != 1 || !strings.Contains(diffs[0].Error, "${zon} is not defined") ||
+	if len(diffs) != 1 || strings.Count(diffs[0].Error, "\n") != 1 ||
+		!strings.Contains(diffs[0].Error, "${zon} is not defined") ||
 		!strings.Contains(diffs[0].Error, "${mess} is not defined") || diffs[0].Objects != nil {
 		t.Errorf("got %+v, want two problems and no objects", diffs)
 	}

@@ -19,7 +19,7 @@ const pruneKey = "kustomize.toolkit.fluxcd.io/prune"
 var held = map[string]string{
 	"PersistentVolumeClaim":                         "its volume and all in it",
 	"PersistentVolume":                              "where its data is",
-	"Namespace":                                     "everything in it, volumes and databases too, whatever is written on them",
+	"Namespace":                                     "everything in it, volumes and databases too, kept or not",
 	"Cluster.postgresql.cnpg.io":                    "the database and all in it",
 	"Database.postgresql.cnpg.io":                   "the database and all in it, where its policy says so",
 	"MariaDB.k8s.mariadb.com":                       "the database and all in it",
