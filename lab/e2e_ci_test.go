@@ -212,6 +212,9 @@ func (c *ci) propose(t *testing.T, branch string, edits map[string]func(string) 
 	runGit(t, c.l, "-C", dir, "push", "--quiet", "--force", layout.GitURL, "HEAD:refs/heads/"+branch)
 	var opened struct{ Number int }
 	c.api(t, http.MethodPost, "/pulls", `{"head":"`+branch+`","base":"main","title":"`+branch+`"}`, &opened)
+	if opened.Number == 0 {
+		t.Fatalf("there is a pull request of %s already", branch)
+	}
 	return opened.Number
 }
 
