@@ -29,15 +29,75 @@ func minimal(t testing.TB) stackFile {
 	return readStackFile(t, "testdata/valid/minimal.yaml")
 }
 
+// Each valid fixture has beside it, in testdata/decoded, all that the program takes from it. Another stack's file stands
+// in the same checkout.
 func TestValidFixtures(t *testing.T) {
+	root := newRoot(t, "test")
+	neighbour := stackFile{Config: map[string]any{}}
+	neighbour.set("cloudflare.tunnel", "neighbour")
+	neighbour.set("flux.path", "./clusters/neighbour")
+	neighbour.set("hosts.<name>.address", "192.0.2.99")
+	text, err := yaml.Marshal(neighbour.over(minimal(t)))
+	must(err)
+	must(os.WriteFile(filepath.Join(root, "Pulumi.neighbour.yaml"), text, 0o600))
+	schema := compile(t, schemaOfSettings(t))
 	for _, path := range fixtures(t, "valid") {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			src := readStackFile(t, path).over(minimal(t)).source("test", newRoot(t, "test"))
-			if _, err := Load(src); err != nil {
-				t.Error(err)
+		name := filepath.Base(path)
+		t.Run(name, func(t *testing.T) {
+			f := readStackFile(t, path).over(minimal(t))
+			if err := schema.Validate(f.document()); err != nil {
+				t.Errorf("the schema refuses it: %v", err)
 			}
+			cfg, err := Load(f.source("test", root))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := decoded(cfg)
+			if name := leaks(got); name != "" {
+				t.Errorf("it shows %s", name)
+			}
+			golden.Check(t, filepath.Join("decoded", name), got)
 		})
 	}
+}
+
+// decoded is all that was read, without what is empty. A secret shows that it is there.
+func decoded(c Config) string {
+	text, err := json.Marshal(struct {
+		Config
+		Secrets Secrets `json:"secrets"`
+		// What the files hold that settings name.
+		Certificate string `json:"certificate"`
+		Policy      string `json:"policy"`
+	}{c, c.Secrets, c.SealedSecrets.PEM, string(c.Tailnet.Rest)})
+	must(err)
+	var all map[string]any
+	must(json.Unmarshal(text, &all))
+	text, err = yaml.Marshal(withoutEmpty(all))
+	must(err)
+	return string(text)
+}
+
+func withoutEmpty(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, inner := range value {
+			if inner == nil || inner == "" || inner == Secret("").String() {
+				delete(value, key)
+				continue
+			}
+			value[key] = withoutEmpty(inner)
+		}
+	case []any:
+		for i := range value {
+			value[i] = withoutEmpty(value[i])
+		}
+	case string:
+		if value == newMaterial()["certificate"] {
+			return "[certificate]" // another one in each run
+		}
+	}
+	return value
 }
 
 // Each invalid fixture has the whole message beside it. UPDATE_GOLDEN=1 writes

@@ -89,6 +89,12 @@ func decodeValue(report *Report, path string, value any, into reflect.Value) {
 			wrong("a text (put it in quotes)")
 			return
 		}
+		if strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">") {
+			report.refuse(path, "still the placeholder of a command", "nobody has said what it is", "write the value itself, "+
+				"without < and >")
+			report.unread = append(report.unread, path)
+			return
+		}
 		into.SetString(s)
 	case reflect.Bool:
 		b, ok := value.(bool)

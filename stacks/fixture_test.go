@@ -157,6 +157,18 @@ func (f stackFile) source(stack, root string) Source {
 	return src
 }
 
+// document is f as an editor has it: secrets are encrypted, and what else the fixtures name is there.
+func (f stackFile) document() map[string]any {
+	config := map[string]any{}
+	for key, value := range f.Config {
+		if group, ok := value.(map[string]any); !ok || group["secure"] == nil {
+			value = reveal(value)
+		}
+		config[key] = value
+	}
+	return map[string]any{"config": config}
+}
+
 // reveal replaces every {secure: NAME} by the material it stands for.
 func reveal(value any) any {
 	group, ok := value.(map[string]any)

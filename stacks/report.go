@@ -2,6 +2,7 @@ package stacks
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -65,9 +66,17 @@ func (r *Report) missingFact(path, hint string) {
 		return
 	}
 	r.missing = append(r.missing, project+":"+strings.TrimSuffix(path, "[0]"))
-	r.Facts = append(r.Facts, fmt.Sprintf("pulumi config set --path '%s:%s' '%s' "+
-		"--stack %s", project, path, hint, r.Stack))
+	plain := ""
+	if looksSecret.MatchString(path) {
+		plain = " --plaintext"
+	}
+	r.Facts = append(r.Facts, fmt.Sprintf("pulumi config set --path%s '%s:%s' '%s' --stack %s", plain, project, path, hint,
+		r.Stack))
 }
+
+// looksSecret are names under which Pulumi refuses a text that it would take for a secret, unless it is told: keyPattern
+// in pkg/cmd/pulumi/config of v3.259.0.
+var looksSecret = regexp.MustCompile(`(?i)passwd|pass|password|pwd|secret|token`)
 
 // isUnread reports whether key, or a group it is in, could not be understood.
 func (r *Report) isUnread(key string) bool {

@@ -1,11 +1,22 @@
 package stacks
 
-import "strings"
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// labels are names that a folder and a machine can have.
+var labels = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
 // require reports every setting the program cannot do without, with the command
 // that sets it. An empty text in a stack's file is a placeholder: the file shows
 // the setting, and only the operator knows the value.
 func require(report *Report, c Config) {
+	environment := c.Stack
+	if !labels.MatchString(environment) {
+		environment = "production"
+	}
 	facts := []fact{
 		{"cloudflare.accountId", c.Cloudflare.AccountID, "<32 hexadecimal digits>"},
 		{"cloudflare.zoneId", c.Cloudflare.ZoneID, "<32 hexadecimal digits>"},
@@ -24,9 +35,9 @@ func require(report *Report, c Config) {
 	}
 	if len(c.Hosts) == 0 {
 		facts = append(facts,
-			fact{"hosts.<name>.address", "", "<address or name for SSH>"},
-			fact{"hosts.<name>.hostKey", "", "<first two words of /etc/ssh/ssh_host_ed25519_key.pub>"},
-			fact{"hosts.<name>.roles[0]", "", "server"},
+			fact{"hosts." + environment + ".address", "", "<address or name for SSH>"},
+			fact{"hosts." + environment + ".hostKey", "", "<first two words of /etc/ssh/ssh_host_ed25519_key.pub>"},
+			fact{"hosts." + environment + ".roles[0]", "", "server"},
 		)
 	}
 	facts = append(facts, fact{"cluster.version", c.Cluster.Version, "<v1.36.4+k3s1>"})
@@ -46,10 +57,10 @@ func require(report *Report, c Config) {
 		fact{"cluster.installScript.sha256", c.Cluster.InstallScript.SHA256, "<64 hexadecimal digits>"},
 		fact{"cluster.clusterCidr", c.Cluster.ClusterCIDR, "<10.55.0.0/16>"},
 		fact{"cluster.serviceCidr", c.Cluster.ServiceCIDR, "<10.56.0.0/16>"},
-		fact{"sealedSecrets.certificate", c.SealedSecrets.Certificate, "clusters/<environment>/sealing.crt"},
+		fact{"sealedSecrets.certificate", c.SealedSecrets.Certificate, "clusters/" + environment + "/sealing.crt"},
 		fact{"flux.version", c.Flux.Version, "<2.9.2>"},
 		fact{"flux.url", c.Flux.URL, "<https://git.example.com/owner/repository.git>"},
-		fact{"flux.path", c.Flux.Path, "./clusters/<environment>"},
+		fact{"flux.path", c.Flux.Path, "./clusters/" + environment},
 	)
 	if s := c.Cluster.Snapshots; s != nil {
 		facts = append(facts,
@@ -57,6 +68,7 @@ func require(report *Report, c Config) {
 			fact{"cluster.snapshots.region", s.Region, "<us-east-1>"},
 			fact{"cluster.snapshots.bucket", s.Bucket, "<bucket>"},
 			fact{"cluster.snapshots.schedule", s.Schedule, "<0 */4 * * *>"},
+			fact{"cluster.snapshots.retention", unlessZero(s.Retention), "42"},
 		)
 	}
 	if b := c.Backups; b != nil {
@@ -64,6 +76,7 @@ func require(report *Report, c Config) {
 			fact{"backups.endpoint", b.Endpoint, "<host:port>"},
 			fact{"backups.region", b.Region, "<us-east-1>"},
 			fact{"backups.bucket", b.Bucket, "<bucket>"},
+			fact{"backups.namespaces[0]", strings.Join(b.Namespaces, ","), "<memos-system>"},
 		)
 	}
 	if r := c.Restore; r != nil {
@@ -81,6 +94,13 @@ func require(report *Report, c Config) {
 		}
 	}
 	requireSecrets(report, c)
+}
+
+func unlessZero(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
 }
 
 // fact is a setting that only the operator knows.
@@ -103,7 +123,7 @@ func requireSecrets(report *Report, c Config) {
 		{"machinePrivateKey", s.MachinePrivateKey, true, "~/.ssh/id_ed25519", ""},
 		{"sealingKey", s.SealingKey, true, "~/" + c.Stack + "-sealing.pem", ""},
 		{"gitToken", s.GitToken, !overSSH, "", project + ":flux.token"},
-		{"gitSshKey", s.GitSSHKey, overSSH, "deploy-key", project + ":flux.sshKey"},
+		{"gitSshKey", s.GitSSHKey, overSSH, "~/" + c.Stack + "-deploy-key", project + ":flux.sshKey"},
 		{"s3AccessKey", s.S3AccessKey, snapshots, "", ""},
 		{"s3SecretKey", s.S3SecretKey, snapshots, "", ""},
 		{"backupsAccessKey", s.BackupsAccessKey, c.Backups != nil, "", ""},

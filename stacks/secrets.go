@@ -35,24 +35,33 @@ func (s Secret) Optional() pulumi.StringInput {
 
 // Secrets are the flat keys of a stack that are encrypted in its file.
 type Secrets struct {
-	CloudflareAPIToken         Secret `json:"cloudflareApiToken"`
-	TailscaleOAuthClientID     Secret `json:"tailscaleOauthClientId"`
+	// CloudflareAPIToken may edit, of the account, Cloudflare Tunnel and Access: Apps and Policies; of the zone, DNS.
+	CloudflareAPIToken Secret `json:"cloudflareApiToken"`
+	// TailscaleOAuthClientID is the OAuth client.
+	TailscaleOAuthClientID Secret `json:"tailscaleOauthClientId"`
+	// TailscaleOAuthClientSecret goes with it: the client writes the policy file, DNS, auth keys and devices (core), and
+	// holds `tailnet.managerTag`.
 	TailscaleOAuthClientSecret Secret `json:"tailscaleOauthClientSecret"`
-	// MachinePrivateKey opens SSH on the machine.
+	// MachinePrivateKey is the SSH key of every host, without a passphrase.
 	MachinePrivateKey Secret `json:"machinePrivateKey"`
-	// K3sToken is the token of a cluster that is there already. Optional: one is generated.
-	K3sToken Secret `json:"k3sToken"`
+	// K3sToken is the token of a cluster that is there already, when the state was lost
+	// (docs/runbooks/interrupted-run.md#the-state-is-lost).
+	K3sToken Secret `json:"k3sToken" unset:"generated"`
 	// SealingKey is the private half of the sealing certificate.
 	SealingKey Secret `json:"sealingKey"`
-	// GitToken goes with an https:// URL, GitSSHKey with an ssh:// one.
-	GitToken  Secret `json:"gitToken"`
-	GitSSHKey Secret `json:"gitSshKey"`
-	// GitStatusToken sets the status of commits. Optional.
+	// GitToken reads this repository, for Flux.
+	GitToken Secret `json:"gitToken" unset:"required with https://"`
+	// GitSSHKey does the same, a deploy key without a passphrase.
+	GitSSHKey Secret `json:"gitSshKey" unset:"required with ssh://"`
+	// GitStatusToken sets the status of this repository's commits, for Flux
+	// (docs/runbooks/day-2.md#see-at-the-git-host-what-became-of-a-commit).
 	GitStatusToken Secret `json:"gitStatusToken"`
-	// S3AccessKey and S3SecretKey write etcd snapshots.
-	S3AccessKey Secret `json:"s3AccessKey"`
-	S3SecretKey Secret `json:"s3SecretKey"`
-	// BackupsAccessKey and BackupsSecretKey read and write the databases' copies.
-	BackupsAccessKey Secret `json:"backupsAccessKey"`
-	BackupsSecretKey Secret `json:"backupsSecretKey"`
+	// S3AccessKey writes the snapshots.
+	S3AccessKey Secret `json:"s3AccessKey" unset:"required with cluster.snapshots"`
+	// S3SecretKey writes the snapshots.
+	S3SecretKey Secret `json:"s3SecretKey" unset:"required with cluster.snapshots"`
+	// BackupsAccessKey reads and writes the copies of databases and volumes, and nothing else.
+	BackupsAccessKey Secret `json:"backupsAccessKey" unset:"required with backups"`
+	// BackupsSecretKey reads and writes the copies of databases and volumes, and nothing else.
+	BackupsSecretKey Secret `json:"backupsSecretKey" unset:"required with backups"`
 }

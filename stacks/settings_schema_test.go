@@ -19,7 +19,7 @@ import (
 // settingsSchema is what an editor completes and checks a stack's file by. The first line of each file names it.
 const settingsSchema = "../docs/settings.schema.json"
 
-// TestSettingsHaveASchema compares the schema with the types of the program and the texts of docs/settings.md.
+// TestSettingsHaveASchema compares the schema with the types of the program and their comments.
 // UPDATE_GOLDEN=1 writes it, but not in CI.
 func TestSettingsHaveASchema(t *testing.T) {
 	got := schemaOfSettings(t)
@@ -75,6 +75,42 @@ func TestTheSchemaRefuses(t *testing.T) {
 	}
 }
 
+// unseen are the invalid fixtures that an editor takes for good: only the program's validation sees what is wrong.
+var unseen = strings.Fields(`
+	access another-program api-address architecture backups certificate-elsewhere certificate-names
+	checksum cloudflare-ids cluster component-of-k3s control-server download-by-ftp duplicate-hostname
+	email-twice even-servers everything-under-no-zone first-of-no-servers first-server-is-an-agent
+	flags flannel flux-branch flux-host flux-path flux-revision flux-variables flux-version flux
+	git-authority git-in-a-folder git-key-for-https git-not-a-repository git-option-for-ssh
+	git-over-http git-page-of-a-branch git-page-of-a-group git-page-of-gitlab git-token-for-ssh
+	git-unknown-host git-url-with-token git-with-a-query groups-of-nothing host-key host-name host
+	hostname-not-in-ascii hostname-outside-the-zone k3s-version kernel-setting login-for-nobody
+	login-name missing-secrets network-in-the-tailnet networks-of-others networks-too-small
+	no-sealing-certificate no-server not-a-network not-an-email nothing-set old-k3s open-to-all
+	overlapping-networks path-without-a-slash placeholders-as-pasted placeholders policy-file
+	port-in-the-address ports private-key-with-passphrase private-key restore-from-nothing
+	restore-of-itself restore-phase restore-until restore-volumes-name restore-volumes-without-longhorn
+	restore-without-from restore-without-phase role-twice roles rsa-host-key same-address schedule
+	sealing-key-not-a-key sealing-key-of-another-certificate service-not-a-url snapshots tailnet-admins
+	tailnet-domain tailnet-name tailnet-tag tailnet-without-admins tokens-as-pasted
+	which-server-is-first zone-is-nothing zone-not-in-ascii
+`)
+
+// TestTheSchemaOnInvalidFixtures keeps what the schema sees, and what it does not, as it is said to be.
+func TestTheSchemaOnInvalidFixtures(t *testing.T) {
+	schema := compile(t, schemaOfSettings(t))
+	var fit []string
+	for _, path := range fixtures(t, "invalid") {
+		f := readStackFile(t, path).over(minimal(t))
+		if schema.Validate(f.document()) == nil {
+			fit = append(fit, strings.TrimSuffix(filepath.Base(path), ".yaml"))
+		}
+	}
+	if !slices.Equal(fit, unseen) {
+		t.Errorf("the schema does not see what is wrong with\n%s", strings.Join(fit, " "))
+	}
+}
+
 func compile(t *testing.T, text string) *jsonschema.Schema {
 	t.Helper()
 	schema, err := jsonschema.CompileString("settings", text)
@@ -98,20 +134,18 @@ func fits(t *testing.T, schema *jsonschema.Schema, text string) error {
 // the commands that set it.
 func schemaOfSettings(t *testing.T) string {
 	t.Helper()
-	rows := readSettings(t)
 	config := object()
-	visit := func(key, kind string, value reflect.Value) {
-		at := place(config, key)
-		describeKind(at, kind)
-		row := rows[key]
-		at["description"] = plain(row.meaning)
-		if standard, is := strings.CutPrefix(row.standard, "`"); is {
-			at["default"] = literal(strings.TrimSuffix(standard, "`"), value)
+	for _, setting := range settings(t) {
+		at := place(config, setting.key)
+		describeKind(at, setting.kind)
+		at["description"] = plain(setting.meaning)
+		if setting.example != "" {
+			at["examples"] = []any{parsed(setting.example)}
+		}
+		if standard := setting.literal(); standard != "" {
+			at["default"] = literal(standard, setting.value)
 		}
 	}
-	cfg := defaults()
-	walkSettings("", reflect.ValueOf(&cfg).Elem(), visit)
-	walkSettings("", reflect.ValueOf(&cfg.Secrets).Elem(), visit)
 	// Settings of other programs and of Pulumi itself are theirs.
 	properties, _ := config["properties"].(map[string]any)
 	delete(config, "additionalProperties")
