@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down status test check-tree mutants e2e growth kills check bench clean
+.PHONY: help site up down status test check-tree mutants e2e growth kills check bench clean
 
 # A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
 # modules are used.
@@ -15,6 +15,12 @@ lab := go -C lab run .
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# On a terminal it asks for what is not given: NAME=acme ZONE=example.com GIT=https://git.example.com/me/site.git
+# KEY=~/acme-sealing.pem HOST=box.
+site: ## make what a site of your own needs, NAME=acme: settings, folders, keys; then check and preview it
+	@scripts/site.sh new $(if $(NAME),'$(NAME)') $(if $(ZONE),--zone '$(ZONE)') $(if $(GIT),--git '$(GIT)') \
+		$(if $(KEY),--key "$(KEY)") $(if $(HOST),--host '$(HOST)')
 
 up: ## provision the lab stack for real on this machine, from nothing or from where it stopped
 	@$(lab) up

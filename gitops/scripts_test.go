@@ -25,6 +25,7 @@ type site struct {
 	root     string // the checkout
 	safe     string // the operator's own folder
 	kubeseal string // what the scripts are told to use
+	bin      string // programs of the test, if any, that they find before others
 }
 
 func newSite(t *testing.T) site {
@@ -42,6 +43,9 @@ func (s site) run(t *testing.T, stdin, script string, args ...string) (stdout, s
 	args = append([]string{filepath.Join("../scripts", script), "--root", s.root}, args...)
 	command := exec.Command("sh", args...)
 	command.Env = append(os.Environ(), "KUBESEAL="+s.kubeseal, kubesealSwitch+"=1")
+	if s.bin != "" {
+		command.Env = append(command.Env, "PATH="+s.bin+":"+os.Getenv("PATH"))
+	}
 	command.Stdin = strings.NewReader(stdin)
 	var out, problems bytes.Buffer
 	command.Stdout, command.Stderr = &out, &problems

@@ -3,6 +3,7 @@ package gitops
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,7 +14,10 @@ import (
 func newCheckout(t *testing.T) site {
 	t.Helper()
 	s := newSite(t)
-	s.root = t.TempDir()
+	s.root, s.bin = t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(s.bin, "go"), []byte(fakeGo), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, folder := range []string{"clusters", "infrastructure", "databases", "apps"} {
 		if err := os.CopyFS(filepath.Join(s.root, folder), os.DirFS(filepath.Join("..", folder))); err != nil {
 			t.Fatal(err)
@@ -34,6 +38,12 @@ func newCheckout(t *testing.T) site {
 	}
 	return s
 }
+
+// fakeGo notes what it is called with, and fails where the note says so.
+const fakeGo = `#!/bin/sh
+echo "$*" >>"$(dirname "$0")/calls"
+[ ! -e "$(dirname "$0")/$2.fails" ] || { echo "$2 fails"; exit 1; }
+`
 
 // contents are all files below a folder.
 func contents(t *testing.T, root string) map[string]string {
@@ -130,10 +140,10 @@ func TestANewSite(t *testing.T) {
 func TestANewSiteIsRefused(t *testing.T) {
 	s := newCheckout(t)
 	before := contents(t, s.root)
-	_, complaint, ok := s.run(t, "", "site.sh", "new", "Acme", "--zone", "example", "--git", "git@host:me/site",
+	_, complaint, ok := s.run(t, "", "site.sh", "new", "Acme", "--zone", "example", "--git", "git://host/me/site",
 		"--host", "a b")
 	for _, want := range []string{
-		"name 'Acme'", "--zone 'example'", "--git 'git@host:me/site'", "--host 'a b'", "--key: missing",
+		"name 'Acme'", "--zone 'example'", "--git 'git://host/me/site'", "--host 'a b'", "--key: missing",
 	} {
 		if ok || !strings.Contains(complaint, want) {
 			t.Errorf("%s: not in\n%s", want, complaint)
@@ -146,6 +156,12 @@ func TestANewSiteIsRefused(t *testing.T) {
 		!strings.Contains(complaint, "site: nothing was changed") {
 		t.Errorf("the key in the checkout: %s", complaint)
 	}
+	_, complaint, ok = s.run(t, "", "site.sh", "new", "acme", "--zone", "example.org",
+		"--git", "https://me:canary@git.example.org/a/b", "--key", filepath.Join(s.safe, "none/key.pem"))
+	if ok || strings.Contains(complaint, "canary") || !strings.Contains(complaint, "a password stands before the host") ||
+		!strings.Contains(complaint, "none: no such directory") {
+		t.Errorf("a password in the URL: %s", complaint)
+	}
 	for _, name := range []string{"production", "lab", "nobody"} {
 		if _, complaint, ok := s.run(t, "", "site.sh", "remove", name); ok {
 			t.Errorf("removed %s: %s", name, complaint)
@@ -155,5 +171,78 @@ func TestANewSiteIsRefused(t *testing.T) {
 		if before[name] != text {
 			t.Errorf("%s was changed by what was refused", name)
 		}
+	}
+}
+
+// TestANewSiteLooksAtItself: the tree is checked and the site previewed; when that fails the site stays, to be repaired.
+func TestANewSiteLooksAtItself(t *testing.T) {
+	args := []string{"new", "acme", "--zone", "example.org", "--git", "https://git.example.org/me/site.git"}
+	for failing, want := range map[string]string{
+		"": "", "gitops": "the tree has problems", "lab": "no preview of acme",
+	} {
+		s := newCheckout(t)
+		if err := os.WriteFile(filepath.Join(s.bin, failing+".fails"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		printed, complaint, ok := s.run(t, "", "site.sh", append(args, "--key", filepath.Join(s.safe, "acme.pem"))...)
+		if ok != (failing == "") || !strings.Contains(complaint, want) {
+			t.Errorf("%q fails: %t, %s", failing, ok, complaint)
+		}
+		if ok != strings.Contains(printed, "pulumi preview -s acme") {
+			t.Errorf("%q fails, and the next step is told: %s", failing, printed)
+		}
+		calls := readFile(t, filepath.Join(s.bin, "calls"))
+		const check, preview = "-C gitops test -count=1 -run ^TestTree$ .\n", "-C lab run . preview acme\n"
+		if calls != check+preview && (failing != "gitops" || calls != check) {
+			t.Errorf("called %q", calls)
+		}
+		if _, err := os.Stat(filepath.Join(s.root, "Pulumi.acme.yaml")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestANewSiteAsks answers the questions on a terminal, some of them wrong at first, for a repository over SSH.
+func TestANewSiteAsks(t *testing.T) {
+	s := newCheckout(t)
+	script, err := filepath.Abs("../scripts/site.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := []string{
+		"Acme", "production", "acme", "example", "example.org", "https://git.example.org", "git@git.example.org:me/site.git",
+		"a b", "", filepath.Join(s.root, "key.pem"), filepath.Join(s.safe, "acme.pem"),
+	}
+	// script gives it a terminal; what is typed before it is asked for waits there.
+	cmd := exec.CommandContext(t.Context(), "script", "-qec", "sh "+script+" --root "+s.root+" new", "/dev/null")
+	cmd.Env = append(os.Environ(), "KUBESEAL="+s.kubeseal, kubesealSwitch+"=1", "PATH="+s.bin+":"+os.Getenv("PATH"))
+	cmd.Stdin = strings.NewReader(strings.Join(answers, "\n") + "\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	for _, want := range []string{
+		"name 'Acme'", "Pulumi.production.yaml: is there already", "--zone 'example'", "--git 'https://git.example.org'",
+		"--host 'a b'", "is inside the checkout", "[acme]", "tinyrack:gitSshKey < " + s.safe + "/acme-deploy-key",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%s: not in\n%s", want, out)
+		}
+	}
+	settings := readFile(t, filepath.Join(s.root, "Pulumi.acme.yaml"))
+	for _, want := range []string{
+		"    url: ssh://git@git.example.org/me/site.git\n    knownHosts: \"\"", "zone: example.org\n", "\n    acme:\n",
+	} {
+		if !strings.Contains(settings, want) {
+			t.Errorf("%q: not in\n%s", want, settings)
+		}
+	}
+	key, err := os.Stat(filepath.Join(s.safe, "acme-deploy-key"))
+	if err != nil || key.Mode().Perm() != 0o600 {
+		t.Fatalf("the deploy key: %v, %v", key, err)
+	}
+	public := readFile(t, filepath.Join(s.safe, "acme-deploy-key.pub"))
+	if !strings.Contains(string(out), strings.Join(strings.Fields(public)[:2], " ")) || strings.Contains(string(out), "PRIVATE") {
+		t.Errorf("the public half is not shown, or the private one is:\n%s", out)
 	}
 }

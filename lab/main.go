@@ -23,13 +23,13 @@ const usage = `usage: go -C lab run . COMMAND
   down      destroy the stack and remove everything the lab made, but its cache
   status    what runs, and whether it is well
   bench     measure what docs/benchmarks.md shows
-  preview   preview every stack with no machine, cluster or cloud reachable
+  preview   preview every stack, or those named after it, with no machine, cluster or cloud reachable
   pulumi    print the path of the Pulumi command line, building it if it is missing
   clean     down, and remove the cache too
 `
 
 var verbs = map[string]func(context.Context, layout.Layout) error{
-	"up": up, "down": down, "status": status, "preview": previewStacks, "bench": bench, "pulumi": pulumiCommand,
+	"up": up, "down": down, "status": status, "bench": bench, "pulumi": pulumiCommand,
 	"clean": clean,
 	// The lab's own background process.
 	clouds.ServeVerb: func(_ context.Context, l layout.Layout) error { return clouds.Serve(l) },
@@ -50,11 +50,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 || len(args) > 1 && args[0] != "preview" {
 		return errors.New(usage) //nolint:staticcheck // a text of several lines
 	}
 	verb, ok := verbs[args[0]]
-	if !ok {
+	if args[0] == "preview" {
+		verb = func(ctx context.Context, l layout.Layout) error { return previewStacks(ctx, l, args[1:]...) }
+	} else if !ok {
 		return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 	}
 	l, err := layout.Find()

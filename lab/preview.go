@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
@@ -13,11 +16,20 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/pulumi"
 )
 
-// previewStacks previews every committed stack.
-func previewStacks(ctx context.Context, at layout.Layout) error {
+// previewStacks previews the committed stacks of these names, or every one.
+func previewStacks(ctx context.Context, at layout.Layout, wanted ...string) error {
 	stacks, err := preview.Stacks(at.Checkout)
 	if err != nil {
 		return err
+	}
+	for _, name := range wanted {
+		if !slices.Contains(stacks, name) {
+			return fmt.Errorf("there is no Pulumi.%s.yaml: nothing was previewed: name one of %s", name,
+				strings.Join(stacks, ", "))
+		}
+	}
+	if len(wanted) > 0 {
+		stacks = wanted
 	}
 	plugins, err := pulumi.FindPlugins(at.Checkout, filepath.Join(programs.Dir(at), "plugins"))
 	if err != nil {

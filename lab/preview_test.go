@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tinyrack-net/infrastructure/lab/layout"
@@ -17,5 +19,11 @@ func TestPreviewIsOfEveryStack(t *testing.T) {
 	at := layout.Layout{Checkout: t.TempDir(), Cache: t.TempDir()}
 	if err := previewStacks(t.Context(), at); err == nil {
 		t.Error("nothing was previewed, and that is no error")
+	}
+	if err := os.WriteFile(at.Checkout+"/Pulumi.acme.yaml", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := previewStacks(t.Context(), at, "nobody"); err == nil || !strings.Contains(err.Error(), "name one of acme") {
+		t.Errorf("a stack that is not there: %v", err)
 	}
 }

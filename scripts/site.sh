@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes what a site of another name needs in this checkout, or takes it away again: its settings, its folders in
-# clusters/, infrastructure/, databases/ and apps/, and its sealing key. The site it begins from is production, without
-# what is production's own: that is left empty, and the preview asks for it.
+# clusters/, infrastructure/, databases/ and apps/, its sealing key and, where git is read over SSH, its deploy key; then
+# checks the tree and previews the site, reaching nothing. The site it begins from is production, without what is
+# production's own: that is left empty, and the preview asks for it. On a terminal it asks for what is not given.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -9,12 +10,14 @@ export LC_ALL
 usage() {
 	cat <<'TEXT'
 usage: scripts/site.sh new NAME --zone DOMAIN --git URL --key FILE [--host NAME] [--root DIR]
+       scripts/site.sh new                  asks for what is not given, on a terminal
        scripts/site.sh remove NAME [--root DIR]
 
   scripts/site.sh new acme --zone example.com --git https://git.example.com/me/site.git --key ~/acme-sealing.pem
 
   --zone DOMAIN  the domain that the hostnames are in
-  --git URL      this repository, as Flux will read it: https:// or ssh://
+  --git URL      this repository, as Flux will read it: https://, ssh:// or git@host:path.
+                 With the latter two, NAME-deploy-key is made beside the sealing key
   --key FILE     where the private sealing key is written, outside the checkout; one
                  that is there is taken
   --host NAME    the machine's name, for good (default: NAME)
@@ -65,10 +68,7 @@ main() {
 		esac
 	done
 	root=$(cd "$root" 2>/dev/null && pwd -P) || die "--root: no such directory: nothing was changed"
-	case $key in
-	'' | /*) ;;
-	*) key=$PWD/$key ;;
-	esac
+	from_here=$PWD
 	cd "$root"
 	case $verb in
 	new) new ;;
@@ -87,37 +87,115 @@ is_label() {
 	[ ${#1} -le 63 ]
 }
 
-problem() {
-	problems="$problems
-  $*"
+# check_WHAT adds to problems what is wrong with one answer.
+check_name() {
+	is_label "$name" || {
+		problem "name '$name': not letters, digits and hyphens in lower case: no folder, stack and machine could be called" \
+			"so: choose another"
+		return
+	}
+	for path in "Pulumi.$name.yaml" $(paths "$name"); do
+		[ ! -e "$path" ] || problem "$path: is there already: it would be lost: choose another name, or remove that site" \
+			"with scripts/site.sh remove $name"
+	done
 }
 
-# All that is wrong is said at once, before anything is changed.
-check_new() {
-	problems=''
-	is_label "$name" || problem "name '$name': not letters, digits and hyphens in lower case: no folder, stack and" \
-		"machine could be called so: choose another"
-	host=${host:-$name}
+check_host() {
 	is_label "$host" || problem "--host '$host': not letters, digits and hyphens in lower case: no machine could be" \
 		"called so: choose another"
+}
+
+check_zone() {
 	case $zone in
 	'' | *[!-.a-z0-9]* | [-.]* | *[-.] | *..*) problem "--zone '$zone': not a domain in lower case: no hostname could be" \
 		"in it: write it like example.com" ;;
 	*.*) ;;
 	*) problem "--zone '$zone': not a domain: no hostname could be in it: write it like example.com" ;;
 	esac
+}
+
+check_git() {
 	case $git in
+	# Not repeated: what stands before the host may be a password.
+	https://*@*) problem "--git: a name or a password stands before the host: anyone who reads the settings has it: write" \
+		"the URL alone; the token is a secret" ;;
+	*[!-._~/:@%+A-Za-z0-9]*) problem "--git '$git': no URL: Flux could not read it: write it like" \
+		"https://git.example.com/owner/repository.git" ;;
 	https://?*/?* | ssh://?*/?*) ;;
+	*://*) problem "--git '$git': neither https:// nor ssh://: Flux could not read it: write it like" \
+		"https://git.example.com/owner/repository.git" ;;
+	?*@?*:[!/]*) git=ssh://$(printf %s "$git" | sed 's|:|/|') ;;
 	*) problem "--git '$git': neither https:// nor ssh://: Flux could not read it: write it like" \
 		"https://git.example.com/owner/repository.git" ;;
 	esac
-	[ -n "$key" ] || problem "--key: missing: what is sealed for the site could not be opened: name a file outside the" \
-		"checkout"
-	for path in "Pulumi.$name.yaml" $(paths "$name"); do
-		[ ! -e "$path" ] || problem "$path: is there already: it would be lost: choose another name, or remove that site" \
-			"with scripts/site.sh remove $name"
+}
+
+check_key() {
+	# shellcheck disable=SC2088 # a person typed it, and no shell has read it
+	case $key in
+	'')
+		problem "--key: missing: what is sealed for the site could not be opened: name a file outside the checkout"
+		return
+		;;
+	'~/'*) key=$HOME/${key#??} ;;
+	/*) ;;
+	*) key=$from_here/$key ;;
+	esac
+	directory=$(cd "$(dirname "$key")" 2>/dev/null && pwd -P) || {
+		problem "--key: $(dirname "$key"): no such directory: there would be no key: make it first"
+		return
+	}
+	case $directory/ in
+	"$root"/*) problem "--key: $key is inside the checkout: one git add away from being published: name a file outside" ;;
+	esac
+}
+
+# ask VARIABLE QUESTION [DEFAULT]: what is not given is asked for until it is right.
+ask() {
+	eval "answer=\$$1"
+	# shellcheck disable=SC2154 # eval sets it
+	[ -z "$answer" ] || return 0
+	while :; do
+		printf '%s%s: ' "$2" "${3:+ [$3]}" >&2
+		IFS= read -r answer || die "no answer: nothing was changed"
+		eval "$1=\${answer:-\${3-}}"
+		problems=''
+		"check_$1"
+		[ -n "$problems" ] || return 0
+		printf '%s\n' "${problems#?}" >&2
+	done
+}
+
+ask_all() {
+	ask name 'name of the site: stack, folders and tunnel'
+	ask zone 'domain that its hostnames are in'
+	ask git 'this repository, as Flux will read it (https://, ssh:// or git@host:path)'
+	ask host 'name of the machine, for good' "$name"
+	# shellcheck disable=SC2088 # shown as it is; check_key reads it
+	ask key 'file for the private sealing key, outside the checkout' "~/$name-sealing.pem"
+}
+
+# All that is wrong is said at once, before anything is changed.
+check_new() {
+	[ ! -t 0 ] || ask_all
+	host=${host:-$name}
+	problems=''
+	for what in name host zone git key; do
+		"check_$what"
+	done
+	tools='go'
+	case $git in
+	ssh://*) tools='go ssh-keygen' ;;
+	esac
+	for tool in $tools; do
+		command -v "$tool" >/dev/null 2>&1 || problem "$tool: not found: the site could not be made or checked: install it"
 	done
 	[ -z "$problems" ] || die "nothing was changed:$problems"
+}
+
+problem() {
+	problems="$problems
+  $*"
 }
 
 # paths are the folders of an environment of this name.
@@ -145,14 +223,48 @@ new() {
 	else
 		sh "$here/sealing-key.sh" --root "$root" "$name" --out "$key"
 	fi
+	deploy_key
 	trap - EXIT
 	cat <<TEXT
 
 The site $name is in Pulumi.$name.yaml, and in:
 $(paths "$name" | while IFS= read -r path; do [ ! -d "$path" ] || printf '  %s\n' "$path"; done)
-Read them, commit and push. Then, once: pulumi stack init $name; and as often as it asks for something:
-  pulumi preview -s $name
 TEXT
+	look
+	cat <<TEXT
+
+Read them, commit and push. Then, once: pulumi stack init $name; and
+  pulumi preview -s $name
+lists all that only you know, with a command for each.
+TEXT
+}
+
+# deploy_key makes the key that git is read with, where it is read over SSH; one that is there is taken.
+deploy_key() {
+	case $git in
+	ssh://*) ;;
+	*) return 0 ;;
+	esac
+	deploy=$(dirname "$key")/$name-deploy-key
+	[ -e "$deploy" ] || (umask 077 && ssh-keygen -q -t ed25519 -N '' -C "flux of $name" -f "$deploy") ||
+		die "$deploy: ssh-keygen could not make it"
+	public=$(ssh-keygen -y -P '' -f "$deploy" 2>/dev/null) ||
+		die "$deploy: no private key without a passphrase: Flux could not log in: name another folder by --key"
+	printf 'deploy key: %s (0600): its public half is for the git host, to read this repository alone:\n  %s\n' \
+		"$deploy" "$public"
+	printf 'next: pulumi config set --secret --stack %s tinyrack:gitSshKey < %s\n' "$name" "$deploy"
+}
+
+# look checks the tree and previews the site, with values made up for what is missing; nothing is reached. The site stays:
+# what is found may be repaired in it.
+look() {
+	export GOFLAGS=-buildvcs=false GOWORK=off CGO_ENABLED=0
+	printf '\nchecking the tree\n'
+	go -C gitops test -count=1 -run '^TestTree$' . ||
+		die "the tree has problems: the site is made, and is not ready: see above, then make check-tree"
+	printf 'previewing %s, the first time after minutes of compiling\n' "$name"
+	go -C lab run . preview "$name" ||
+		die "no preview of $name: the site is made, and is not ready: see above, then go -C lab run . preview $name"
 }
 
 take_away() {
@@ -191,6 +303,11 @@ edit() {
 settings() {
 	old=$(sed -n 's/^    zone: *\([^ ]*\).*/\1/p' "Pulumi.$from.yaml")
 	dots=$(printf %s "$old" | sed 's/\./\\./g')
+	known=''
+	case $git in
+	ssh://*) known='\
+    knownHosts: "" # ssh-keyscan of the git host, compared with what it publishes' ;;
+	esac
 	# A secret is two lines: its key, and what is encrypted.
 	awk '
 		/^encryptionsalt:/ { next }
@@ -210,7 +327,7 @@ settings() {
 		s/^    tunnel: .*/    tunnel: $name/
 		s/^      folder: .*/      folder: $name/
 		/^  tinyrack:hosts:/,/^  tinyrack:cluster:/s/^    [a-z0-9][-a-z0-9]*:\$/    $host:/
-		/^  tinyrack:flux:/,\$s|^    url: .*|    url: $git|
+		/^  tinyrack:flux:/,\$s|^    url: .*|    url: $git$known|
 		/^  tinyrack:flux:/,\$s/^    username: .*/    username: git/
 	"
 }

@@ -76,6 +76,21 @@ func (s *Stack) Empty(path string) ([]string, error) {
 	return found, nil
 }
 
+// Text is what the committed configuration says at a dotted path, or "" where it says nothing.
+func (s *Stack) Text(path string) (string, error) {
+	doc, err := readConfig(s.committed())
+	if err != nil {
+		return "", err
+	}
+	var at any = doc.Config
+	for _, name := range splitPath(s.Project, path) {
+		group, _ := at.(map[string]any)
+		at = group[name]
+	}
+	text, _ := at.(string)
+	return text, nil
+}
+
 func empty(m map[string]any, path []string) []string {
 	names := []string{path[0]}
 	if path[0] == "*" {

@@ -5,6 +5,7 @@ package settings
 import (
 	"encoding/base64"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -163,5 +164,36 @@ func ThrowAway(stack *pulumi.Stack, dir string) (pulumi.Settings, error) {
 			facts[place] = value(n)
 		}
 	}
-	return pulumi.Settings{Facts: facts, Secrets: secrets(made, string(key))}, nil
+	filled := pulumi.Settings{Facts: facts, Secrets: secrets(made, string(key))}
+	git, err := stack.Text("flux.url")
+	if err != nil {
+		return none, err
+	}
+	host, overSSH := sshHost(git)
+	if !overSSH {
+		return filled, nil
+	}
+	// A git host logs in by a key, and is known by one.
+	delete(filled.Secrets, "gitToken")
+	filled.Secrets["gitSshKey"] = private
+	open, err := stack.Empty("flux.knownHosts")
+	if err != nil {
+		return none, err
+	}
+	for _, place := range open {
+		facts[place] = host + " " + hostKey
+	}
+	return filled, nil
+}
+
+// sshHost is the host of a git repository that is read over SSH, as known_hosts has it.
+func sshHost(repository string) (string, bool) {
+	at, err := url.Parse(repository)
+	if err != nil || at.Scheme != "ssh" {
+		return "", false
+	}
+	if port := at.Port(); port != "" && port != "22" {
+		return "[" + at.Hostname() + "]:" + port, true
+	}
+	return at.Hostname(), true
 }

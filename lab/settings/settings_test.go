@@ -97,6 +97,30 @@ func TestLab(t *testing.T) {
 	}
 }
 
+// A repository that is read over SSH is logged in to by a key: the other secret beside it would be refused.
+func TestThrowAwayOverSSH(t *testing.T) {
+	for url, host := range map[string]string{
+		"ssh://git@git.example.com/me/site.git":      "git.example.com",
+		"ssh://git@git.example.com:22/me/site.git":   "git.example.com",
+		"ssh://git@git.example.com:2222/me/site.git": "[git.example.com]:2222",
+	} {
+		checkout := t.TempDir()
+		stack := &pulumi.Stack{Project: "tinyrack", Name: "acme", Dir: t.TempDir(), Checkout: checkout}
+		text := "config:\n  tinyrack:flux: {url: '" + url + "', knownHosts: ''}\n"
+		if err := os.WriteFile(filepath.Join(checkout, "Pulumi.acme.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ThrowAway(stack, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, _ := got.Facts["flux.knownHosts"].(string)
+		if !strings.HasPrefix(known, host+" ssh-ed25519 ") || got.Secrets["gitToken"] != "" || got.Secrets["gitSshKey"] == "" {
+			t.Errorf("%s: known by %q, a key: %t", url, known, got.Secrets["gitSshKey"] != "")
+		}
+	}
+}
+
 // Of every committed stack each fact that it leaves empty is filled, and nothing that it says is changed.
 func TestThrowAwayFillsWhatIsEmpty(t *testing.T) {
 	checkout := t.TempDir()
