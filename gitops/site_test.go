@@ -223,7 +223,7 @@ func TestANewSiteAsks(t *testing.T) {
 	}
 	for _, want := range []string{
 		"name 'Acme'", "Pulumi.production.yaml: is there already", "--zone 'example'", "--git 'https://git.example.org'",
-		"--host 'a b'", "is inside the checkout", "[acme]", "tinyrack:gitSshKey < " + s.safe + "/acme-deploy-key",
+		"--host 'a b'", "is inside the checkout", "[acme]", "tinyrack:gitSshKey --stack acme < " + s.safe + "/acme-deploy-key",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%s: not in\n%s", want, out)

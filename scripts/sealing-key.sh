@@ -174,7 +174,8 @@ report() {
 			grep -qF "$fingerprint" "$file" || printf '  %s\n' "$file"
 		done)
 	[ -z "$stale" ] || printf 'sealed with another key, seal them again with scripts/seal.sh:\n%s\n' "$stale"
-	printf 'next: pulumi config set --secret --stack %s tinyrack:sealingKey < %s\n' "$environment" "${out:-$key}"
+	printf 'next, once there is a stack (pulumi stack init %s): pulumi config set --secret --stack %s tinyrack:sealingKey < %s\n' \
+		"$environment" "$environment" "${out:-$key}"
 }
 
 main "$@"

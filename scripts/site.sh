@@ -219,10 +219,11 @@ new() {
 	done
 	settings >"Pulumi.$name.yaml"
 	if [ -e "$key" ]; then
-		sh "$here/sealing-key.sh" --root "$root" "$name" --key "$key"
+		sealing_key --key "$key"
 	else
-		sh "$here/sealing-key.sh" --root "$root" "$name" --out "$key"
+		sealing_key --out "$key"
 	fi
+	git_key=''
 	deploy_key
 	trap - EXIT
 	cat <<TEXT
@@ -233,10 +234,18 @@ TEXT
 	look
 	cat <<TEXT
 
-Read them, commit and push. Then, once: pulumi stack init $name; and
+Read them, commit and push. Then, one after the other:
+  pulumi stack init $name
+  pulumi config set --secret tinyrack:sealingKey --stack $name < $key$git_key
   pulumi preview -s $name
-lists all that only you know, with a command for each.
+The last lists all that only you know, with a command for each.
 TEXT
+}
+
+# sealing_key tells all but the next step, which stands with the others at the end.
+sealing_key() {
+	said=$(sh "$here/sealing-key.sh" --root "$root" "$name" "$@")
+	printf '%s\n' "$said" | sed '/^next, /d'
 }
 
 # deploy_key makes the key that git is read with, where it is read over SSH; one that is there is taken.
@@ -252,7 +261,8 @@ deploy_key() {
 		die "$deploy: no private key without a passphrase: Flux could not log in: name another folder by --key"
 	printf 'deploy key: %s (0600): its public half is for the git host, to read this repository alone:\n  %s\n' \
 		"$deploy" "$public"
-	printf 'next: pulumi config set --secret --stack %s tinyrack:gitSshKey < %s\n' "$name" "$deploy"
+	git_key="
+  pulumi config set --secret tinyrack:gitSshKey --stack $name < $deploy"
 }
 
 # look checks the tree and previews the site, with values made up for what is missing; nothing is reached. The site stays:

@@ -12,7 +12,8 @@ main() {
 	cd "$(dirname "$0")/.."
 	# shellcheck source=scripts/tools.sh
 	. scripts/tools.sh
-	install_packages shellcheck openssl flock=util-linux unshare=util-linux nft=nftables ip=iproute2 nmap ssh=openssh-client bwrap=bubblewrap
+	install_packages shellcheck openssl flock=util-linux unshare=util-linux nft=nftables ip=iproute2 nmap ssh=openssh-client \
+		script=bsdutils bwrap=bubblewrap
 	go test ./...
 	go -C lab test ./...
 	go -C ci test ./...

@@ -336,6 +336,35 @@ func TestANeighboursSettings(t *testing.T) {
 	}
 }
 
+// TestTheTextOfAFile is about what is gone by the time Pulumi hands the settings over.
+func TestTheTextOfAFile(t *testing.T) {
+	const number = ": a number with a leading zero, a base or an exponent: YAML reads another one than stands there: " +
+		"write it in digits alone, or in quotes where a text is wanted"
+	for text, want := range map[string][]string{
+		"config: {'tinyrack:hosts': {node: {port: 022}}}":   {"tinyrack:hosts.node.port" + number},
+		"config: {'tinyrack:hosts': {node: {port: 1e3}}}":   {"tinyrack:hosts.node.port" + number},
+		"config: {'tinyrack:hosts': {node: {port: 0x16}}}":  {"tinyrack:hosts.node.port" + number},
+		"config: {'tinyrack:tailnet': {admins: [022, a]}}":  {"tinyrack:tailnet.admins[0]" + number},
+		"config: {'tinyrack:hosts': {node: {port: '022'}}}": nil,
+		"config: {'tinyrack:hosts': {node: {port: 2222}}}":  nil,
+		"config: {'other:hosts': {port: 022}}":              nil,
+		"config: [":                                         nil, "[a]": nil, "": nil, // another one's business
+		"encryptionsalt: v1:a\nsecretsprovider: a\nencryptedkey: a\nenvironment: []\nconfig: {}": nil,
+		"confg: {}\nflux: {}": {
+			`confg: unknown at the top of Pulumi.test.yaml: Pulumi passes over it in silence: did you mean "config"?`,
+			`flux: unknown at the top of Pulumi.test.yaml: Pulumi passes over it in silence: move it below config, or remove it`,
+		},
+	} {
+		root := newRoot(t, "test")
+		must(os.WriteFile(filepath.Join(root, "Pulumi.test.yaml"), []byte(text), 0o600))
+		_, err := Load(minimal(t).source("test", root))
+		var report *Report
+		if errors.As(err, &report) != (want != nil) || report != nil && !slices.Equal(report.Problems, want) {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
 // TestSummary shows what a person checks, for each valid fixture.
 func TestSummary(t *testing.T) {
 	for _, path := range fixtures(t, "valid") {

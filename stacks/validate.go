@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode"
 
+	yamlnode "go.yaml.in/yaml/v3"
 	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/yaml"
 
@@ -50,7 +51,56 @@ func validate(report *Report, c Config, root string) {
 	validateRestore(report, c)
 	validateSecrets(report, c)
 	validateNeighbours(report, c, root)
+	validateText(report, c, root)
 }
+
+// topKeys are those that Pulumi knows in a stack's file: ProjectStack in sdk/go/common/workspace.
+var topKeys = []string{"config", "encryptedkey", "encryptionsalt", "environment", "secretsprovider"}
+
+// validateText reports what only the text of the stack's file shows: by the time Pulumi hands it over, a key beside
+// config is gone, and 022 is 18.
+func validateText(r *Report, c Config, root string) {
+	name := "Pulumi." + c.Stack + ".yaml"
+	text, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // the checkout's own file
+	var document yamlnode.Node
+	if err != nil || yamlnode.Unmarshal(text, &document) != nil || len(document.Content) == 0 {
+		return // another file was named to Pulumi
+	}
+	pairs := func(n *yamlnode.Node, visit func(key string, value *yamlnode.Node)) {
+		for i := 0; n.Kind == yamlnode.MappingNode && i+1 < len(n.Content); i += 2 {
+			visit(n.Content[i].Value, n.Content[i+1])
+		}
+	}
+	var walk func(path string, n *yamlnode.Node)
+	walk = func(path string, n *yamlnode.Node) {
+		pairs(n, func(key string, value *yamlnode.Node) { walk(path+"."+key, value) })
+		for i, item := range n.Content {
+			if n.Kind == yamlnode.SequenceNode {
+				walk(fmt.Sprintf("%s[%d]", path, i), item)
+			}
+		}
+		number := n.Kind == yamlnode.ScalarNode && (n.Tag == "!!int" || n.Tag == "!!float" && strings.ContainsAny(n.Value, "eE"))
+		if number && !digits.MatchString(n.Value) {
+			r.refuse(path, "a number with a leading zero, a base or an exponent", "YAML reads another one than stands there",
+				"write it in digits alone, or in quotes where a text is wanted")
+		}
+	}
+	pairs(document.Content[0], func(key string, value *yamlnode.Node) {
+		switch {
+		case !slices.Contains(topKeys, key):
+			r.refuse(key, "unknown at the top of "+name, "Pulumi passes over it in silence",
+				didYouMean(key, topKeys, "move it below config, or remove it"))
+		case key == "config":
+			pairs(value, func(key string, value *yamlnode.Node) {
+				if strings.HasPrefix(key, project+":") {
+					walk(key, value)
+				}
+			})
+		}
+	})
+}
+
+var digits = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // validateNeighbours reports what belongs to another stack of the checkout: a file that began as a copy of another's.
 func validateNeighbours(r *Report, c Config, root string) {
