@@ -33,6 +33,8 @@ var verbs = map[string]func(context.Context, layout.Layout) error{
 	"clean": clean,
 	// The lab's own background process.
 	clouds.ServeVerb: func(_ context.Context, l layout.Layout) error { return clouds.Serve(l) },
+	// What scripts/pin calls, and the proof of docs/lab.md.
+	"pin-releases": pinReleases, "stand-in": standIn,
 }
 
 func main() {

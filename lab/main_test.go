@@ -6,8 +6,9 @@ import (
 )
 
 func TestUsageNamesEveryVerb(t *testing.T) {
+	hidden := map[string]bool{"serve": true, "pin-releases": true, "stand-in": true}
 	for name := range verbs {
-		if named := strings.Contains(usage, "\n  "+name+" "); named == (name == "serve") {
+		if named := strings.Contains(usage, "\n  "+name+" "); named == hidden[name] {
 			t.Errorf("%s: in the usage: %v", name, named)
 		}
 	}

@@ -11,10 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/tinyrack-net/infrastructure/lab/progress"
 )
 
-// Binary is an upstream program built from its own module: the module is unpacked and is the main module of the build,
-// so that its go.mod (with its replacements) and its go.sum, which the pinned hash covers, decide every dependency.
+// Binary is an upstream program. What upstream releases may take the place of a build from its own module: the module
+// is unpacked and is the main module of the build, so that its go.mod (with its replacements) and its go.sum, which the
+// pinned hash covers, decide every dependency.
 type Binary struct {
 	Name    string
 	Module  Module
@@ -31,26 +34,67 @@ type Binary struct {
 	// Family names the programs that share a scratch cache because they share most of their packages; empty is a family of
 	// its own. It decides nothing about the program.
 	Family string `json:"-"`
+	// Release is the same program as upstream releases it; where there is none, or it could not be used, NoRelease says
+	// why. They decide nothing about what is built.
+	Release   *Release `json:"-"`
+	NoRelease string   `json:"-"`
 }
 
 // scratch is the folder of the family's build and module caches: ten gigabytes that nobody needs once the programs are
 // there. They are the lab's own, so that they can be thrown away, family by family.
 func (c *Cache) scratch(b Binary) string { return c.path("work", "scratch", cmp.Or(b.Family, b.Name)) }
 
-// Compile returns the path of the program, building it first if it is not in the cache.
-func (c *Cache) Compile(ctx context.Context, b Binary) (string, error) {
-	path, err := c.make(b.Name, b, func(scratch string) error { return c.build(ctx, b, scratch) })
+// Program returns the path of the program. One that is not in the cache is downloaded, where it is released and the
+// network allows it, and built otherwise.
+func (c *Cache) Program(ctx context.Context, b Binary) (string, error) {
+	path, err := c.program(ctx, b)
 	return path, errors.Join(err, c.dropScratch(b))
 }
 
-// Built tells whether the program is in the cache already.
-func (c *Cache) Built(b Binary) bool {
-	path, err := c.finished(b.Name, b)
-	if err != nil {
-		return false
+func (c *Cache) program(ctx context.Context, b Binary) (string, error) {
+	if path := c.kept(b); path != "" {
+		return path, nil
 	}
-	_, err = os.Stat(path)
-	return err == nil
+	if c.offered(ctx, b) {
+		path, err := c.download(ctx, b)
+		if err == nil || ctx.Err() != nil {
+			return path, err
+		}
+		if c.releases.mode == OnlyReleases {
+			return "", err
+		}
+		c.releases.say("NOT downloaded, built instead: %v", err)
+	}
+	if err := c.releases.missing(b); err != nil {
+		return "", err
+	}
+	progress.Waiting(ctx, "go build of %s %s", b.Module.Path, b.Module.Version)
+	return c.make(b.Name, b, func(scratch string) error { return c.compile(ctx, b, scratch) })
+}
+
+// Has tells whether the program is in the cache already.
+func (c *Cache) Has(b Binary) bool { return c.kept(b) != "" }
+
+// kept is where the finished program is, or nothing. One that was built is preferred to a release, so that a lab does
+// not change under its person.
+func (c *Cache) kept(b Binary) string {
+	recipes := []any{b}
+	if r, ok := c.releases.pinned(b); ok {
+		recipes = append(recipes, r)
+	}
+	if c.releases.mode == OnlyReleases && b.Release != nil {
+		recipes = recipes[1:]
+	}
+	for _, recipe := range recipes {
+		path, err := c.finished(b.Name, recipe)
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 func (c *Cache) build(ctx context.Context, b Binary, out string) error {
@@ -113,7 +157,7 @@ func (c *Cache) build(ctx context.Context, b Binary, out string) error {
 // dropScratch throws away the scratch cache of b's family once all its programs are built.
 func (c *Cache) dropScratch(b Binary) error {
 	for _, other := range binaries() {
-		if c.scratch(other) == c.scratch(b) && !c.Built(other) {
+		if c.scratch(other) == c.scratch(b) && !c.Has(other) {
 			return nil
 		}
 	}

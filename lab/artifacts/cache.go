@@ -1,10 +1,12 @@
 // Package artifacts makes everything the lab runs out of the language's package registries alone: upstream binaries
-// from their Go modules, container images around them, and the root filesystem of the machine. Each finished piece is
+// from their Go modules, container images around them, and the root filesystem of the machine. Where the network allows
+// it, programs that upstream releases, and whose checksums are pinned, are downloaded instead. Each finished piece is
 // kept in a cache under a key of all that went into it, so that nothing is made twice and an interrupted run goes on
 // where it stopped.
 package artifacts
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,17 +19,34 @@ import (
 
 // Cache is a folder of finished artifacts. The zero value is not usable; see Open.
 type Cache struct {
-	dir string
+	dir      string
+	releases *releases
+	// compile makes a program from its module.
+	compile func(ctx context.Context, b Binary, out string) error
 }
 
 // Open returns the cache in dir, which is made if it is missing.
 func Open(dir string) (*Cache, error) {
-	c := &Cache{dir: dir}
+	c, err := in(dir)
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range []string{c.path("done"), c.path("work")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("cache of the lab: %w", err)
 		}
 	}
+	return c, nil
+}
+
+// in is the cache in dir, of which nothing is made.
+func in(dir string) (*Cache, error) {
+	r, err := readReleases()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache{dir: dir, releases: r}
+	c.compile = c.build
 	return c, nil
 }
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The versions of everything that the lab builds. They follow what production runs; a pin changes only after a review.
+// The versions of everything that the lab builds or downloads. They follow what production runs; a pin changes only after a review.
 const (
 	PulumiVersion        = "v3.259.0"
 	K3sVersion           = "v1.32.0+k3s1"
@@ -19,6 +19,8 @@ const (
 	HeadscaleVersion     = "v0.29.2"
 	KubeBenchVersion     = "v0.12.0"
 	ActVersion           = "v0.2.89"
+	VersityGWVersion     = "v1.8.0"
+	CoreDNSVersion       = "v1.12.0"
 	CloudflaredVersion   = "2026.7.1"
 	CloudNativePGVersion = "v1.30.0"
 	BarmanPluginVersion  = "v0.14.0"
@@ -45,7 +47,7 @@ var (
 		"go.universe.tf/metallb", MetalLBVersion, "h1:iVtjCslcUFMOEvuNeAyW2ygZxyW+6YjnNcEuCTOZezc=",
 	}
 	versitygwModule = Module{
-		"github.com/versity/versitygw", "v1.8.0",
+		"github.com/versity/versitygw", VersityGWVersion,
 		"h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
 	}
 	memosModule = Module{
@@ -57,7 +59,7 @@ var (
 		"h1:7fbGeGRzp7sEwfg7jjc3a3bJvMYTAgPv+hl5qf9SBxo=",
 	}
 	corednsModule = Module{
-		"github.com/coredns/coredns", "v1.12.0",
+		"github.com/coredns/coredns", CoreDNSVersion,
 		"h1:54YoUFOPewOgv4fybLISnbd5aSi7cQH4tFP2X24FVBc=",
 	}
 	tailscaleModule = Module{"tailscale.com", TailscaleVersion, "h1:2jK9VxQU4Vq/tyR7f2U2NqINxU0pV7R14TDBFsfguHE="}
@@ -98,7 +100,16 @@ var pulumi = Binary{
 		"github.com/pulumi/pulumi/sdk/v3 v3.259.0 h1:mJP9tXF9oxcfwidBgteXkUUchIz2L59SbGS5byZBo1w=",
 		"github.com/pulumi/pulumi/sdk/v3 v3.259.0/go.mod h1:DPK83ZiPYy55hY0MoaFAbl95Yee/dCGc6cQAqI7/ctw=",
 	},
+	// The language hosts beside it in the archive are left there: the lab's is its own.
+	Release: &Release{
+		Version: PulumiVersion, Archive: TarGz, Member: "pulumi/pulumi",
+		URL:  github + "pulumi/pulumi/releases/download/{version}/pulumi-{version}-linux-x64.tar.gz",
+		Sums: github + "pulumi/pulumi/releases/download/{version}/pulumi-{number}-checksums.txt",
+	},
 }
+
+// github is where most of them are released.
+const github = "https://github.com/"
 
 var k3s = k3sOf("k3s", k3sModule, K3sVersion)
 
@@ -116,13 +127,16 @@ func k3sOf(name string, module Module, release string) Binary {
 			" -X k8s.io/component-base/version.gitVersion=" + release +
 			" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=" + minor +
 			" -X k8s.io/client-go/pkg/version.gitVersion=" + release,
+		NoRelease: "upstream's unpacks a containerd, a runc and CNI plugins of its own, and the lab's machine is made for one " +
+			"without them; the trial of an upgrade writes another version into the program, and upstream's is packed",
 	}
 }
 
 var fluxOperator = Binary{
 	Name: "flux-operator", Family: kubernetes, Module: fluxOperatorModule, Package: "./cmd/operator", LDFlags: "-X main.VERSION=" + FluxOperatorVersion,
 	// The web UI is not in the module: the lab's operator has none.
-	Files: map[string]string{"web/dist/index.html": "<!doctype html>\n"},
+	Files:     map[string]string{"web/dist/index.html": "<!doctype html>\n"},
+	NoRelease: imageAlone + "; what its archive has under that name is the command line",
 	// The version that its go.mod names is not in the registry.
 	Replace: []string{"github.com/google/go-containerregistry/pkg/authn/kubernetes=github.com/google/go-containerregistry/pkg/authn/kubernetes@v0.0.0-20260224031529-85f2bf5f7303"},
 	Sums: []string{
@@ -139,36 +153,88 @@ var (
 		Tags: "sqlite sqlite_unlock_notify",
 		// Flux talks to no Gitea that does not say its version.
 		LDFlags: "-X main.Version=" + strings.TrimPrefix(GiteaVersion, "v"),
+		// It has the templates and options in it (bindata) and does not need those that the lab lays beside it.
+		Release: &Release{
+			Version: GiteaVersion,
+			URL:     "https://dl.gitea.com/gitea/{number}/gitea-{number}-linux-amd64",
+			Sums:    "https://dl.gitea.com/gitea/{number}/gitea-{number}-linux-amd64.sha256",
+		},
 	}
-	versitygw     = Binary{Name: "versitygw", Family: tools, Module: versitygwModule, Package: "./cmd/versitygw"}
-	kubeseal      = Binary{Name: "kubeseal", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/kubeseal"}
+	versitygw = Binary{
+		Name: "versitygw", Family: tools, Module: versitygwModule, Package: "./cmd/versitygw",
+		Release: &Release{
+			Version: VersityGWVersion, Archive: TarGz, Member: "versitygw_{version}_Linux_x86_64/versitygw",
+			URL:  github + "versity/versitygw/releases/download/{version}/versitygw_{version}_Linux_x86_64.tar.gz",
+			Sums: github + "versity/versitygw/releases/download/{version}/checksums.txt",
+		},
+	}
+	kubeseal = Binary{
+		Name: "kubeseal", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/kubeseal",
+		Release: &Release{
+			Version: SealedSecretsVersion, Archive: TarGz, Member: "kubeseal",
+			URL:  github + "bitnami/sealed-secrets/releases/download/{version}/kubeseal-{number}-linux-amd64.tar.gz",
+			Sums: github + "bitnami/sealed-secrets/releases/download/{version}/sealed-secrets_{number}_checksums.txt",
+		},
+	}
 	sealedSecrets = Binary{
 		Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule,
-		Package: "./cmd/controller",
+		Package: "./cmd/controller", NoRelease: imageAlone,
 	}
 	metallbController = Binary{
 		Name: "metallb-controller", Family: kubernetes, Module: metallbModule, Package: "./controller",
+		NoRelease: imageAlone,
 	}
 	metallbSpeaker = Binary{
 		Name: "metallb-speaker", Family: kubernetes, Module: metallbModule, Package: "./speaker",
+		NoRelease: imageAlone,
 	}
-	coredns   = Binary{Name: "coredns", Family: tools, Module: corednsModule, Package: "."}
-	localPath = Binary{Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: "."}
-	memos     = Binary{Name: "memos", Family: tools, Module: memosModule, Package: "./cmd/memos"}
+	coredns = Binary{
+		Name: "coredns", Family: tools, Module: corednsModule, Package: ".",
+		Release: &Release{
+			Version: CoreDNSVersion, Archive: TarGz, Member: "coredns",
+			URL:  github + "coredns/coredns/releases/download/{version}/coredns_{number}_linux_amd64.tgz",
+			Sums: github + "coredns/coredns/releases/download/{version}/coredns_{number}_linux_amd64.tgz.sha256",
+		},
+	}
+	localPath = Binary{
+		Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: ".", NoRelease: imageAlone,
+	}
+	memos = Binary{
+		Name: "memos", Family: tools, Module: memosModule, Package: "./cmd/memos",
+		// It has the web pages in it, which the module has not. The name is that of upstream's workflow at this version,
+		// which publishes no checksums; later releases have such files, and whether this one has was not seen.
+		Release: &Release{
+			Version: MemosVersion, Archive: TarGz, Member: "memos",
+			URL: github + "usememos/memos/releases/download/{version}/memos_{number}_linux_amd64.tar.gz",
+		},
+	}
 
-	cnpg         = Binary{Name: "cloudnative-pg", Family: kubernetes, Module: cnpgModule, Package: "./cmd/manager"}
+	cnpg = Binary{
+		Name: "cloudnative-pg", Family: kubernetes, Module: cnpgModule, Package: "./cmd/manager",
+		NoRelease: imageAlone + "; its archives hold kubectl's plugin",
+	}
 	barmanPlugin = Binary{
 		Name: "plugin-barman-cloud", Family: kubernetes, Module: barmanPluginModule, Package: "./cmd/manager",
+		NoRelease: imageAlone,
 	}
 	mariadb = Binary{
 		Name: "mariadb-operator", Family: kubernetes, Module: mariadbModule, Package: "./cmd/controller",
+		NoRelease: imageAlone,
 	}
 
 	cloudflared = Binary{
 		Name: "cloudflared", Family: tools, Module: cloudflaredModule, Package: "./cmd/cloudflared",
 		LDFlags: "-X main.Version=" + CloudflaredVersion,
+		// Upstream publishes its checksums in the text of the release alone.
+		Release: &Release{
+			Version: CloudflaredVersion,
+			URL:     github + "cloudflare/cloudflared/releases/download/{version}/cloudflared-linux-amd64",
+		},
 	}
 )
+
+// imageAlone is why most controllers are built.
+const imageAlone = "upstream releases the program in an image alone"
 
 // tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does
 // not use is left out (KB 1207): it takes a third of the size. The stamps are what `tailscale version` shows.
@@ -186,16 +252,33 @@ var tailscale = Binary{
 		"systray", "taildrop", "tailnetlock", "tap", "tpm", "wakeonlan", "webbrowser", "webclient",
 	}, ",ts_omit_"),
 	LDFlags: "-X tailscale.com/version.longStamp=" + tailscaleStamp + " -X tailscale.com/version.shortStamp=" + tailscaleStamp,
+	NoRelease: "upstream's archive has daemon and command apart, and in the daemon what is left out here: on the operator's " +
+		"device it would set the host's own name servers over D-Bus, and everywhere send its log away",
 }
 
 var tailscaleStamp = strings.TrimPrefix(TailscaleVersion, "v")
 
 // headscale is the control server. Its database is SQLite without cgo.
-var headscale = Binary{Name: "headscale", Family: tailnet, Module: headscaleModule, Package: "./cmd/headscale"}
+var headscale = Binary{
+	Name: "headscale", Family: tailnet, Module: headscaleModule, Package: "./cmd/headscale",
+	Release: &Release{
+		Version: HeadscaleVersion,
+		URL:     github + "juanfont/headscale/releases/download/{version}/headscale_{number}_linux_amd64",
+		Sums:    github + "juanfont/headscale/releases/download/{version}/checksums.txt",
+	},
+}
 
 // kubeBench runs the CIS benchmark. No lab runs it, so it is not among binaries: see Benchmark. Releases up to v0.14.0
 // have the same checks for k3s, and this is the newest that the checksum database knows.
-var kubeBench = Binary{Name: "kube-bench", Module: kubeBenchModule, Package: "."}
+var kubeBench = Binary{
+	Name: "kube-bench", Module: kubeBenchModule, Package: ".",
+	// The checks beside it in the archive are left there: they are taken from the module.
+	Release: &Release{
+		Version: KubeBenchVersion, Archive: TarGz, Member: "kube-bench",
+		URL:  github + "aquasecurity/kube-bench/releases/download/{version}/kube-bench_{number}_linux_amd64.tar.gz",
+		Sums: github + "aquasecurity/kube-bench/releases/download/{version}/kube-bench_{number}_checksums.txt",
+	},
+}
 
 // act runs workflows of GitHub's and Gitea's kind. No lab runs it: see Act.
 var act = Binary{
@@ -218,7 +301,7 @@ func fluxController(name, version, sum, apiSum, apiModSum string) Binary {
 	api := "github.com/fluxcd/" + name + "/api " + version
 	return Binary{
 		Name: name, Family: kubernetes, Module: Module{"github.com/fluxcd/" + name, version, sum}, Package: ".",
-		Sums: []string{api + " " + apiSum, api + "/go.mod " + apiModSum},
+		Sums: []string{api + " " + apiSum, api + "/go.mod " + apiModSum}, NoRelease: imageAlone,
 	}
 }
 
@@ -233,7 +316,7 @@ var fluxControllers = []Binary{
 		"h1:Ga4kMy6Q+BS1P2CqtQr97pozNK179MKAHdN8UC1ehq0=", "h1:TpGuKZjeo2yXXKZ/X3oPIxMm/YGFQkccO31CDeXzrv4="),
 }
 
-// binaries are all programs in the order in which they are built, two at a time: the longest first, and family after
+// binaries are all programs in the order in which they are made, two at a time: the longest first, and family after
 // family, so that few scratch caches are there at once.
 func binaries() []Binary {
 	return slices.Concat(

@@ -39,7 +39,7 @@ type Former struct {
 
 // Former builds what is missing of it. Nothing but the trial of an upgrade needs it.
 func (c *Cache) Former(ctx context.Context) (*Former, error) {
-	if !c.Built(formerK3s) {
+	if !c.Has(formerK3s) {
 		if _, err := formerK3s.Module.fetch(ctx); errors.Is(err, errNotServed) {
 			program, restampErr := c.restamped(ctx)
 			return &Former{K3s: program, NotServed: err}, restampErr
@@ -49,7 +49,7 @@ func (c *Cache) Former(ctx context.Context) (*Former, error) {
 	for _, b := range append(binaries(), formerK3s) {
 		switch b.Name {
 		case formerK3s.Name, "coredns", "local-path-provisioner":
-			path, err := c.Compile(ctx, b)
+			path, err := c.Program(ctx, b)
 			if err != nil {
 				return nil, err
 			}
@@ -71,7 +71,7 @@ func (c *Cache) Former(ctx context.Context) (*Former, error) {
 
 // restamped is k3s with the version in it replaced, as the linker would have written another one there.
 func (c *Cache) restamped(ctx context.Context) (string, error) {
-	program, err := c.Compile(ctx, k3s)
+	program, err := c.Program(ctx, k3s)
 	if err != nil {
 		return "", err
 	}

@@ -119,19 +119,19 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 	return set, nil
 }
 
-// PulumiCommand returns the path of the Pulumi command line, building it if it is missing.
-func (c *Cache) PulumiCommand(ctx context.Context) (string, error) { return c.Compile(ctx, pulumi) }
+// PulumiCommand returns the path of the Pulumi command line, making it if it is missing.
+func (c *Cache) PulumiCommand(ctx context.Context) (string, error) { return c.Program(ctx, pulumi) }
 
-// Tailnet returns the paths of the tailnet's client and control server alone, building them if they are missing.
+// Tailnet returns the paths of the tailnet's client and control server alone, making them if they are missing.
 func (c *Cache) Tailnet(ctx context.Context) (client, control string, err error) {
-	client, clientErr := c.Compile(ctx, tailscale)
-	control, controlErr := c.Compile(ctx, headscale)
+	client, clientErr := c.Program(ctx, tailscale)
+	control, controlErr := c.Program(ctx, headscale)
 	return client, control, errors.Join(clientErr, controlErr)
 }
 
 // Benchmark returns the paths of kube-bench and of the folder with its checks, making them if they are missing.
 func (c *Cache) Benchmark(ctx context.Context) (program, checks string, err error) {
-	program, programErr := c.Compile(ctx, kubeBench)
+	program, programErr := c.Program(ctx, kubeBench)
 	checks, checksErr := c.make("kube-bench-checks", []any{kubeBenchModule, 1}, func(scratch string) error {
 		src, err := kubeBenchModule.fetch(ctx)
 		if err != nil {
@@ -147,8 +147,8 @@ func (c *Cache) Act(ctx context.Context) (string, error) { return c.Compile(ctx,
 
 // Complete tells whether every program is in the cache in dir. It changes nothing.
 func Complete(dir string) bool {
-	c := &Cache{dir: dir}
-	return !slices.ContainsFunc(binaries(), func(b Binary) bool { return !c.Built(b) })
+	c, err := in(dir)
+	return err == nil && !slices.ContainsFunc(binaries(), func(b Binary) bool { return !c.Has(b) })
 }
 
 func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[string]string, error) {
@@ -161,14 +161,13 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 	)
 	for _, b := range binaries() {
 		run := func(ctx context.Context) error {
-			progress.Waiting(ctx, "go build of %s %s", b.Module.Path, b.Module.Version)
-			path, err := c.Compile(ctx, b)
+			path, err := c.Program(ctx, b)
 			mu.Lock()
 			defer mu.Unlock()
 			paths[b.Name] = path
 			return err
 		}
-		if c.Built(b) {
+		if c.Has(b) {
 			if err := run(ctx); err != nil {
 				return nil, err
 			}
@@ -180,7 +179,11 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 		}
 		group.Go(func() {
 			defer func() { <-slots }()
-			if err := report.Step(ctx, "build "+b.Name, run); err != nil {
+			verb := "build "
+			if c.offered(ctx, b) {
+				verb = "download "
+			}
+			if err := report.Step(ctx, verb+b.Name, run); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, err)
