@@ -30,8 +30,8 @@ func released() []Binary {
 }
 
 // PinReleases downloads every release of the catalogue, compares it with the checksums that upstream publishes, and
-// writes to, a file like releases.txt. What fails is an error at the end, and keeps the line that it had. A release whose
-// file changed under its version keeps it, too.
+// writes a file like releases.txt. What fails keeps the line that it had and is an error at the end; so does a release
+// whose file changed under its version.
 func PinReleases(ctx context.Context, to string, say func(format string, args ...any)) error {
 	text, err := os.ReadFile(to) //nolint:gosec // the person's own file
 	if file.IgnoreMissing(err) != nil {
@@ -95,8 +95,8 @@ func (r *releases) pin(ctx context.Context, b Binary, before Pin, scratch string
 		source = "downloaded, and as " + path.Base(sums) + " says"
 	}
 	if before.Version == b.Release.Version && before.URL == from && before.SHA256 != sum {
-		return before, fmt.Errorf("%s: its sha256 is %s, pinned is %s: upstream changed it under its version, or the pin was "+
-			"wrong: left as it is: find out, and take the line away to pin it anew", from, sum, before.SHA256)
+		return before, fmt.Errorf("%s: its sha256 is %s, pinned is %s: upstream changed it under its version, or the pin "+
+			"was wrong: left as it is: find out, and take the line away to pin it anew", from, sum, before.SHA256)
 	}
 	if r.host != "" {
 		source += ", through a mirror"

@@ -160,7 +160,7 @@ func checkHost(base string) error {
 
 // client takes the proxy from the environment, verifies certificates, and follows a redirect to https alone.
 func client() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
+	transport := http.DefaultTransport.(*http.Transport).Clone()
 	return &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		switch {
 		case req.URL.Scheme != "https":
@@ -471,7 +471,9 @@ func (d download) fromZip(f io.ReaderAt, size int64, to string) error {
 	return d.absent()
 }
 
-func (d download) absent() error { return fmt.Errorf("no %s in it: the layout changed: see the catalogue", d.Member) }
+func (d download) absent() error {
+	return fmt.Errorf("no %s in it: the layout changed: see the catalogue", d.Member)
+}
 
 // is tells whether a member is the program. An archive with a way out of itself is refused, and so is a program that is
 // a link.

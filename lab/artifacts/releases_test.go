@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,8 @@ func hexSum(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }
+
+func changed(content []byte) []byte { return append([]byte("changed"), content...) }
 
 // thing is a program of the tests, released under this URL at a stand-in.
 const thingURL = "https://get.example.com/v1.2.3/thing-1.2.3"
@@ -88,7 +91,7 @@ func standIn(t *testing.T, content []byte, fault string) (url string, heads, get
 		case "404":
 			http.NotFound(w, r)
 		case "wrong checksum":
-			_, _ = w.Write(append([]byte("changed"), content...))
+			_, _ = w.Write(changed(content))
 		case "half":
 			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
 			_, _ = w.Write(content[:len(content)/2])
@@ -159,7 +162,7 @@ func TestFaults(t *testing.T) {
 	released := []byte("the released program")
 	for fault, want := range map[string]string{
 		"404":                     "answered with 404 Not Found",
-		"wrong checksum":          "its sha256 is " + hexSum(append([]byte("changed"), released...)) + ", pinned is " + hexSum(released) + ": REFUSED",
+		"wrong checksum":          "its sha256 is " + hexSum(changed(released)) + ", pinned is " + hexSum(released) + ": REFUSED",
 		"half":                    "after 10 bytes: unexpected EOF",
 		"half, of unknown length": "after 10 bytes: unexpected EOF",
 		"slow":                    "after 1 bytes: no byte for 200ms: given up",
@@ -211,7 +214,7 @@ func TestAHostThatDoesNotAnswerIsAskedOnce(t *testing.T) {
 	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }))
 	defer ill.Close()
 	unproven := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	unproven.Config.ErrorLog = nil
+	unproven.Config.ErrorLog = log.New(io.Discard, "", 0)
 	defer unproven.Close()
 	for host, want := range map[string]string{
 		"http://" + silent.Addr().String(): "nothing for 200ms", refused.URL: "connection refused",
@@ -234,7 +237,8 @@ func TestAHostThatDoesNotAnswerIsAskedOnce(t *testing.T) {
 			t.Errorf("%s: said %q, want %q", host, c.said, want)
 		}
 		c = try(t, OnlyReleases, host, pinOf(nil))
-		if _, err := c.Program(t.Context(), thing(Plain)); err == nil || !strings.Contains(err.Error(), want) || c.builds != 0 {
+		if _, err := c.Program(t.Context(), thing(Plain)); err == nil || !strings.Contains(err.Error(), want) ||
+			c.builds != 0 {
 			t.Errorf("%s: only: %v", host, err)
 		}
 	}
@@ -261,7 +265,7 @@ func TestWhenNothingIsAsked(t *testing.T) {
 		"pin of another URL":          {mode: AutoReleases, pins: moved, binary: thing(Plain)},
 		"no release":                  {mode: AutoReleases, pins: pinOf(released), binary: unreleased},
 		"only, no release":            {mode: OnlyReleases, pins: pinOf(released), binary: unreleased},
-		"only, no checksum":           {mode: OnlyReleases, binary: thing(Plain), want: "thing: no checksum of release v1.2.3"},
+		"only, no checksum":           {mode: OnlyReleases, binary: thing(Plain), want: "no checksum of release v1.2.3"},
 		"only, pin of another":        {mode: OnlyReleases, pins: stale, binary: thing(Plain), want: "scripts/pin releases"},
 		"default is auto, no release": {mode: "", pins: pinOf(released), binary: unreleased},
 	} {
@@ -377,7 +381,7 @@ func TestArchives(t *testing.T) {
 			members []member
 			want    string // of the error
 		}{
-			"among others": {members: []member{{name: "README"}, {name: "thing-v1.2.3/link", text: "/etc/passwd", link: true}, program}},
+			"among others": {members: []member{{name: "README"}, {name: "link", text: "/etc/passwd", link: true}, program}},
 			"with a dot":   {members: []member{{name: "./thing-v1.2.3/thing", text: "the program"}}},
 			"elsewhere":    {[]member{{name: "bin/thing", text: "another"}}, "no thing-v1.2.3/thing in it"},
 			"a link":       {[]member{{name: program.name, text: "/etc/passwd", link: true}}, "no plain file"},
@@ -424,7 +428,7 @@ func TestSettingsOfReleases(t *testing.T) {
 		"ftp":           {host: "ftp://mirror.example.com", want: "not the base URL"},
 		"words":         {pins: "thing v1.2.3\n", want: "line 1: 2 words"},
 		"digest":        {pins: "# a\n\nthing v1.2.3 abc " + thingURL, want: `line 3: "abc" is no sha256`},
-		"upper case":    {pins: strings.Replace(line, hexSum(nil)[:8], strings.ToUpper(hexSum(nil)[:8]), 1), want: "is no sha256"},
+		"upper case":    {pins: strings.Replace(line, hexSum(nil), strings.ToUpper(hexSum(nil)), 1), want: "is no sha256"},
 		"http":          {pins: strings.Replace(line, "https", "http", 1), want: "is no url"},
 		"twice":         {pins: line + "\n" + line, want: "line 2: thing stands there twice"},
 		"a good file":   {pins: line + " # from somewhere\n# and a comment\n"},

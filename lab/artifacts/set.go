@@ -159,7 +159,16 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 		slots = make(chan struct{}, 2)
 		paths = map[string]string{}
 	)
+	// Downloads first: what comes of them takes a moment, or is known to be built.
+	var downloads, builds []Binary
 	for _, b := range binaries() {
+		if !c.Has(b) && c.offered(ctx, b) {
+			downloads = append(downloads, b)
+		} else {
+			builds = append(builds, b)
+		}
+	}
+	for _, b := range slices.Concat(downloads, builds) {
 		run := func(ctx context.Context) error {
 			path, err := c.Program(ctx, b)
 			mu.Lock()

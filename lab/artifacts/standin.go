@@ -46,7 +46,8 @@ func (c *Cache) StandIn(dir string) (host http.Handler, pins string, err error) 
 		}
 		url := b.Release.fill(b.Release.URL)
 		serve(url, b.Name)
-		text += fmt.Sprintf("%s %s %s %s # of a stand-in, whose files are not upstream's\n", b.Name, b.Release.Version, sum, url)
+		text += fmt.Sprintf("%s %s %s %s # of a stand-in, whose files are not upstream's\n",
+			b.Name, b.Release.Version, sum, url)
 		if b.Release.Sums != "" {
 			line := sum + "  " + path.Base(url) + "\n"
 			if err := os.WriteFile(filepath.Join(dir, b.Name+".sums"), []byte(line), 0o600); err != nil {
