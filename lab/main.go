@@ -24,7 +24,7 @@ const usage = `usage: go -C lab run . COMMAND
   status    what runs, and whether it is well
   bench     measure what docs/benchmarks.md shows
   preview   preview every stack, or those named after it, with no machine, cluster or cloud reachable
-  pulumi    print the path of the Pulumi command line, building it if it is missing
+  pulumi    print the path of the Pulumi command line, making it if it is missing
   clean     down, and remove the cache too
 `
 

@@ -252,8 +252,8 @@ var tailscale = Binary{
 		"systray", "taildrop", "tailnetlock", "tap", "tpm", "wakeonlan", "webbrowser", "webclient",
 	}, ",ts_omit_"),
 	LDFlags: "-X tailscale.com/version.longStamp=" + tailscaleStamp + " -X tailscale.com/version.shortStamp=" + tailscaleStamp,
-	NoRelease: "upstream's archive has daemon and command apart, and in the daemon what is left out here: on the operator's " +
-		"device it would set the host's own name servers over D-Bus, and everywhere send its log away",
+	NoRelease: "upstream's archive has daemon and command apart, where the lab has one program; and in the daemon is what is " +
+		"left out here, such as D-Bus, which on the operator's device is the host's, and the upload of its log",
 }
 
 var tailscaleStamp = strings.TrimPrefix(TailscaleVersion, "v")

@@ -257,7 +257,7 @@ func (r *releases) ask(ctx context.Context, official string) {
 	}
 	unpinned := ""
 	for _, b := range binaries() {
-		if _, ok := r.pinned(b); !ok && b.Release != nil {
+		if _, ok := r.pinned(b); !ok && b.Release != nil && r.mode == AutoReleases {
 			unpinned += " " + b.Name
 		}
 	}
