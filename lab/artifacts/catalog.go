@@ -284,6 +284,11 @@ var kubeBench = Binary{
 var act = Binary{
 	Name: "act", Module: Module{"github.com/nektos/act", ActVersion, "h1:d9oFeJ6jUkaVExuG+XzAaMPDqoDrNHaGeiRb8IU+N5w="},
 	Package: ".", LDFlags: "-X main.version=" + strings.TrimPrefix(ActVersion, "v"),
+	Release: &Release{
+		Version: ActVersion, Archive: TarGz, Member: "act",
+		URL:  github + "nektos/act/releases/download/{version}/act_Linux_x86_64.tar.gz",
+		Sums: github + "nektos/act/releases/download/{version}/checksums.txt",
+	},
 }
 
 // tailnet is the family of headscale and the client, which share most of the client's packages.

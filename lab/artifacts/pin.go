@@ -24,7 +24,7 @@ const pinsHead = `# The releases that the lab may download, for linux and amd64:
 
 // released are the programs that upstream releases.
 func released() []Binary {
-	all := slices.DeleteFunc(append(binaries(), kubeBench), func(b Binary) bool { return b.Release == nil })
+	all := slices.DeleteFunc(append(binaries(), kubeBench, act), func(b Binary) bool { return b.Release == nil })
 	slices.SortFunc(all, func(a, b Binary) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }

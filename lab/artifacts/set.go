@@ -142,8 +142,8 @@ func (c *Cache) Benchmark(ctx context.Context) (program, checks string, err erro
 	return program, checks, errors.Join(programErr, checksErr)
 }
 
-// Act returns the path of act, building it if it is missing.
-func (c *Cache) Act(ctx context.Context) (string, error) { return c.Compile(ctx, act) }
+// Act returns the path of act, making it if it is missing.
+func (c *Cache) Act(ctx context.Context) (string, error) { return c.Program(ctx, act) }
 
 // Complete tells whether every program is in the cache in dir. It changes nothing.
 func Complete(dir string) bool {
