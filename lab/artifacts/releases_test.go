@@ -167,8 +167,9 @@ func TestAReleaseTakesThePlaceOfABuild(t *testing.T) {
 func TestFaults(t *testing.T) {
 	released := []byte("the released program")
 	for fault, want := range map[string]string{
-		"404":                     "answered with 404 Not Found",
-		"wrong checksum":          "its sha256 is " + hexSum(changed(released)) + ", pinned is " + hexSum(released) + ": REFUSED",
+		"404": "answered with 404 Not Found",
+		"wrong checksum": "its sha256 is " + hexSum(changed(released)) + ", pinned is " + hexSum(released) +
+			": REFUSED",
 		"half":                    "after 10 bytes: unexpected EOF",
 		"half, of unknown length": "after 10 bytes: unexpected EOF",
 		"slow":                    "after 1 bytes: no byte for 1s: given up",
