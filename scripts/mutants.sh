@@ -5,7 +5,7 @@
 # usage: scripts/mutants.sh [AREA...]   (default: all)
 set -eu
 
-GREMLINS=v0.6.0
+GREMLINS=v0.6.0 # renovate: datasource=go depName=github.com/go-gremlins/gremlins
 
 die() {
 	printf 'mutants: %s\n' "$*" >&2

@@ -5,26 +5,27 @@ import (
 	"strings"
 )
 
-// The versions of everything that the lab builds or downloads. They follow what production runs; a pin changes only after a review.
+// The versions of everything that the lab builds or downloads. They follow what production runs; a pin changes only after
+// a review.
 const (
-	PulumiVersion        = "v3.259.0"
+	PulumiVersion        = "v3.259.0" // renovate: datasource=go depName=github.com/pulumi/pulumi/pkg/v3
 	K3sVersion           = "v1.32.0+k3s1"
-	FluxVersion          = "v2.9.2"
-	FluxOperatorVersion  = "v0.58.0"
-	SealedSecretsVersion = "v0.40.0"
-	MetalLBVersion       = "v0.16.1"
-	MemosVersion         = "v0.26.2"
-	GiteaVersion         = "v1.26.4"
-	TailscaleVersion     = "v1.102.5"
-	HeadscaleVersion     = "v0.29.2"
-	KubeBenchVersion     = "v0.12.0"
-	ActVersion           = "v0.2.89"
-	VersityGWVersion     = "v1.8.0"
+	FluxVersion          = "v2.9.2"   // renovate: datasource=github-releases depName=fluxcd/flux2
+	FluxOperatorVersion  = "v0.58.0"  // renovate: datasource=go depName=github.com/controlplaneio-fluxcd/flux-operator
+	SealedSecretsVersion = "v0.40.0"  // renovate: datasource=go depName=github.com/bitnami/sealed-secrets
+	MetalLBVersion       = "v0.16.1"  // renovate: datasource=go depName=go.universe.tf/metallb
+	MemosVersion         = "v0.26.2"  // renovate: datasource=go depName=github.com/usememos/memos
+	GiteaVersion         = "v1.26.4"  // renovate: datasource=go depName=code.gitea.io/gitea
+	TailscaleVersion     = "v1.102.5" // renovate: datasource=go depName=tailscale.com
+	HeadscaleVersion     = "v0.29.2"  // renovate: datasource=go depName=github.com/juanfont/headscale
+	KubeBenchVersion     = "v0.12.0"  // renovate: datasource=go depName=github.com/aquasecurity/kube-bench
+	ActVersion           = "v0.2.89"  // renovate: datasource=go depName=github.com/nektos/act
+	VersityGWVersion     = "v1.8.0"   // renovate: datasource=go depName=github.com/versity/versitygw
 	CoreDNSVersion       = "v1.12.0"
-	CloudflaredVersion   = "2026.7.1"
-	CloudNativePGVersion = "v1.30.0"
-	BarmanPluginVersion  = "v0.14.0"
-	MariaDBVersion       = "v25.10.4"
+	CloudflaredVersion   = "2026.7.1" // renovate: datasource=docker depName=docker.io/cloudflare/cloudflared
+	CloudNativePGVersion = "v1.30.0"  // renovate: datasource=go depName=github.com/cloudnative-pg/cloudnative-pg
+	BarmanPluginVersion  = "v0.14.0"  // renovate: datasource=go depName=github.com/cloudnative-pg/plugin-barman-cloud
+	MariaDBVersion       = "v25.10.4" // renovate: datasource=go depName=github.com/mariadb-operator/mariadb-operator/v25
 
 	arch = "amd64"
 )

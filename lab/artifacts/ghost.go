@@ -12,7 +12,7 @@ import (
 )
 
 // GhostVersion is Ghost's, as its package and its image have it.
-const GhostVersion = "6.65.0"
+const GhostVersion = "6.65.0" // renovate: datasource=npm depName=ghost
 
 // Package is one version of a package for Node.js, pinned by the hash of its tarball as a lock file would pin it.
 type Package struct {

@@ -10,7 +10,7 @@ import (
 
 // Version is the version of the Cloudflare provider plugin that serves these
 // resources. It equals the version of the SDK in go.mod.
-const Version = "6.17.0"
+const Version = "6.17.0" // renovate: datasource=go depName=github.com/pulumi/pulumi-cloudflare/sdk/v6
 
 // register asks the engine for one resource, after checking that every required
 // argument is there: left to the plugin, a missing one is reported one at a time

@@ -26,7 +26,7 @@ import (
 )
 
 // Version is the version of Pulumi whose host the double stands for.
-const Version = "3.259.0"
+const Version = "3.259.0" // renovate: datasource=go depName=github.com/pulumi/pulumi/sdk/v3
 
 // Host is the language host.
 type Host struct {
