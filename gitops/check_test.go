@@ -27,6 +27,7 @@ func TestCheckReportsEveryProblem(t *testing.T) {
 	clean := []string{
 		"shellcheck --external-sources --shell=bash ./.ci/run",
 		"shellcheck --external-sources --shell=sh ./scripts/check.sh",
+		"shellcheck --external-sources --shell=sh ./scripts/pin",
 		"shellcheck --external-sources --shell=sh ./scripts/tools.sh",
 		"yamllint --strict .",
 		"golangci-lint run ./... in checkout",
@@ -58,7 +59,7 @@ func runCheck(t *testing.T, fail string) (calls []string, said string, ok bool) 
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"scripts/check.sh", "scripts/tools.sh", ".ci/run"} {
+	for _, name := range []string{"scripts/check.sh", "scripts/pin", "scripts/tools.sh", ".ci/run"} {
 		put(t, filepath.Join(root, name), readFile(t, filepath.Join("..", name)))
 	}
 	for _, name := range []string{"go", "shellcheck", "yamllint"} {
