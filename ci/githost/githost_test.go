@@ -102,8 +102,8 @@ func TestUpsertKeepsOneComment(t *testing.T) {
 		f.write(other, marker+"\nof another")
 		f.write(token, "mine, without the marker "+marker)
 		h := f.host(token)
-		for _, body := range []string{"one", "one", "one\r\n", "two \"<&>\u2028"} {
-			if err := h.Upsert(t.Context(), pull, marker, marker+"\n"+body); err != nil {
+		for _, body := range []string{"\none", "\none", "\r\none\r\n", "\ntwo \"<&>\u2028"} {
+			if err := h.Upsert(t.Context(), pull, marker, marker+body); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -431,6 +431,18 @@ func TestRefusals(t *testing.T) {
 		if len(f.waits) > 0 {
 			t.Errorf("a refusal is tried again: %v", f.waits)
 		}
+		f.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != "/api/user" || f.kind == GitHub {
+				return false
+			}
+			f.refuse(w, http.StatusForbidden, "token does not have at least one of required scope(s)")
+			return true
+		}
+		f.writes = nil
+		err := f.host(token).Upsert(t.Context(), pull, marker, marker)
+		if f.kind != GitHub && (statusOf(err) != http.StatusForbidden || len(f.writes) > 0) {
+			t.Errorf("who the token's user is, is not told: %v, written is %q", err, f.writes)
+		}
 		f.before = nil
 		if err := f.host(token).Add(t.Context(), pull+1, "a"); statusOf(err) != http.StatusNotFound {
 			t.Errorf("another pull request: %v", err)
@@ -548,14 +560,16 @@ func TestRateLimits(t *testing.T) {
 		"secondary":         {GitHub, 403, header{"Retry-After": "7"}, secondary, 7 * time.Second, ""},
 		"secondary, unsaid": {GitHub, 403, nil, "Secondary rate limit.", time.Minute, ""},
 		"a date":            {Gitea, 429, header{"Retry-After": date}, "", 20 * time.Second, ""},
-		"primary":           {GitHub, 403, header{"X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": reset}, "", 20 * time.Second, ""},
-		"in no time":        {Gitea, 429, header{"Retry-After": "0"}, "", time.Second, ""},
-		"in the past":       {Gitea, 429, header{"Retry-After": "-5"}, "", time.Second, ""},
-		"unsaid":            {GitLab, 429, nil, "", time.Minute, ""},
-		"long":              {GitHub, 429, header{"Retry-After": "61"}, "", 0, "run it again in 1m1s"},
-		"very long":         {GitHub, 429, header{"Retry-After": "99999999999999"}, "", 0, "run it again in"},
-		"no limit":          {GitHub, 403, header{"X-Ratelimit-Remaining": "12"}, "Forbidden", 0, "pull-requests: write"},
-		"not of GitHub":     {Gitea, 403, header{"Retry-After": "5"}, "", 0, "write:issue"},
+		"primary": {
+			GitHub, 403, header{"X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": reset}, "", 20 * time.Second, "",
+		},
+		"in no time":    {Gitea, 429, header{"Retry-After": "0"}, "", time.Second, ""},
+		"in the past":   {Gitea, 429, header{"Retry-After": "-5"}, "", time.Second, ""},
+		"unsaid":        {GitLab, 429, nil, "", time.Minute, ""},
+		"long":          {GitHub, 429, header{"Retry-After": "61"}, "", 0, "run it again in 1m1s"},
+		"very long":     {GitHub, 429, header{"Retry-After": "99999999999999"}, "", 0, "run it again in"},
+		"no limit":      {GitHub, 403, header{"X-Ratelimit-Remaining": "12"}, "Forbidden", 0, "pull-requests: write"},
+		"not of GitHub": {Gitea, 403, header{"Retry-After": "5"}, "", 0, "write:issue"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, test.kind)
@@ -646,8 +660,8 @@ func TestContextEndsTheWaiting(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		return false
 	}
-	if err := f.host(token).Add(ctx, pull, "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("while it is asked: %v", err)
+	if err := f.host(token).Add(ctx, pull, "a"); !errors.Is(err, context.Canceled) || len(f.waits) > 0 {
+		t.Errorf("while it is asked: %v, waited %v", err, f.waits)
 	}
 }
 

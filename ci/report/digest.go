@@ -52,8 +52,8 @@ func (r Report) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Plan is a checksum of what happens to the resources of a stack: operations, and names of properties. It has no values,
-// which an up may know and a preview against placeholders may not.
+// Plan is a checksum of what happens to the resources of a stack: operations, and names of properties. It has no
+// values, which an up may know and a preview against placeholders may not.
 func (s Stack) Plan() string {
 	plan := Stack{Name: s.Name}
 	for _, c := range s.Changes {

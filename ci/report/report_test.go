@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -218,12 +219,19 @@ func TestMarkdownIsCutToFit(t *testing.T) {
 		if !strings.Contains(body, "**Left out**: ") || !strings.Contains(body, "holds the tunnel") && limit > 2000 {
 			t.Errorf("limit %d: what is left out is not said, or it is what matters:\n%s", limit, body)
 		}
+		left, shown := 0, len(titles.FindAllString(body, -1))
+		if _, err := fmt.Sscanf(body[strings.Index(body, "**Left out**: "):], "**Left out**: %d", &left); err != nil {
+			t.Fatal(err)
+		}
+		if all := len(r.Stacks[0].Changes) + 3; left+shown != all {
+			t.Errorf("limit %d: %d changes are said to be left out, %d of %d are shown", limit, left, shown, all)
+		}
 		if limit > 3000 && len(body) < limit/2 {
 			t.Errorf("limit %d: the comment has %d bytes", limit, len(body))
 		}
 	}
-	if got := r.Markdown(1); len(got) > leastLimit {
-		t.Errorf("the shortest has %d bytes", len(got))
+	if got := r.Markdown(1); len(got) > leastLimit || got != r.Markdown(leastLimit) {
+		t.Errorf("the shortest has %d bytes:\n%s", len(got), got)
 	}
 	text := r.Text()
 	if strings.Count(text, "+line\n") != 10*blockLines || !strings.Contains(text, strings.Repeat("2", 297)) {
@@ -256,10 +264,12 @@ func TestFailuresComeFirst(t *testing.T) {
 		t.Errorf("the error is left out:\n%s", body)
 	}
 	// What is nothing but an error is counted, too.
-	for limit := range 2000 {
-		r := Report{Stacks: []Stack{{Error: strings.Repeat("z", 700)}}}
-		if body := r.Markdown(limit); !strings.Contains(body, "zzz") && !strings.Contains(body, "**Left out**") {
-			t.Fatalf("limit %d: nothing is said to be left out:\n%s", limit, body)
+	for _, name := range []string{"name", strings.Repeat("|", valueLength)} {
+		r := Report{Stacks: []Stack{{Name: name, Error: strings.Repeat("z", 700)}}}
+		for limit := leastLimit; limit < 4000; limit += 50 {
+			if body := r.Markdown(limit); strings.Contains(body, "zzz") == strings.Contains(body, "**Left out**") {
+				t.Fatalf("limit %d: what is left out is not said:\n%s", limit, body)
+			}
 		}
 	}
 }
@@ -310,6 +320,7 @@ var (
 	tags = regexp.MustCompile(`</?(code|summary)>|<details( open)?>|</details>|^<!-- (tinyrack: preview|(digest|plan): [0-9a-f]{64}) -->$`)
 	// escape is the only thing that begins with an ampersand.
 	escape   = regexp.MustCompile(`&#[0-9]+;`)
+	titles   = regexp.MustCompile(`(?m)^(\*\*(create|update|replace|delete)\*\*|<code>import</code>) `)
 	codeSpan = regexp.MustCompile(`<code>[^<]*</code>`)
 )
 
