@@ -12,7 +12,7 @@ import (
 )
 
 // canary has what each of the encodings changes.
-const canary = `k/7+"q&<é>=%\z`
+const canary = `k/7+"q&<é> =%\z`
 
 // pem is made up.
 const pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcanaryCanaryCanaryCanaryCanaryCanaryCanaryC1\n" +
