@@ -97,7 +97,7 @@ func TestPullRequests(t *testing.T) {
 	})
 
 	// Three at once.
-	results := map[int]ended{}
+	results := map[int]outcome{}
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	for _, number := range []int{hostname, documents, tunnel} {

@@ -69,14 +69,14 @@ func (c *ci) standIn(name string) string {
 	return filepath.Join(c.dir, strings.ReplaceAll(name, "/", "-"))
 }
 
-// ended is how a workflow or a script ended.
-type ended struct {
+// outcome is how a workflow or a script ended.
+type outcome struct {
 	what, out string
 	took      time.Duration
 	code      int
 }
 
-func (r ended) wants(t *testing.T, code int) {
+func (r outcome) wants(t *testing.T, code int) {
 	t.Helper()
 	if r.code != code {
 		t.Fatalf("%s ended with %d after %s, want %d:\n%s", r.what, r.code, r.took, code, r.out)
@@ -117,7 +117,7 @@ func (c *ci) secrets() map[string]string {
 }
 
 // workflow runs a workflow for an event.
-func (c *ci) workflow(t *testing.T, name, event string, payload any, secrets ...string) ended {
+func (c *ci) workflow(t *testing.T, name, event string, payload any, secrets ...string) outcome {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "clone")
 	runGit(t, c.l, "clone", "--quiet", layout.GitURL, dir)
@@ -161,7 +161,7 @@ func (c *ci) workflow(t *testing.T, name, event string, payload any, secrets ...
 }
 
 // script runs one of the repository's scripts by hand, in a clone of what the git server holds.
-func (c *ci) script(t *testing.T, args ...string) ended {
+func (c *ci) script(t *testing.T, args ...string) outcome {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "clone")
 	runGit(t, c.l, "clone", "--quiet", layout.GitURL, dir)
@@ -170,7 +170,7 @@ func (c *ci) script(t *testing.T, args ...string) ended {
 }
 
 // do runs a command in the network of the operator's device.
-func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line ...string) ended {
+func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line ...string) outcome {
 	t.Helper()
 	line = layout.OnOperator(line...)
 	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
@@ -185,7 +185,7 @@ func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line 
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatalf("%s: %v", what, err)
 	}
-	return ended{what: what, out: string(out), took: time.Since(started), code: cmd.ProcessState.ExitCode()}
+	return outcome{what: what, out: string(out), took: time.Since(started), code: cmd.ProcessState.ExitCode()}
 }
 
 // propose pushes a branch with a change, and opens a pull request: its number.
@@ -236,7 +236,7 @@ func (c *ci) again(t *testing.T, branch, name string, edit func(string) string) 
 }
 
 // preview runs the workflow that a pull request starts.
-func (c *ci) preview(t *testing.T, number int) ended {
+func (c *ci) preview(t *testing.T, number int) outcome {
 	t.Helper()
 	return c.workflow(t, "preview", "pull_request_target", map[string]any{
 		"action": "opened", "number": number,
@@ -246,7 +246,7 @@ func (c *ci) preview(t *testing.T, number int) ended {
 }
 
 // merge merges a pull request, and runs the workflow that this starts.
-func (c *ci) merge(t *testing.T, number int) ended {
+func (c *ci) merge(t *testing.T, number int) outcome {
 	t.Helper()
 	eventually(t, time.Minute, "it is merged", func() error {
 		server := gitserver.New(c.l.Layout)

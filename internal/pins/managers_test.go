@@ -45,8 +45,10 @@ var unmanaged = []struct{ file, text, why string }{
 	{"lab/artifacts/images.go", "1.12.0", "the image that the lab's k3s asks for"},
 	{"lab/artifacts/images.go", "v0.0.30", "the image that the lab's k3s asks for"},
 	{"lab/artifacts/images.go", "docker.io/rancher/", "the images that the lab's k3s asks for; the lab makes its own"},
+	{"lab/artifacts/releases.txt", "", "those of the catalog's versions: scripts/pin releases"},
 	{"lab/cmd/flannel/main.go", "1.0.0", "a version of CNI's answers"},
 	{"lab/plugins/plugintest/plugintest.go", "1.2.3", "of no plugin that there is"},
+	{"stacks/config.go", "example:", "the form of a setting"},
 }
 
 func configured(t *testing.T) *configuration {

@@ -21,7 +21,7 @@ const (
 	KubeBenchVersion     = "v0.12.0"  // renovate: datasource=go depName=github.com/aquasecurity/kube-bench
 	ActVersion           = "v0.2.89"  // renovate: datasource=go depName=github.com/nektos/act
 	VersityGWVersion     = "v1.8.0"   // renovate: datasource=go depName=github.com/versity/versitygw
-	CoreDNSVersion       = "v1.12.0"
+	CoreDNSVersion       = "v1.12.0"  // renovate: datasource=go depName=github.com/coredns/coredns
 	CloudflaredVersion   = "2026.7.1" // renovate: datasource=docker depName=docker.io/cloudflare/cloudflared
 	CloudNativePGVersion = "v1.30.0"  // renovate: datasource=go depName=github.com/cloudnative-pg/cloudnative-pg
 	BarmanPluginVersion  = "v0.14.0"  // renovate: datasource=go depName=github.com/cloudnative-pg/plugin-barman-cloud
