@@ -57,7 +57,7 @@ type Digest struct {
 // Diagnostic is a message of the program, of a plugin or of the engine.
 type Diagnostic struct {
 	Message   string `json:"message"`
-	Severity  string `json:"severity"` // info, warning, error
+	Severity  string `json:"severity"` // info, info#err (what the program prints as an error), warning, error
 	Ephemeral bool   `json:"ephemeral"`
 }
 
@@ -94,12 +94,12 @@ func (e *Engine) Preview(ctx context.Context, stack string, flags ...string) (*D
 	}
 	var said []string
 	for _, d := range digest.Diagnostics {
-		if d.Severity == "error" {
+		if d.Severity == "error" || d.Severity == "info#err" {
 			said = append(said, strings.TrimSpace(d.Message))
 		}
 	}
 	if len(said) > 0 {
-		runErr = errors.New(strings.Join(said, "\n"))
+		runErr = errors.New(last(strings.Join(said, "\n")))
 	}
 	return digest, runErr
 }
