@@ -188,10 +188,10 @@ func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line 
 	return outcome{what: what, out: string(out), took: time.Since(started), code: cmd.ProcessState.ExitCode()}
 }
 
-// propose pushes a branch with a change, and opens a pull request: its number.
-func (c *ci) propose(t *testing.T, branch string, edits map[string]func(string) string) int {
+// checkout is a clone with a change that is not committed.
+func (c *ci) checkout(t *testing.T, edits map[string]func(string) string) (dir string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "clone")
+	dir = filepath.Join(t.TempDir(), "clone")
 	runGit(t, c.l, "clone", "--quiet", layout.GitURL, dir)
 	for name, edit := range edits {
 		path := filepath.Join(dir, name)
@@ -201,12 +201,19 @@ func (c *ci) propose(t *testing.T, branch string, edits map[string]func(string) 
 		}
 		changed := edit(string(text))
 		if changed == string(text) {
-			t.Fatalf("%s: nothing changes in %s", branch, name)
+			t.Fatalf("nothing changes in %s", name)
 		}
 		if err := file.Write(path, []byte(changed), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+// propose pushes a branch with a change, and opens a pull request: its number.
+func (c *ci) propose(t *testing.T, branch string, edits map[string]func(string) string) int {
+	t.Helper()
+	dir := c.checkout(t, edits)
 	runGit(t, c.l, "-C", dir, "add", "--all")
 	runGit(t, c.l, "-C", dir, "commit", "--quiet", "--message", branch)
 	runGit(t, c.l, "-C", dir, "push", "--quiet", "--force", layout.GitURL, "HEAD:refs/heads/"+branch)
