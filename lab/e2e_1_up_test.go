@@ -7,47 +7,81 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
+	"github.com/tinyrack-net/infrastructure/lab/clouds"
+	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// TestUpLeaksNothing brings the lab up from nothing while it watches every process' arguments, and then looks for each
-// secret, in every encoding, in what was printed, logged and stored. A stranger watches the machines' public side from
-// its first second: an `up` leaves no door open on its way either.
-func TestUpLeaksNothing(t *testing.T) {
+// TestInterruptedUp brings the lab up from nothing. The answer to each creation in the clouds is lost, as a kill or a
+// dead network does between the request and the note in the state, and the first run is killed without warning at a
+// random moment. `up` is run until it converges: nothing is there twice, and no hand was needed. Kills at every boundary
+// are `make kills`.
+//
+// Meanwhile every process' arguments are watched, and each secret is looked for, in every encoding, in what was printed,
+// logged and stored. A stranger watches the machines' public side from its first second: an `up` leaves no door open on
+// its way either.
+func TestInterruptedUp(t *testing.T) {
 	succeed(t, "down")
 	w := startWatch(t)
-	cmd := command(t, "up")
+	arguments, stop := watchArguments()
 	var printed bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &printed, &printed
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	arguments := map[string]bool{}
-	for running := true; running; {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatalf("lab up: %v\n%s", err, printed.String())
+	failures := 0
+	for ; ; failures++ {
+		cmd := command(t, "up")
+		from := printed.Len()
+		cmd.Stdout, cmd.Stderr = &printed, &printed
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if failures == 0 {
+			loseAnswers(t) // before the program comes to the clouds
+			moment := time.Duration(rand.Int64N(int64(75 * time.Second)))
+			t.Logf("killed after %s, unless it has ended by then", moment.Round(time.Second))
+			kill := time.AfterFunc(moment, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			err := cmd.Wait()
+			kill.Stop()
+			if err == nil {
+				t.Error("it converged although no answer came")
 			}
-			running = false
-		case <-time.After(20 * time.Millisecond):
-			sampleArguments(arguments)
+			continue
+		}
+		if err := cmd.Wait(); err == nil {
+			break
+		}
+		if failures > 8 {
+			t.Fatalf("up does not converge:\n%s", printed.Bytes()[from:])
 		}
 	}
+	t.Logf("%d runs failed before the one that converged", failures)
+	stop()
 	if len(arguments) < 50 {
 		t.Fatalf("only %d command lines were seen: the watch is broken", len(arguments))
 	}
 	w.end(t)
+	for _, addr := range []string{layout.CloudflareAddr, layout.TailscaleAddr} {
+		var left struct {
+			Faults []any `json:"faults"`
+		}
+		fetch(t, http.MethodGet, "http://"+addr+"/lab/faults", &left)
+		if len(left.Faults) > 0 {
+			t.Errorf("%s: answers that were never lost: %v", addr, left.Faults)
+		}
+	}
+	nothingTwice(t)
 	l := running(t)
 	t.Logf("a stranger saw, %s", w.seen())
 	w.onlySSHOfBareMachines(t, l)
@@ -160,6 +194,70 @@ func sampleArguments(seen map[string]bool) {
 	for _, f := range files {
 		if text, err := os.ReadFile(f); err == nil && len(text) > 0 {
 			seen[string(bytes.ReplaceAll(text, []byte{0}, []byte(" ")))] = true
+		}
+	}
+}
+
+// watchArguments notes the command lines of all processes until it is stopped.
+func watchArguments() (seen map[string]bool, stop func()) {
+	seen = map[string]bool{}
+	ended, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(20 * time.Millisecond):
+				sampleArguments(seen)
+			}
+		}
+	}()
+	return seen, func() {
+		close(ended)
+		<-stopped
+	}
+}
+
+// loseAnswers makes the clouds lose the answer to the next creation of each kind.
+func loseAnswers(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{"/cfd_tunnel", "/access/policies", "/access/apps"} {
+		arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/accounts/"+cloudflare.DefaultAccountID+path)
+	}
+	arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/zones/"+cloudflare.DefaultZoneID+"/dns_records")
+	arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/acl")
+	arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/keys")
+}
+
+// nothingTwice counts what the clouds hold.
+func nothingTwice(t *testing.T) {
+	t.Helper()
+	for addr, want := range map[string]string{
+		layout.CloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":4,"tunnelConfigs":1,"tunnels":1}`,
+		layout.TailscaleAddr:  `{"devices":2,"keys":1,"policies":1,"validKeys":0}`,
+	} {
+		if got, err := clouds.State(t.Context(), addr); err != nil || string(got) != want {
+			t.Errorf("%s holds %s (%v), want %s", addr, got, err, want)
+		}
+	}
+}
+
+// arm makes an emulated cloud lose its answer to the next creation at the path. It waits until the cloud is up.
+func arm(t *testing.T, addr, path string) {
+	t.Helper()
+	body := `{"kind":"lost-answer","method":"POST","path":"` + path + `"}`
+	for started := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		response, err := http.Post("http://"+addr+"/lab/faults", "application/json", strings.NewReader(body))
+		if err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusCreated {
+				return
+			}
+			err = errors.New(response.Status)
+		}
+		if time.Since(started) > time.Minute {
+			t.Fatalf("arm %s: %v", path, err)
 		}
 	}
 }

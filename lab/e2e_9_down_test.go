@@ -4,17 +4,12 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/tinyrack-net/infrastructure/lab/cloudflare"
 	"github.com/tinyrack-net/infrastructure/lab/clouds"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/machine"
@@ -100,89 +95,6 @@ func stateFile(t *testing.T, l *lab) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// TestInterruptedUpsConverge loses the answer to each creation in the clouds, as a kill or a dead network does between
-// the request and the note in the state, and kills the first `up` without warning at a random moment. `up` is run until
-// it converges: nothing is there twice, and no hand was needed. Kills at every boundary are `make kills`.
-func TestInterruptedUpsConverge(t *testing.T) {
-	succeed(t, "down")
-	failures := 0
-	for ; ; failures++ {
-		var printed bytes.Buffer
-		cmd := command(t, "up")
-		cmd.Stdout, cmd.Stderr = &printed, &printed
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if failures == 0 { // before the program comes to the clouds
-			for _, path := range []string{"/cfd_tunnel", "/access/policies", "/access/apps"} {
-				arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/accounts/"+cloudflare.DefaultAccountID+path)
-			}
-			arm(t, layout.CloudflareAddr, cloudflare.Prefix+"/zones/"+cloudflare.DefaultZoneID+"/dns_records")
-			arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/acl")
-			arm(t, layout.TailscaleAddr, "/api/v2/tailnet/"+layout.Tailnet+"/keys")
-			moment := time.Duration(rand.Int64N(int64(75 * time.Second)))
-			t.Logf("killed after %s, unless it has ended by then", moment.Round(time.Second))
-			kill := time.AfterFunc(moment, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-			err := cmd.Wait()
-			kill.Stop()
-			if err == nil {
-				t.Error("it converged although no answer came")
-			}
-			continue
-		}
-		if err := cmd.Wait(); err == nil {
-			break
-		}
-		if failures > 8 {
-			t.Fatalf("up does not converge:\n%s", printed.String())
-		}
-	}
-	for _, addr := range []string{layout.CloudflareAddr, layout.TailscaleAddr} {
-		var left struct {
-			Faults []any `json:"faults"`
-		}
-		fetch(t, http.MethodGet, "http://"+addr+"/lab/faults", &left)
-		if len(left.Faults) > 0 {
-			t.Errorf("%s: answers that were never lost: %v", addr, left.Faults)
-		}
-	}
-	t.Logf("%d runs failed before the one that converged", failures)
-	nothingTwice(t)
-	upChangesNothing(t)
-}
-
-// nothingTwice counts what the clouds hold.
-func nothingTwice(t *testing.T) {
-	t.Helper()
-	for addr, want := range map[string]string{
-		layout.CloudflareAddr: `{"accessApplications":1,"accessPolicies":1,"dnsRecords":4,"tunnelConfigs":1,"tunnels":1}`,
-		layout.TailscaleAddr:  `{"devices":2,"keys":1,"policies":1,"validKeys":0}`,
-	} {
-		if got, err := clouds.State(t.Context(), addr); err != nil || string(got) != want {
-			t.Errorf("%s holds %s (%v), want %s", addr, got, err, want)
-		}
-	}
-}
-
-// arm makes an emulated cloud lose its answer to the next creation at the path. It waits until the cloud is up.
-func arm(t *testing.T, addr, path string) {
-	t.Helper()
-	body := `{"kind":"lost-answer","method":"POST","path":"` + path + `"}`
-	for started := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		response, err := http.Post("http://"+addr+"/lab/faults", "application/json", strings.NewReader(body))
-		if err == nil {
-			_ = response.Body.Close()
-			if response.StatusCode == http.StatusCreated {
-				return
-			}
-			err = errors.New(response.Status)
-		}
-		if time.Since(started) > time.Minute {
-			t.Fatalf("arm %s: %v", path, err)
-		}
-	}
 }
 
 func TestDownLeavesNothing(t *testing.T) {
