@@ -118,7 +118,7 @@ func Make(
 	if err != nil {
 		return nil, err
 	}
-	private, err := notPublic(known, at, stack)
+	private, err := notPublic(known, at)
 	if err != nil {
 		return nil, err
 	}
@@ -130,10 +130,10 @@ func Make(
 }
 
 // notPublic are the secrets in these texts that have to be looked for. A secret object, a connection for one, has names
-// of hosts in it, and what the settings hold in clear; a script holds more than its secrets, which are texts of their own
-// elsewhere.
-func notPublic(texts []string, tree, stack string) ([]string, error) {
-	settings, err := os.ReadFile(settingsFile(tree, stack))
+// of hosts in it, and what anybody can read in the repository: settings, or the words of a script. A script holds more
+// than its secrets, which are texts of their own elsewhere.
+func notPublic(texts []string, tree string) ([]string, error) {
+	public, err := readAll(tree)
 	if err != nil {
 		return nil, err
 	}
@@ -150,12 +150,26 @@ func notPublic(texts []string, tree, stack string) ([]string, error) {
 					private = append(private, value)
 				}
 			}
-		case strings.Contains(text, "\n") || hostName.MatchString(text) || strings.Contains(string(settings), text):
+		case strings.Contains(text, "\n") || hostName.MatchString(text) || strings.Contains(public, text):
 		default:
 			private = append(private, text)
 		}
 	}
 	return private, nil
+}
+
+// readAll is the text of all files of a tree but those that a box put there.
+func readAll(tree string) (string, error) {
+	var all strings.Builder
+	err := filepath.WalkDir(tree, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || filepath.Dir(path) == tree && entry.Name()[0] == '.' {
+			return err
+		}
+		text, err := os.ReadFile(path) //nolint:gosec // inside the tree
+		all.Write(text)
+		return err
+	})
+	return all.String(), err
 }
 
 var hostName = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z0-9-]+$`)
