@@ -81,6 +81,10 @@ func preparation(l *lab) []progress.Task {
 // provisioning is everything from the network to the cluster.
 func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 	return []progress.Task{
+		{Name: "program", Beside: true, Do: func(ctx context.Context) error {
+			progress.Waiting(ctx, "go build of the Pulumi program")
+			return preview.BuildProgram(ctx, l.Checkout)
+		}},
 		{Name: "network", Do: func(ctx context.Context) error { return machine.MakeNetwork(ctx, l.Layout) }},
 		{Name: "tailnet control server", Do: func(ctx context.Context) error {
 			if err := authority.Make(l.TLS(), layout.HostIP, clouds.Names...); err != nil {
@@ -94,7 +98,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			}
 			return clouds.Start(ctx, l.Layout, l.runner, filepath.Join(l.own, "lab"))
 		}},
-		{Name: "operator's device", Do: func(ctx context.Context) error {
+		{Name: "operator's device", Beside: true, Do: func(ctx context.Context) error {
 			control, err := headscale.New(l.Layout, "").Client()
 			if err != nil {
 				return err
@@ -107,7 +111,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 		{Name: "git server", Do: func(ctx context.Context) error {
 			return gitserver.New(l.Layout).Start(ctx, l.runner, l.set.Gitea, l.set.GiteaStatic, l.secrets)
 		}},
-		{Name: "machines", Do: func(ctx context.Context) error {
+		{Name: "machines", Beside: true, Do: func(ctx context.Context) error {
 			if err := file.Write(l.MachineKey(), []byte(l.secrets.MachineKey), 0o600); err != nil {
 				return err
 			}
@@ -120,11 +124,7 @@ func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
 			return machine.Start(ctx, l.Layout, slices.Concat(l.Machines, l.Left()), l.set, l.secrets)
 		}},
 		{Name: "site repository", Do: func(ctx context.Context) error { return siteOf(l).Seed(ctx) }},
-		{Name: "program", Do: func(ctx context.Context) error {
-			progress.Waiting(ctx, "go build of the Pulumi program")
-			return preview.BuildProgram(ctx, l.Checkout)
-		}},
-		{Name: "pulumi up", Do: func(ctx context.Context) error {
+		{Name: "pulumi up", Joins: true, Do: func(ctx context.Context) error {
 			filled, err := settings.Lab(l.Layout, l.stack, l.secrets, l.set, siteOf(l).Certificate())
 			if err != nil {
 				return err

@@ -13,7 +13,14 @@ import (
 func names(tasks []progress.Task) []string {
 	var names []string
 	for _, task := range tasks {
-		names = append(names, task.Name)
+		name := task.Name
+		if task.Beside {
+			name += " beside"
+		}
+		if task.Joins {
+			name = "after all " + name
+		}
+		names = append(names, name)
 	}
 	return names
 }
@@ -26,10 +33,10 @@ func TestUpIsTheseSteps(t *testing.T) {
 	}
 	got := append(names(preparation(l)), names(provisioning(l, pulumi.Plugins{}))...)
 	want := []string{
-		"host tools", "lab programs",
-		"network", "tailnet control server", "clouds and artifact server", "operator's device", "object storage",
+		"host tools", "lab programs", "program beside",
+		"network", "tailnet control server", "clouds and artifact server", "operator's device beside", "object storage",
 		"git server",
-		"machines", "site repository", "program", "pulumi up", "machines that left", "webhook", "kubeconfig",
+		"machines beside", "site repository", "after all pulumi up", "machines that left", "webhook", "kubeconfig",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("steps %q, want %q", got, want)

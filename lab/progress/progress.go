@@ -4,6 +4,7 @@ package progress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -75,17 +76,46 @@ func (r *Report) Step(ctx context.Context, name string, run func(ctx context.Con
 type Task struct {
 	Name string
 	Do   func(ctx context.Context) error
+	// Beside has those that follow begin at once, up to the next that Joins.
+	Beside bool
+	// Joins waits first for all that runs beside.
+	Joins bool
 }
 
-// Run runs the tasks as steps, one after the other, and stops at the first that fails.
+// Run runs the tasks as steps, one after the other but for those beside others, and begins none after one has failed.
+// What runs beside it is cancelled then, and waited for.
 func (r *Report) Run(ctx context.Context, tasks []Task) error {
-	for _, task := range tasks {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var beside sync.WaitGroup
+	step := func(task Task) {
 		if err := r.Step(ctx, task.Name, task.Do); err != nil {
-			return err
+			cancel(failure{err})
 		}
 	}
-	return nil
+	for _, task := range tasks {
+		if task.Joins {
+			beside.Wait()
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if task.Beside {
+			beside.Go(func() { step(task) })
+			continue
+		}
+		step(task)
+	}
+	beside.Wait()
+	// The first one that failed: others may have because they were cancelled.
+	if first := (failure{}); errors.As(context.Cause(ctx), &first) {
+		return first.error
+	}
+	return ctx.Err()
 }
+
+// failure is why the rest was cancelled.
+type failure struct{ error }
 
 // Waiting records what the current step waits for; the step's next sign of life shows it.
 func Waiting(ctx context.Context, format string, args ...any) {

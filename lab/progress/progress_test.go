@@ -3,6 +3,7 @@ package progress
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -70,5 +71,55 @@ func TestRunStopsAtTheFirstFailure(t *testing.T) {
 	err := New(&out).Run(t.Context(), []Task{task("one", nil), task("two", failure), task("three", nil)})
 	if !errors.Is(err, failure) || strings.Join(ran, " ") != "one two" {
 		t.Errorf("ran %v, %v", ran, err)
+	}
+}
+
+// What runs beside others is waited for where it says so, and cancelled when another fails: the first failure is told.
+func TestRunBeside(t *testing.T) {
+	var r Report
+	r.out, r.start = io.Discard, time.Now()
+	began, ended := make(chan struct{}), make(chan struct{})
+	joined := false
+	err := r.Run(t.Context(), []Task{
+		{Name: "long", Beside: true, Do: func(context.Context) error {
+			<-began
+			close(ended)
+			return nil
+		}},
+		{Name: "short", Do: func(context.Context) error { close(began); return nil }},
+		{Name: "last", Joins: true, Do: func(context.Context) error {
+			select {
+			case <-ended:
+				joined = true
+			default:
+			}
+			return nil
+		}},
+	})
+	if err != nil || !joined {
+		t.Errorf("%v; what came after all came after all: %v", err, joined)
+	}
+	reason := errors.New("the reason")
+	cancelled, after := false, false
+	err = r.Run(t.Context(), []Task{
+		{Name: "long", Beside: true, Do: func(ctx context.Context) error {
+			<-ctx.Done()
+			cancelled = true
+			return ctx.Err()
+		}},
+		{Name: "fails", Do: func(context.Context) error { return reason }},
+		{Name: "after", Do: func(context.Context) error { after = true; return nil }},
+	})
+	if !errors.Is(err, reason) || !cancelled || after {
+		t.Errorf("%v; cancelled: %v, went on: %v", err, cancelled, after)
+	}
+	err = r.Run(t.Context(), []Task{{Name: "fails", Beside: true, Do: func(context.Context) error { return reason }}})
+	if !errors.Is(err, reason) {
+		t.Errorf("beside nothing: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Run(ctx, []Task{{Name: "never", Do: func(context.Context) error { return nil }}}); err == nil {
+		t.Error("a cancelled run did all that it should")
 	}
 }
