@@ -134,7 +134,8 @@ func holder() string {
 
 // run applies the commit, with the lock held.
 func (a *applying) run(ctx context.Context) (report.Status, error) {
-	if err := a.refuseOlder(ctx); err != nil {
+	published, err := a.refuseOlder(ctx)
+	if err != nil {
 		return report.Failed, err
 	}
 	settings, err := a.engine.Secrets(ctx, a.stack)
@@ -168,28 +169,32 @@ func (a *applying) run(ctx context.Context) (report.Status, error) {
 			return report.Failed, err
 		}
 	}
+	if status == report.NoChange && published {
+		return status, nil
+	}
 	return status, a.publish(ctx)
 }
 
-// refuseOlder refuses a commit that lacks what was applied last: it would take that back.
-func (a *applying) refuseOlder(ctx context.Context) error {
+// refuseOlder refuses a commit that lacks what was applied last: it would take that back. It tells whether the state of
+// this commit is published already.
+func (a *applying) refuseOlder(ctx context.Context) (published bool, err error) {
 	dirty, err := a.repo.Git(ctx, "status", "--porcelain")
 	if err != nil {
-		return err
+		return false, err
 	}
 	if dirty != "" {
-		return errors.New("the checkout has changes that are not committed: what is applied would be in no commit: commit " +
+		return false, errors.New("the checkout has changes that are not committed: what is applied would be in no commit: commit " +
 			"them, or remove them")
 	}
 	state, found, err := findState(ctx, a.repo, a.stack)
 	if err != nil || !found || state.Commit == a.commit {
-		return err
+		return found, err
 	}
 	if _, err := a.repo.Git(ctx, "merge-base", "--is-ancestor", state.Commit, a.commit); err != nil {
-		return fmt.Errorf("%s was applied last, which %s does not have: it would be taken back: apply a commit that has it",
+		return false, fmt.Errorf("%s was applied last, which %s does not have: it would be taken back: apply a commit that has it",
 			short(state.Commit), short(a.commit))
 	}
-	return nil
+	return false, nil
 }
 
 // publish makes the state known to those who preview without a secret.
