@@ -48,7 +48,7 @@ e2e: ## the lab from nothing: up, change, push, break, look, down
 	go -C lab test -tags e2e -count=1 ./tailscale
 
 # Not a part of e2e: two hours, and k3s of another release to build before it.
-growth: ## previews that agree, two applies at once, a hundred applications, another git host, mishaps; then five machines, an upgrade, and one again
+growth: ## previews that agree, applies at once, a hundred applications, mishaps; then five machines, an upgrade, one again
 	go -C lab test -tags e2e,growth -run '^Test(PreviewsAgree|TwoApplies|Applications|PlainGit|ADatabaseInTrouble|Mishaps|Growth)$$' -count=1 -timeout 180m -v .
 
 # Not a part of e2e: it takes an hour or two. What it has done is noted in the lab; down forgets it.
