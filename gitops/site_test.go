@@ -174,7 +174,8 @@ func TestANewSiteIsRefused(t *testing.T) {
 	}
 }
 
-// TestANewSiteLooksAtItself: the tree is checked and the site previewed; when that fails the site stays, to be repaired.
+// TestANewSiteLooksAtItself: the tree is checked and the site previewed; when that fails the site stays, to be
+// repaired.
 func TestANewSiteLooksAtItself(t *testing.T) {
 	args := []string{"new", "acme", "--zone", "example.org", "--git", "https://git.example.org/me/site.git"}
 	for failing, want := range map[string]string{
@@ -223,7 +224,8 @@ func TestANewSiteAsks(t *testing.T) {
 	}
 	for _, want := range []string{
 		"name 'Acme'", "Pulumi.production.yaml: is there already", "--zone 'example'", "--git 'https://git.example.org'",
-		"--host 'a b'", "is inside the checkout", "[acme]", "tinyrack:gitSshKey --stack acme < " + s.safe + "/acme-deploy-key",
+		"--host 'a b'", "is inside the checkout", "[acme]",
+		"tinyrack:gitSshKey --stack acme < " + s.safe + "/acme-deploy-key",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%s: not in\n%s", want, out)
@@ -242,7 +244,8 @@ func TestANewSiteAsks(t *testing.T) {
 		t.Fatalf("the deploy key: %v, %v", key, err)
 	}
 	public := readFile(t, filepath.Join(s.safe, "acme-deploy-key.pub"))
-	if !strings.Contains(string(out), strings.Join(strings.Fields(public)[:2], " ")) || strings.Contains(string(out), "PRIVATE") {
+	shown := strings.Contains(string(out), strings.Join(strings.Fields(public)[:2], " "))
+	if !shown || strings.Contains(string(out), "PRIVATE") {
 		t.Errorf("the public half is not shown, or the private one is:\n%s", out)
 	}
 }

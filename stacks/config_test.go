@@ -29,8 +29,8 @@ func minimal(t testing.TB) stackFile {
 	return readStackFile(t, "testdata/valid/minimal.yaml")
 }
 
-// Each valid fixture has beside it, in testdata/decoded, all that the program takes from it. Another stack's file stands
-// in the same checkout.
+// Each valid fixture has beside it, in testdata/decoded, all that the program takes from it. Another stack's file
+// stands in the same checkout.
 func TestValidFixtures(t *testing.T) {
 	root := newRoot(t, "test")
 	neighbour := stackFile{Config: map[string]any{}}

@@ -74,8 +74,8 @@ func (r *Report) missingFact(path, hint string) {
 		r.Stack))
 }
 
-// looksSecret are names under which Pulumi refuses a text that it would take for a secret, unless it is told: keyPattern
-// in pkg/cmd/pulumi/config of v3.259.0.
+// looksSecret are names under which Pulumi refuses a text that it would take for a secret, unless it is told:
+// keyPattern in pkg/cmd/pulumi/config of v3.259.0.
 var looksSecret = regexp.MustCompile(`(?i)passwd|pass|password|pwd|secret|token`)
 
 // isUnread reports whether key, or a group it is in, could not be understood.

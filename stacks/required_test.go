@@ -90,8 +90,8 @@ var secretsOfFixtures = map[string]string{
 
 var chosen = regexp.MustCompile(`^(hosts|cluster\.binaries)\.[^.]+\.`)
 
-// TestCommandsWorkAsPrinted runs each command of a report in a shell, and sets what it sets: with an example in the place
-// of a placeholder that is all a stack needs. There is no second round.
+// TestCommandsWorkAsPrinted runs each command of a report in a shell, and sets what it sets: with an example in the
+// place of a placeholder that is all a stack needs. There is no second round.
 func TestCommandsWorkAsPrinted(t *testing.T) {
 	all := map[string]setting{}
 	for _, s := range settings(t) {

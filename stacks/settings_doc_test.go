@@ -238,8 +238,8 @@ func reference(t *testing.T, text string) string {
 	return text
 }
 
-// TestSettingsAreDocumented compares the tables of docs/settings.md with the types. UPDATE_GOLDEN=1 writes them, but not
-// in CI.
+// TestSettingsAreDocumented compares the tables of docs/settings.md with the types. UPDATE_GOLDEN=1 writes them, but
+// not in CI.
 func TestSettingsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(settingsReference)
 	if err != nil {

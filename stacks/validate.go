@@ -79,8 +79,8 @@ func validateText(r *Report, c Config, root string) {
 				walk(fmt.Sprintf("%s[%d]", path, i), item)
 			}
 		}
-		number := n.Kind == yamlnode.ScalarNode && (n.Tag == "!!int" || n.Tag == "!!float" && strings.ContainsAny(n.Value, "eE"))
-		if number && !digits.MatchString(n.Value) {
+		number := n.Tag == "!!int" || n.Tag == "!!float" && strings.ContainsAny(n.Value, "eE")
+		if n.Kind == yamlnode.ScalarNode && number && !digits.MatchString(n.Value) {
 			r.refuse(path, "a number with a leading zero, a base or an exponent", "YAML reads another one than stands there",
 				"write it in digits alone, or in quotes where a text is wanted")
 		}
