@@ -112,7 +112,7 @@ func spyOn(t *testing.T, l *lab) string {
 	sums := fmt.Sprintf("%x ", sha256.Sum256([]byte(control)))
 	for _, text := range texts {
 		for _, word := range strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" \n:=", c) }) {
-			if len(word) >= 8 && word != "encryptionsalt" {
+			if len(word) >= 16 { // shorter ones are words of anybody
 				sums += fmt.Sprintf("%x ", sha256.Sum256([]byte(word)))
 			}
 		}
