@@ -159,7 +159,7 @@ func (d *Devices) up(ctx context.Context, device Device) error {
 	if out, err := d.Tailscale(ctx, device.Name, "up", "--reset", "--accept-dns=false", "--timeout=20s",
 		"--hostname="+cmp.Or(device.Hostname, device.Name), "--login-server="+d.LoginServer,
 		"--auth-key=file:"+file).CombinedOutput(); err != nil {
-		return fmt.Errorf("device %s cannot join the tailnet: %w: %s: see %s", device.Name, err,
+		return fmt.Errorf("device %s did not join the tailnet: %w: %s: see %s", device.Name, err,
 			strings.TrimSpace(string(out)),
 			d.Runner.LogPath(device.Name))
 	}
