@@ -107,12 +107,12 @@ func refusal(call *ast.CallExpr) (string, bool) {
 	return strings.Join(parts, ": "), true
 }
 
-// fixtureMessages are the refusals of settings as they are printed: some are put together from parts. What is missing is
-// the command that sets it.
+// fixtureMessages are the refusals of settings as they are printed: some are put together from parts. What is missing
+// is the command that sets it.
 func fixtureMessages(path, source string) []message {
 	var found []message
 	for at, line := range strings.Split(source, "\n") {
-		if strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "  pulumi ") {
+		if strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "  pulumi") {
 			found = append(found, message{fmt.Sprintf("%s:%d", path, at+1), line})
 		}
 	}
@@ -260,8 +260,11 @@ func TestUnexplainedMessagesAreNoticed(t *testing.T) {
 		"a new fixture":      {page, sources, []message{{"f:2", "it is gone"}}, "f:2: it is gone: is not in"},
 		"a message that was": {page, sources[1:], nil, `:5: "disk is full" is in no message`},
 		"one word":           {strings.Replace(page, "no room", "room", 1), sources, nil, `:5: "room" is less than two`},
-		"a placeholder": {strings.Replace(page, "no room", "no room $1", 1),
-			[]message{sources[0], {"a:2", "no room $1 here"}, sources[2]}, nil, `"no room $1" has what is printed otherwise`},
+		"a placeholder": {
+			strings.Replace(page, "no room", "no room $1", 1),
+			[]message{sources[0], {"a:2", "no room $1 here"}, sources[2]},
+			nil, `"no room $1" has what is printed otherwise`,
+		},
 		"words of many": {page, append(slices.Repeat(sources[1:2], 16), sources...), nil, `"no room" is in 17 messages`},
 		"two entries":   {page + "### Disk\n\n`the disk`\n", sources, nil, "a:1: the disk is full: is in several"},
 	} {
@@ -277,8 +280,8 @@ func TestMessagesAreSeen(t *testing.T) {
 	const script = "fails() {\n\tworks || die \"$1 cannot be written: nothing \" \\\n\t\t\"was changed: try again\"\n" +
 		"\tcase x in a) problem \"the disk is full\" ;; esac\n\tsay \"error: $*\"\n\tsay \"warning: the end is near\"\n" +
 		"\tdie \"$@\"\n\tsay \"going on as before\"\n}\n"
-	const program = "package p\n\nvar a = fmt.Errorf(\"port %d: %w: nothing could be reached: \"+\n\tfix()+\"then run it " +
-		"again\", 1, err)\n\n// for: example: not one that anybody is told.\nvar b = errors.New(\"reading: the: file\")\n" +
+	const program = "package p\n\nvar a = fmt.Errorf(\"port %d: %w: nothing could be reached: \"+\n\tfix()+\"then run " +
+		"it again\", 1, err)\n\n// a: b: a comment is not told.\nvar b = errors.New(\"reading: the: file\")\n" +
 		"var c = problem(key, \"is no name: nobody would find the machine: take letters\")\n"
 	inGo, err := goMessages("p.go", program)
 	if err != nil {
@@ -294,7 +297,7 @@ func TestMessagesAreSeen(t *testing.T) {
 			{"p.go:3:20", "port %d: %w: nothing could be reached: ·then run it again"},
 			{"p.go:8:22", "is no name: nobody would find the machine: take letters"},
 		}},
-		"fixture": {fixtureMessages("f.txt", "stack: 2 problems\n\nwrong:\n  a: b: c: d\n\nmissing:\n  pulumi a\n"), []message{
+		"fixture": {fixtureMessages("f.txt", "stack: 2 problems\n\nwrong:\n  a: b: c: d\n\nmissing:\n  pulumi\n"), []message{
 			{"f.txt:4", "  a: b: c: d"},
 		}},
 	} {
