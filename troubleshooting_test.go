@@ -47,7 +47,8 @@ func shellMessages(path, source string) []message {
 	return found
 }
 
-// goMessages are the texts of the form "what: what follows: what to do", wherever they stand.
+// goMessages are the texts of the form "what: what follows: what to do", wherever they stand. An error may do without the
+// last, and what is given to a report lacks the first, the place.
 func goMessages(path, source string) ([]message, error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, path, source, parser.SkipObjectResolution)
@@ -56,20 +57,44 @@ func goMessages(path, source string) ([]message, error) {
 	}
 	var found []message
 	ast.Inspect(file, func(node ast.Node) bool {
-		expression, isExpression := node.(ast.Expr)
-		if !isExpression {
-			return true
+		var text string
+		colons := 2
+		switch node := node.(type) {
+		case *ast.CallExpr:
+			text, colons = refusal(node)
+		case ast.Expr:
+			text, _ = constant(node)
 		}
-		text, isText := constant(expression)
-		if call, isCall := expression.(*ast.CallExpr); isCall {
-			text, isText = refusal(call)
+		parts := strings.Split(text, ": ")
+		isMessage := len(parts) > colons && words(text) >= 6 && !strings.Contains(text, "\n") &&
+			(colons != 1 || words(parts[len(parts)-1]) >= 3)
+		if isMessage {
+			found = append(found, message{files.Position(node.Pos()).String(), text})
 		}
-		if isText && strings.Count(text, ": ") >= 2 && !strings.Contains(text, "\n") && words(text) >= 6 {
-			found = append(found, message{files.Position(expression.Pos()).String(), text})
-		}
-		return !isText
+		return !isMessage
 	})
 	return found, nil
+}
+
+// refusal is what a call says that refuses something, and how many colons a message has there.
+func refusal(call *ast.CallExpr) (text string, colons int) {
+	name := ""
+	if method, isMethod := call.Fun.(*ast.SelectorExpr); isMethod {
+		name = method.Sel.Name
+	}
+	var parts []string
+	for _, argument := range call.Args {
+		if part, isText := constant(argument); isText {
+			parts = append(parts, part)
+		}
+	}
+	switch name {
+	case "invalid", "problem", "refuse":
+		return strings.Join(parts, ": "), 0
+	case "Errorf", "New":
+		return strings.Join(parts, ": "), 1
+	}
+	return "", 2
 }
 
 // constant is what an expression of strings says; what is known only later is a dot in it.
@@ -90,21 +115,6 @@ func constant(expression ast.Expr) (string, bool) {
 		return left + right, expression.Op == token.ADD && (leftIsText || rightIsText)
 	}
 	return "", false
-}
-
-// refusal is what stacks makes of the parts that it gives its report.
-func refusal(call *ast.CallExpr) (string, bool) {
-	method, isMethod := call.Fun.(*ast.SelectorExpr)
-	if !isMethod || method.Sel.Name != "refuse" && method.Sel.Name != "invalid" {
-		return "", false
-	}
-	var parts []string
-	for _, argument := range call.Args {
-		if part, isText := constant(argument); isText {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Join(parts, ": "), true
 }
 
 // fixtureMessages are the refusals of settings as they are printed: some are put together from parts. What is missing
@@ -282,7 +292,11 @@ func TestMessagesAreSeen(t *testing.T) {
 		"\tdie \"$@\"\n\tsay \"going on as before\"\n}\n"
 	const program = "package p\n\nvar a = fmt.Errorf(\"port %d: %w: nothing could be reached: \"+\n\tfix()+\"then run " +
 		"it again\", 1, err)\n\n// a: b: a comment is not told.\nvar b = errors.New(\"reading: the: file\")\n" +
-		"var c = problem(key, \"is no name: nobody would find the machine: take letters\")\n"
+		"var c = append(c, \"is no name: nobody would find the machine: take letters\")\n" +
+		"var d = log(\"one colon: is not enough where nothing is refused\")\n" +
+		"var e = errors.New(\"one colon: is enough where something is refused\")\n" +
+		"var f = errors.New(\"reading the file of the lab: %w\")\n" +
+		"var g = r.refuse(key+path, \"is no name\", \"nobody would find the machine\", \"take \"+letters)\n"
 	inGo, err := goMessages("p.go", program)
 	if err != nil {
 		t.Fatal(err)
@@ -294,8 +308,10 @@ func TestMessagesAreSeen(t *testing.T) {
 			{"a.sh:6", `the end is near"`},
 		}},
 		"go": {inGo, []message{
-			{"p.go:3:20", "port %d: %w: nothing could be reached: ·then run it again"},
-			{"p.go:8:22", "is no name: nobody would find the machine: take letters"},
+			{"p.go:3:9", "port %d: %w: nothing could be reached: ·then run it again"},
+			{"p.go:8:19", "is no name: nobody would find the machine: take letters"},
+			{"p.go:10:9", "one colon: is enough where something is refused"},
+			{"p.go:12:9", "is no name: nobody would find the machine: take ·"},
 		}},
 		"fixture": {fixtureMessages("f.txt", "stack: 2 problems\n\nwrong:\n  a: b: c: d\n\nmissing:\n  pulumi\n"), []message{
 			{"f.txt:4", "  a: b: c: d"},
