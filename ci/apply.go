@@ -36,8 +36,8 @@ type applying struct {
 func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
 	remote := flags.String("remote", "origin", "the remote that the commit was merged at")
-	comment := flags.Bool("comment", false, "find the pull request that the commit came from, hold to what it was told, and "+
-		"tell it how it went")
+	comment := flags.Bool("comment", false, "find the pull request that the commit came from, hold to what it was told, "+
+		"and tell it how it went")
 	dangerous := flags.Bool("dangerous", false, "also delete or replace what holds data")
 	another := flags.Bool("another-plan", false, "also do what the pull request was not told of")
 	publish := flags.Bool("publish", false, "publish the state without its secrets, and change nothing else")
@@ -81,7 +81,8 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 	})
 	text := fmt.Sprintf("%s: %s applied: %s", a.stack, short(a.commit), status)
 	if err != nil {
-		text = fmt.Sprintf("%s: applying %s failed\n%v\nRun it again: it goes on where it stopped.", a.stack, short(a.commit), err)
+		text = fmt.Sprintf("%s: applying %s failed\n%v\nRun it again: it goes on where it stopped.", a.stack,
+			short(a.commit), err)
 		if report.Leaks(text, a.secrets) {
 			text = fmt.Sprintf("%s: applying %s failed; the reason holds a secret and is not told", a.stack, short(a.commit))
 			err = errors.New(text)
@@ -115,7 +116,9 @@ func (a *applying) pullRequest(ctx context.Context) (tell func(string) error, er
 }
 
 func (a *applying) lock() *lock.Lock {
-	return &lock.Lock{Dir: a.repo.Dir, Remote: a.repo.Remote, Stack: a.stack, Holder: holder(), Say: say, Env: a.repo.Env()}
+	return &lock.Lock{
+		Dir: a.repo.Dir, Remote: a.repo.Remote, Stack: a.stack, Holder: holder(), Say: say, Env: a.repo.Env(),
+	}
 }
 
 // holder says who this is, to those who wait.
@@ -151,29 +154,35 @@ func (a *applying) run(ctx context.Context) (report.Status, error) {
 	stack := report.Stack{Name: a.stack, State: "the real state", Site: digest.Site()}
 	stack.Changes, stack.Same = digest.Changes()
 	found := report.Report{Head: a.commit, Stacks: []report.Stack{stack}}
-	if !report.Leaks(found.Text(), a.secrets) {
+	if report.Leaks(found.Text(), a.secrets) {
+		say("%s: a secret is in the preview: it is not shown: the program puts a secret where none belongs", a.stack)
+	} else {
 		fmt.Fprintln(os.Stdout, found.Text())
 	}
 	status := found.Status()
 	if status == report.Dangerous && !a.dangerous {
-		return status, errors.New("it would delete or replace what holds data: nothing was applied: see the preview, and run " +
-			"scripts/apply.sh --dangerous by hand if that is wanted")
+		return status, errDangerous
 	}
 	if status != report.NoChange && a.told != "" && !stack.Told(a.told) {
-		return report.Failed, fmt.Errorf("it would do other than what pull request %d was told: nothing was applied: see what "+
-			"changed since, and run scripts/apply.sh --another-plan by hand, or push to have it previewed again", a.pull)
+		return report.Failed, fmt.Errorf("it would do other than what pull request %d was told: nothing was applied: see "+
+			"what changed since, and run scripts/apply.sh --another-plan by hand, or push to have it previewed again", a.pull)
 	}
 	if status != report.NoChange {
 		say("%s: up", a.stack)
 		if err := a.engine.Up(ctx, a.stack, os.Stderr); err != nil {
 			return report.Failed, err
 		}
+		status = report.Changed
 	}
 	if status == report.NoChange && published {
 		return status, nil
 	}
 	return status, a.publish(ctx)
 }
+
+// errDangerous is a refusal that has an exit status of its own.
+var errDangerous = errors.New("it would delete or replace what holds data: nothing was applied: see the preview, and " +
+	"run scripts/apply.sh --dangerous by hand if that is wanted")
 
 // refuseOlder refuses a commit that lacks what was applied last: it would take that back. It tells whether the state of
 // this commit is published already.
@@ -183,16 +192,16 @@ func (a *applying) refuseOlder(ctx context.Context) (published bool, err error) 
 		return false, err
 	}
 	if dirty != "" {
-		return false, errors.New("the checkout has changes that are not committed: what is applied would be in no commit: commit " +
-			"them, or remove them")
+		return false, errors.New("the checkout has changes that are not committed: what is applied would be in no commit: " +
+			"commit them, or remove them")
 	}
 	state, found, err := findState(ctx, a.repo, a.stack)
 	if err != nil || !found || state.Commit == a.commit {
 		return found, err
 	}
 	if _, err := a.repo.Git(ctx, "merge-base", "--is-ancestor", state.Commit, a.commit); err != nil {
-		return false, fmt.Errorf("%s was applied last, which %s does not have: it would be taken back: apply a commit that has it",
-			short(state.Commit), short(a.commit))
+		return false, fmt.Errorf("%s was applied last, which %s does not have: it would be taken back: apply a commit that "+
+			"has it", short(state.Commit), short(a.commit))
 	}
 	return false, nil
 }

@@ -1,5 +1,5 @@
-// Command ci previews and applies changes: what a pull request does to every stack and to what Flux applies, told in one
-// comment; and, once it is merged, applied under a lock. It is the same by hand and in any CI system, which
+// Command ci previews and applies changes: what a pull request does to every stack and to what Flux applies, told in
+// one comment; and, once it is merged, applied under a lock. It is the same by hand and in any CI system, which
 // scripts/preview.sh and scripts/apply.sh are called by.
 package main
 
@@ -35,6 +35,9 @@ func main() {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\nci: %v\n", err)
 		status = report.Failed
+		if errors.Is(err, errDangerous) {
+			status = report.Dangerous
+		}
 	}
 	os.Exit(int(status))
 }

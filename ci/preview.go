@@ -69,10 +69,15 @@ func previewVerb(ctx context.Context, args []string) (report.Status, error) {
 	found, err := p.run(ctx, *branch, *pull)
 	if err != nil {
 		// The pull request is told of that, too: silence would look like no change.
-		found = &report.Report{Base: p.base, Head: p.head, Stacks: []report.Stack{{Name: "all", Error: err.Error()}}}
+		found = failed(p.base, p.head, err)
 	}
 	say("previewed in %s", time.Since(began).Round(time.Second))
 	return finish(ctx, *found, p.secrets, *pull, *comment, *out)
+}
+
+// failed is the report of a preview that there is none of.
+func failed(base, head string, err error) *report.Report {
+	return &report.Report{Base: base, Head: head, Stacks: []report.Stack{{Name: "all", Error: err.Error()}}}
 }
 
 // finish tells what was found: to a person, to a file, and to the pull request.
@@ -80,12 +85,14 @@ func finish(
 	ctx context.Context, found report.Report, secrets []string, pull int, comment bool, out string,
 ) (report.Status, error) {
 	whole, err := json.MarshalIndent(found, "", "  ")
+	if err == nil && report.Leaks(string(whole), secrets) {
+		// Told in the place of the report: the one before it must not stay for this one.
+		found = *failed(found.Base, found.Head, errors.New("a secret is in the report: nothing is shown or told of it: the "+
+			"program puts a secret where none belongs: see what the change does with its settings"))
+		whole, err = json.MarshalIndent(found, "", "  ")
+	}
 	if err != nil {
 		return report.Failed, err
-	}
-	if report.Leaks(string(whole), secrets) {
-		return report.Failed, errors.New("a secret is in the report: nothing is shown or told of it: the program puts a " +
-			"secret where none belongs: see what the change does with its settings")
 	}
 	fmt.Fprintln(os.Stdout, found.Text())
 	if out != "" {
@@ -135,7 +142,8 @@ func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.
 		found.Untouched = "no stack and nothing that Flux applies depends on what changes: " + list(files)
 		return found, nil
 	}
-	say("files that change: %d; stacks: %s; Flux: %t", len(files), cmp.Or(strings.Join(touched.Stacks, ", "), "none"), touched.Tree)
+	say("files that change: %d; stacks: %s; Flux: %t", len(files), cmp.Or(strings.Join(touched.Stacks, ", "), "none"),
+		touched.Tree)
 	if touched.Tree {
 		if found.Trees, err = p.trees(ctx, baseTree, headTree); err != nil {
 			return nil, err
@@ -243,6 +251,7 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 func (p *previewing) behind(ctx context.Context, applied string) (string, error) {
 	files, err := p.repo.Changed(ctx, applied, p.base)
 	if err != nil {
+		//nolint:nilerr // a clone without history: it is told
 		return fmt.Sprintf("applied was %s, which this clone does not have: what is not applied yet shows, too",
 			short(applied)), nil
 	}

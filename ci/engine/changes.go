@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -20,8 +21,11 @@ func (d *Digest) Site() string {
 	return ""
 }
 
-// ops are the engine's operations that change something, in the words of a report. A replacement is told by its first
-// or its only step of these.
+// quiet are the engine's operations that change nothing.
+var quiet = []string{"same", "read", "refresh", "diff"}
+
+// ops are the engine's other operations, in the words of a report; one that is not known here is told by its own name.
+// A replacement is told by its first or its only step of these.
 var ops = map[string]string{
 	"create": report.Create, "update": report.Update, "delete": report.Delete,
 	"replace": report.Replace, "create-replacement": report.Replace, "delete-replaced": report.Replace,
@@ -33,11 +37,11 @@ var ops = map[string]string{
 func (d *Digest) Changes() (changes []report.Change, same int) {
 	seen := map[string]int{}
 	for _, step := range d.Steps {
-		op, changing := ops[step.Op]
-		if !changing {
+		if slices.Contains(quiet, step.Op) {
 			same++
 			continue
 		}
+		op := cmp.Or(ops[step.Op], step.Op)
 		change := step.change(op)
 		if i, twice := seen[step.URN]; twice {
 			// The steps of one replacement; or what is pending from an earlier run beside what is done now.
@@ -47,7 +51,8 @@ func (d *Digest) Changes() (changes []report.Change, same int) {
 			if op == report.Replace {
 				changes[i].Op = op
 			}
-			changes[i].Danger = danger(changes[i].Op, step)
+			// Not every step of it knows what was there before.
+			changes[i].Danger = cmp.Or(changes[i].Danger, danger(changes[i].Op, step))
 			continue
 		}
 		seen[step.URN] = len(changes)
@@ -59,7 +64,8 @@ func (d *Digest) Changes() (changes []report.Change, same int) {
 func (s Step) change(op string) report.Change {
 	name := s.URN[strings.LastIndex(s.URN, "::")+len("::"):]
 	change := report.Change{Op: op, URN: s.URN, Type: s.Type, Name: name, Danger: danger(op, s)}
-	if op == report.Update || op == report.Replace {
+	// A replacement's delete knows nothing of what comes: all would look as if it went.
+	if (op == report.Update || op == report.Replace) && s.Old != nil && s.New != nil {
 		change.Properties = s.properties()
 	}
 	return change
@@ -68,18 +74,12 @@ func (s Step) change(op string) report.Change {
 // properties are the inputs that differ. Of a secret no more is known than what the engine says: that it differs.
 func (s Step) properties() []report.Property {
 	var found []report.Property
-	before, after := map[string]any{}, map[string]any{}
-	if s.Old != nil && s.Old.Inputs != nil {
-		before = s.Old.Inputs
-	}
-	if s.New != nil && s.New.Inputs != nil {
-		after = s.New.Inputs
-	}
+	before, after := s.Old.Inputs, s.New.Inputs
 	named := map[string]bool{}
-	differ("", before, after, func(path string, old, new any) {
-		property := report.Property{Path: path, Secret: hasSecret(old) || hasSecret(new)}
+	differ("", before, after, func(path string, old, now any) {
+		property := report.Property{Path: path, Secret: hasSecret(old) || hasSecret(now)}
 		if !property.Secret {
-			property.Before, property.After = text(old), text(new)
+			property.Before, property.After = text(old), text(now)
 		}
 		top := topOf(path)
 		named[top] = true
@@ -111,7 +111,7 @@ func topOf(path string) string {
 // data are the types whose resources hold what cannot be made again, and what would be lost. The rest is what the
 // program protects; see docs/adr/0016-what-is-protected.md.
 var data = map[string]string{
-	"cloudflare:index/zeroTrustTunnelCloudflared:ZeroTrustTunnelCloudflared": "the tunnel that every visitor comes through",
+	"cloudflare:index/zeroTrustTunnelCloudflared:ZeroTrustTunnelCloudflared": "the tunnel that all visitors come through",
 	"kubernetes:core/v1:Namespace":                                           "everything in it, volumes included",
 	"kubernetes:core/v1:PersistentVolumeClaim":                               "its volume and all in it",
 	"random:index/randomPassword:RandomPassword":                             "a secret that others were made with",

@@ -40,8 +40,8 @@ type Engine struct {
 func Find(project string) (*Engine, error) {
 	command, err := exec.LookPath("pulumi")
 	if err != nil {
-		return nil, errors.New("pulumi is not in PATH: nothing can be previewed or applied: install the version that go.mod " +
-			"names for github.com/pulumi/pulumi/sdk/v3")
+		return nil, errors.New("pulumi is not in PATH: nothing can be previewed or applied: install the version that " +
+			"go.mod names for github.com/pulumi/pulumi/sdk/v3")
 	}
 	return &Engine{Command: command, Project: project, Env: append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true",
 		// The same packages in another folder are compiled once.
@@ -84,7 +84,7 @@ func (e *Engine) Preview(ctx context.Context, stack string, flags ...string) (*D
 	// Events know what is secret; the digest that is printed without this shows the same word in the place of all.
 	with := *e
 	with.Env = append(slices.Clone(e.Env), "PULUMI_ENABLE_STREAMING_JSON_PREVIEW=true")
-	out, runErr := with.stack(ctx, stack, nil, append([]string{"preview", "--json"}, flags...)...)
+	out, runErr := with.stack(ctx, stack, append([]string{"preview", "--json"}, flags...)...)
 	digest, err := readEvents(out)
 	if err != nil && runErr == nil {
 		return nil, fmt.Errorf("pulumi preview of %s: %w", stack, err)
@@ -105,18 +105,21 @@ func (e *Engine) Preview(ctx context.Context, stack string, flags ...string) (*D
 }
 
 // readEvents reads what the engine prints, an event a line. What is read until a line that is none is returned, too.
+// The last but one says that there is no more to come: no events are no preview without changes.
 func readEvents(text string) (*Digest, error) {
-	digest := &Digest{}
+	digest, ended := &Digest{}, false
 	for line := range strings.Lines(text) {
 		var event struct {
 			Pre *struct {
 				Metadata Step `json:"metadata"`
 			} `json:"resourcePreEvent"`
 			Diagnostic *Diagnostic `json:"diagnosticEvent"`
+			Summary    *struct{}   `json:"summaryEvent"`
 		}
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			return digest, errors.New("what it printed are no events: is it of another version than go.mod names?")
 		}
+		ended = ended || event.Summary != nil
 		switch {
 		case event.Pre != nil:
 			digest.Steps = append(digest.Steps, event.Pre.Metadata)
@@ -124,29 +127,32 @@ func readEvents(text string) (*Digest, error) {
 			digest.Diagnostics = append(digest.Diagnostics, *event.Diagnostic)
 		}
 	}
+	if !ended {
+		return digest, errors.New("its events end without a summary: what else changes is not known: run it again")
+	}
 	return digest, nil
 }
 
 // Up does what a preview shows. What it prints goes to out.
 func (e *Engine) Up(ctx context.Context, stack string, out io.Writer, flags ...string) error {
 	args := append([]string{"up", "--yes", "--skip-preview", "--color", "never", "--suppress-outputs"}, flags...)
-	return e.run(ctx, out, out, nil, e.args(stack, args...))
+	return e.run(ctx, out, out, e.args(stack, args...))
 }
 
 // Export is the stack's state, JSON, with secrets in clear.
 func (e *Engine) Export(ctx context.Context, stack string) (string, error) {
-	return e.stack(ctx, stack, nil, "stack", "export", "--show-secrets")
+	return e.stack(ctx, stack, "stack", "export", "--show-secrets")
 }
 
 // Import puts a state in the place of the stack's, from a file that holds no real secret.
 func (e *Engine) Import(ctx context.Context, stack, file string) error {
-	_, err := e.stack(ctx, stack, nil, "stack", "import", "--file", file)
+	_, err := e.stack(ctx, stack, "stack", "import", "--file", file)
 	return err
 }
 
 // Init makes the stack in an empty backend.
 func (e *Engine) Init(ctx context.Context, stack string) error {
-	_, err := e.stack(ctx, stack, nil, "stack", "init")
+	_, err := e.stack(ctx, stack, "stack", "init")
 	return err
 }
 
@@ -158,7 +164,7 @@ type Value struct {
 
 // Secrets are the secret settings of a stack in clear, by name with the project's prefix.
 func (e *Engine) Secrets(ctx context.Context, stack string) (map[string]string, error) {
-	out, err := e.stack(ctx, stack, nil, "config", "--show-secrets", "--json")
+	out, err := e.stack(ctx, stack, "config", "--show-secrets", "--json")
 	if err != nil {
 		return nil, err
 	}
@@ -178,11 +184,14 @@ func (e *Engine) Secrets(ctx context.Context, stack string) (map[string]string, 
 // SetPublicSecrets writes settings that the program wants to be secret, and that are none: placeholders. They are
 // arguments of a command, which everybody can read.
 func (e *Engine) SetPublicSecrets(ctx context.Context, stack string, values map[string]string) error {
+	if len(values) == 0 {
+		return nil
+	}
 	args := []string{"config", "set-all"}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		args = append(args, "--secret", name+"="+values[name])
 	}
-	_, err := e.stack(ctx, stack, nil, args...)
+	_, err := e.stack(ctx, stack, args...)
 	return err
 }
 
@@ -194,11 +203,13 @@ func (e *Engine) args(stack string, args ...string) []string {
 	return args
 }
 
-func (e *Engine) stack(ctx context.Context, stack string, in io.Reader, args ...string) (string, error) {
+// stack runs a command on a stack. Its error has what it said of its failure, and not what it printed until then: that
+// may be secrets in clear.
+func (e *Engine) stack(ctx context.Context, stack string, args ...string) (string, error) {
 	var out, errs bytes.Buffer
-	err := e.run(ctx, &out, &errs, in, e.args(stack, args...))
+	err := e.run(ctx, &out, &errs, e.args(stack, args...))
 	if err != nil {
-		err = fmt.Errorf("%w: %s", err, last(errs.String()+out.String()))
+		err = fmt.Errorf("%w: %s", err, last(errs.String()))
 	}
 	return out.String(), err
 }
@@ -209,11 +220,11 @@ func last(text string) string {
 	return strings.ToValidUTF8(text[max(0, len(text)-4<<10):], "")
 }
 
-func (e *Engine) run(ctx context.Context, out, errs io.Writer, in io.Reader, args []string) error {
+func (e *Engine) run(ctx context.Context, out, errs io.Writer, args []string) error {
 	line := append(append([]string{}, e.Wrap...), append([]string{e.Command}, args...)...)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // the caller's own program
 	cmd.Dir, cmd.Env = cmp.Or(e.Dir, e.Project), e.Env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errs
+	cmd.Stdout, cmd.Stderr = out, errs
 	// Told once, and politely, to stop: the terminal's own signal must not reach it too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

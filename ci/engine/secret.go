@@ -85,7 +85,8 @@ func differ(path string, before, after any, found func(path string, before, afte
 		oldMap, isOld := before.(map[string]any)
 		newMap, isNew := after.(map[string]any)
 		if isOld && isNew {
-			keys := maps.Clone(oldMap)
+			keys := map[string]any{}
+			maps.Copy(keys, oldMap)
 			maps.Copy(keys, newMap)
 			for _, key := range slices.Sorted(maps.Keys(keys)) {
 				differ(join(path, key), oldMap[key], newMap[key], found)

@@ -97,7 +97,8 @@ func TestKeysBecomeKeys(t *testing.T) {
 // What a machine seals with openssl becomes something that openssl opens with the placeholder of the key.
 func TestWhatIsSealedStaysSealed(t *testing.T) {
 	const token = "server-token-0123456789"
-	const kubeconfig = "apiVersion: v1\nclusters: []\nkind: Config\nusers:\n- user:\n    client-key-data: c2VjcmV0LWtleQ==\n"
+	const kubeconfig = "apiVersion: v1\nclusters: []\nkind: Config\nusers:\n- user:\n" +
+		"    client-key-data: c2VjcmV0LWtleQ==\n"
 	for given, key := range map[string]string{token: token, "K10abcdef::server:" + token: token} {
 		p := newPlaceholders([]string{"another", given})
 		sealed := seal(kubeconfig, key)
@@ -114,7 +115,8 @@ func TestWhatIsSealedStaysSealed(t *testing.T) {
 			t.Fatalf("openssl: %v", err)
 		}
 		text := string(out)
-		if !strings.Contains(text, "kind: Config\nusers:\n- user:\n    client-key-data: ") || strings.Contains(text, "c2VjcmV0") {
+		if !strings.Contains(text, "kind: Config\nusers:\n- user:\n    client-key-data: ") ||
+			strings.Contains(text, "c2VjcmV0") {
 			t.Errorf("opened, it is %s", text)
 		}
 		_, value, _ := strings.Cut(text, "client-key-data: ")

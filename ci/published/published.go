@@ -238,7 +238,9 @@ func (s *State) place(tree string) error {
 	if err != nil {
 		return err
 	}
-	raw.Deployment["secrets_providers"] = map[string]any{"type": "passphrase", "state": map[string]string{"salt": file.Salt}}
+	raw.Deployment["secrets_providers"] = map[string]any{
+		"type": "passphrase", "state": map[string]string{"salt": file.Salt},
+	}
 	text, err := raw.text()
 	if err != nil {
 		return err

@@ -3,15 +3,17 @@ package published
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// sealingKey is the setting of the sealing key, and certificateAt the path to the certificate's file below the project's
-// settings: the two belong together.
+// sealingKey is the setting of the sealing key, and certificateAt the path to the certificate's file below the
+// project's settings: the two belong together.
 const sealingKey = "sealingKey"
 
 // cleanCertificate is where the placeholder of the certificate is, in the place of the committed one.
@@ -44,12 +46,21 @@ func readSettings(tree, stack string) (*settings, error) {
 		return nil, err
 	}
 	s := &settings{project: project.Name, secure: map[string]string{}}
-	for name, value := range file.Config {
-		if object, ok := value.(map[string]any); ok {
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(file.Config)) {
+		if object, ok := file.Config[name].(map[string]any); ok && len(object) == 1 {
 			if secure, ok := object["secure"].(string); ok {
 				s.secure[name] = secure
+				continue
 			}
 		}
+		if holdsSecret(file.Config[name]) {
+			problems = append(problems, fmt.Errorf("%s: %s: has a secret inside: no placeholder can stand in its place: "+
+				"make it a setting of its own", filepath.Base(settingsFile(tree, stack)), name))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
 	}
 	if sealed, ok := file.Config[project.Name+":sealedSecrets"].(map[string]any); ok {
 		if path, ok := sealed["certificate"].(string); ok && filepath.IsLocal(path) {
@@ -60,6 +71,24 @@ func readSettings(tree, stack string) (*settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// holdsSecret tells whether a value is encrypted, or a part of it.
+func holdsSecret(value any) bool {
+	switch v := value.(type) {
+	case map[string]any:
+		if _, secure := v["secure"]; secure {
+			return true
+		}
+		for _, child := range v {
+			if holdsSecret(child) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, holdsSecret)
+	}
+	return false
 }
 
 // clean takes the salts and the ciphertexts out of every stack's settings in tree, and puts the placeholder of the
@@ -84,8 +113,8 @@ func (s *settings) clean(tree, stack, cert string) error {
 		top := doc.Content[0]
 		remove(top, func(key, _ *yaml.Node) bool { return strings.HasPrefix(key.Value, "encrypt") })
 		remove(top, func(key, _ *yaml.Node) bool { return key.Value == "secretsprovider" })
+		withoutSecrets(top)
 		if config := child(top, "config"); config != nil {
-			remove(config, func(_, value *yaml.Node) bool { return child(value, "secure") != nil })
 			if sealed := child(config, s.project+":sealedSecrets"); file == settingsFile(tree, stack) && sealed != nil {
 				if at := child(sealed, "certificate"); at != nil && cert != "" {
 					at.SetString(cleanCertificate)
@@ -103,8 +132,23 @@ func (s *settings) clean(tree, stack, cert string) error {
 	return os.WriteFile(filepath.Join(tree, cleanCertificate), []byte(cert), 0o600)
 }
 
+// withoutSecrets removes what is encrypted, wherever it stands: also where the engine would not look for it.
+func withoutSecrets(node *yaml.Node) {
+	secret := func(value *yaml.Node) bool { return child(value, "secure") != nil }
+	remove(node, func(_, value *yaml.Node) bool { return secret(value) })
+	if node.Kind == yaml.SequenceNode {
+		node.Content = slices.DeleteFunc(node.Content, secret)
+	}
+	for _, below := range node.Content {
+		withoutSecrets(below)
+	}
+}
+
 // child is the value of a key of a mapping.
 func child(node *yaml.Node, key string) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
 	if node.Kind != yaml.MappingNode {
 		return nil
 	}

@@ -84,10 +84,18 @@ func (r *Repository) Commit(ctx context.Context, name string) (string, error) {
 // Fetch gets a ref of the remote and returns its commit. found is false where the remote has no such ref.
 func (r *Repository) Fetch(ctx context.Context, ref string) (commit string, found bool, err error) {
 	listed, err := r.Git(ctx, "ls-remote", "--", r.Remote, ref)
-	if err != nil || listed == "" {
+	if err != nil {
 		return "", false, err
 	}
-	commit, _, _ = strings.Cut(listed, "\t")
+	// It lists every ref that ends so: refs/heads/a/refs/heads/main, too.
+	for line := range strings.Lines(listed) {
+		if hash, name, _ := strings.Cut(strings.TrimSpace(line), "\t"); name == ref {
+			commit = hash
+		}
+	}
+	if commit == "" {
+		return "", false, nil
+	}
 	if _, err := r.Git(ctx, "fetch", "--quiet", "--no-tags", "--", r.Remote, ref); err != nil {
 		return "", false, err
 	}
@@ -159,8 +167,8 @@ func (r *Repository) Worktree(ctx context.Context, commit, dir string) (string, 
 	return root, removeLinksOut(root)
 }
 
-// removeLinksOut removes the links that lead out of a folder, or nowhere. Where one leads is asked of the file system: a
-// path that stays inside by its letters can leave through other links.
+// removeLinksOut removes the links that lead out of a folder, or nowhere. Where one leads is asked of the file system:
+// a path that stays inside by its letters can leave through other links.
 func removeLinksOut(root string) error {
 	inside, err := filepath.EvalSymlinks(root)
 	if err != nil {
@@ -279,6 +287,10 @@ func (r *Repository) Snapshot(ctx context.Context) (string, error) {
 	}
 	defer os.RemoveAll(dir)
 	own := &Repository{Dir: r.Dir, Remote: r.Remote, extra: []string{"GIT_INDEX_FILE=" + filepath.Join(dir, "index")}}
+	// What is committed counts, though it may be ignored.
+	if _, err := own.Git(ctx, "read-tree", "HEAD"); err != nil {
+		return "", err
+	}
 	if _, err := own.Git(ctx, "add", "--all", "--", "."); err != nil {
 		return "", err
 	}

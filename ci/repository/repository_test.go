@@ -94,6 +94,16 @@ func TestFetch(t *testing.T) {
 	if _, found, err := r.Fetch(t.Context(), "refs/pull/8/head"); err != nil || found {
 		t.Errorf("one that is not there: %v, %v", found, err)
 	}
+	// One whose name ends so is another.
+	head := run(t, r.Dir, "rev-parse", "HEAD")
+	run(t, other.Dir, "push", "--quiet", remote, "+"+want+":refs/heads/a/refs/heads/main")
+	if got, found, err := r.Fetch(t.Context(), "refs/heads/main"); err != nil || !found || got != head {
+		t.Errorf("main is %s, %v, %v, want %s", got, found, err, head)
+	}
+	run(t, remote, "update-ref", "-d", "refs/heads/main")
+	if got, found, err := r.Fetch(t.Context(), "refs/heads/main"); err != nil || found {
+		t.Errorf("a branch that is gone is %s, %v, %v", got, found, err)
+	}
 	if err := os.RemoveAll(remote); err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +124,11 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// What is not committed is in a snapshot, what git ignores is not, and the clone stays as it is.
+// What is not committed is in a snapshot, what git ignores is not unless it is committed, and the clone stays as it is.
 func TestSnapshot(t *testing.T) {
 	r, _ := clone(t)
-	base := r.change(t, ".gitignore", "ignored\n")
+	r.change(t, "committed", "")
+	base := r.change(t, ".gitignore", "ignored\ncommitted\n")
 	write(t, filepath.Join(r.Dir, "one"), "second")
 	write(t, filepath.Join(r.Dir, "new"), "")
 	write(t, filepath.Join(r.Dir, "ignored"), "")

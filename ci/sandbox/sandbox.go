@@ -1,6 +1,7 @@
-// Package sandbox runs code that nobody has read yet: the program of a proposed change, with the Pulumi command line, in
-// a box that holds the change, a state without secrets, and programs. It has no network, no other process, no file of
-// this machine beyond programs and Go's modules, and an environment of its own. What it may leak is what it was given.
+// Package sandbox runs code that nobody has read yet: the program of a proposed change, with the Pulumi command line,
+// in a box that holds the change, a state without secrets, and programs. It has no network, no other process, no file
+// of this machine beyond programs and Go's modules, and an environment of its own. What it may leak is what it was
+// given.
 package sandbox
 
 import (
@@ -45,8 +46,8 @@ type Box struct {
 // New finds the programs of a box. dir takes what the boxes write, and is the caller's to remove.
 func New(ctx context.Context, dir string) (*Box, error) {
 	if runtime.GOOS != "linux" {
-		return nil, errors.New("a change that nobody trusts is previewed in a sandbox of Linux (bubblewrap): on this system " +
-			"it cannot be had: preview against the real state, or on Linux")
+		return nil, errors.New("a change that nobody trusts is previewed in a sandbox of Linux (bubblewrap): on this " +
+			"system it cannot be had: preview against the real state, or on Linux")
 	}
 	b := &Box{Dir: dir}
 	var problems []error
@@ -128,14 +129,18 @@ func (b *Box) Engine(ctx context.Context, folder string) (*engine.Engine, error)
 	if err != nil {
 		return nil, err
 	}
-	return &engine.Engine{Command: root + "/bin/pulumi", Project: tree, Dir: folder, Wrap: wrap}, nil
+	// bwrap is the first process in its box, whose own environment everybody there can read: it has none.
+	return &engine.Engine{
+		Command: root + "/bin/pulumi", Project: tree, Dir: folder, Wrap: wrap, Env: []string{},
+	}, nil
 }
 
 // bare is a box with nothing in it but programs and libraries of the distribution, which keeps no secret there. Folders
-// and files are bound into it.
+// and files are bound into it. Where root makes it, what runs in it would have every capability, and with these could
+// mount what is bound read-only anew, to write: it has none.
 func (b *Box) bare() []string {
 	return []string{
-		b.bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv",
+		b.bwrap, "--unshare-all", "--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv",
 		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
 		"--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
 		"--symlink", "usr/lib64", "/lib64",
@@ -185,12 +190,22 @@ func (b *Box) wrap(folder, own string) ([]string, error) {
 		line = append(line, "--ro-bind", path, home+"/"+below)
 	}
 	for _, v := range [][2]string{
-		{"PATH", root + "/bin:" + root + "/go/bin:/usr/bin:/bin"}, {"HOME", home}, {"USER", "nobody"},
-		{"PULUMI_HOME", home}, {"PULUMI_BACKEND_URL", "file://" + state}, {"PULUMI_CONFIG_PASSPHRASE", "published"},
-		{"PULUMI_SKIP_UPDATE_CHECK", "true"}, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW", "true"},
+		{"PATH", root + "/bin:" + root + "/go/bin:/usr/bin:/bin"},
+		{"HOME", home},
+		{"USER", "nobody"},
+		{"PULUMI_HOME", home},
+		{"PULUMI_BACKEND_URL", "file://" + state},
+		{"PULUMI_CONFIG_PASSPHRASE", "published"},
+		{"PULUMI_SKIP_UPDATE_CHECK", "true"},
+		{"PULUMI_ENABLE_STREAMING_JSON_PREVIEW", "true"},
 		{"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "true"},
-		{"GOROOT", root + "/go"}, {"GOMODCACHE", root + "/modules"}, {"GOPROXY", "off"}, {"GOFLAGS", "-mod=readonly"},
-		{"GOWORK", "off"}, {"GOTOOLCHAIN", "local"}, {"CGO_ENABLED", "0"},
+		{"GOROOT", root + "/go"},
+		{"GOMODCACHE", root + "/modules"},
+		{"GOPROXY", "off"},
+		{"GOFLAGS", "-mod=readonly"},
+		{"GOWORK", "off"},
+		{"GOTOOLCHAIN", "local"},
+		{"CGO_ENABLED", "0"},
 	} {
 		line = append(line, "--setenv", v[0], v[1])
 	}
@@ -248,7 +263,7 @@ func useProgram(path string) error {
 		Name string `yaml:"name"`
 	}
 	if err := yaml.Unmarshal(text, &project); err != nil || project.Name == "" {
-		return errors.New("Pulumi.yaml: names no project: there is nothing to preview")
+		return fmt.Errorf("%s: names no project: there is nothing to preview", filepath.Base(path))
 	}
 	text, err = yaml.Marshal(map[string]any{
 		"name":    project.Name,

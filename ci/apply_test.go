@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tinyrack-net/infrastructure/ci/published"
+)
+
+const (
+	looked = "config_--show-secrets preview_--json"
+	shared = "config_--show-secrets stack_export"
+	whole  = looked + " up_--yes " + shared
+)
+
+// ran wants these commands to have been run, and no lock to be left behind.
+func (s *site) ran(want string) {
+	s.t.Helper()
+	if got := s.calls(); got != want {
+		s.t.Errorf("calls %q, want %q", got, want)
+	}
+	if refs := s.git("ls-remote", "origin", "refs/heads/lock/*"); refs != "" {
+		s.t.Errorf("left behind: %s", refs)
+	}
+}
+
+// published is what everybody sees of the stack.
+func (s *site) published() *published.State {
+	s.t.Helper()
+	state := &published.State{}
+	if err := json.Unmarshal([]byte(s.git("-C", s.remote, "show", "published/lab:state.json")), state); err != nil {
+		s.t.Fatal(err)
+	}
+	return state
+}
+
+// From nothing, again, and what a stranger then sees.
+func TestApply(t *testing.T) {
+	s := newSite(t)
+	s.tell("events", changing)
+	s.want(10, []string{"create a:b:C two"}, "apply", "lab")
+	s.ran(whole)
+	refs, err := os.ReadFile(filepath.Join(s.fake, "refs"))
+	if err != nil || !strings.Contains(string(refs), "refs/heads/lock/lab") {
+		t.Errorf("while it is applied nobody holds the lock: %s, %v", refs, err)
+	}
+	first := s.git("rev-parse", "HEAD")
+	if got := s.published(); got.Commit != first || strings.Contains(string(got.Deployment), canary) {
+		t.Errorf("published is %s of %s", got.Deployment, got.Commit)
+	}
+	s.want(0, []string{"preview: no change"}, "apply", "lab")
+	s.ran(looked) // published it is
+
+	s.file("policy.hujson", "another")
+	s.want(0, []string{"compared with the state published at " + first[:7], "0 changes, 1 the same"}, "preview")
+	s.file("events.json", losing) // as the box's engine says it
+	s.want(20, nil, "preview")
+	s.file("clusters/README.md", "another")
+	s.want(20, []string{"Flux: true"}, "preview")
+	s.ran("")
+
+	s.want(1, []string{"the checkout has changes that are not committed"}, "apply", "lab")
+	s.ran("")
+	s.git("checkout", "--quiet", "--", ".")
+	s.file("policy.hujson", "third")
+	second := s.commit()
+	s.want(0, nil, "apply", "lab")
+	s.ran(looked + " " + shared)
+	if got := s.published(); got.Commit != second {
+		t.Errorf("published is that of %s", got.Commit)
+	}
+	s.git("checkout", "--quiet", first)
+	s.want(1, []string{second[:7] + " was applied last, which " + first[:7] + " does not have"}, "apply", "lab")
+	s.ran("")
+	s.git("checkout", "--quiet", "main")
+	s.want(0, nil, "apply", "--publish", "lab")
+	s.ran(shared)
+	if len(s.host.bodies()) > 0 {
+		t.Errorf("told is %q", s.host.bodies())
+	}
+}
+
+func TestApplyRefusesDanger(t *testing.T) {
+	s := newSite(t)
+	s.tell("events", losing)
+	s.want(20, []string{"DANGEROUS: everything in it", "scripts/apply.sh --dangerous"}, "apply", "lab")
+	s.ran(looked)
+	s.want(10, nil, "apply", "--dangerous", "lab")
+	s.ran(whole)
+}
+
+// What is applied is what the pull request was told, and it is told how that went.
+func TestApplyHoldsToThePullRequest(t *testing.T) {
+	s := newSite(t)
+	last := func(want string) {
+		t.Helper()
+		bodies := s.host.bodies()
+		if len(bodies) == 0 || !strings.Contains(bodies[len(bodies)-1], want) {
+			t.Errorf("comments are %q, want the last to say %q", bodies, want)
+		}
+	}
+	s.pull("proposed")
+	s.tell("events", changing)
+	s.want(10, nil, "preview", "--state", "real", "--pull", "7", "--comment")
+	s.calls()
+	s.merge()
+	s.tell("events", changingMore)
+	s.want(1, []string{"other than what pull request 7 was told"}, "apply", "--comment", "lab")
+	s.ran(looked)
+	last("nothing was applied")
+	// A failure holds the lock no longer, and the next run goes on.
+	s.tell("events", changing)
+	s.tell("up", "echo half of it was done >&2; exit 3")
+	s.want(1, []string{"half of it was done", "pulumi up: exit status 3"}, "apply", "--comment", "lab")
+	s.ran(looked + " up_--yes")
+	last("Run it again: it goes on where it stopped.")
+	s.tell("up", ":")
+	s.want(10, nil, "apply", "--comment", "lab")
+	s.ran(whole)
+	last("lab: " + s.host.merged[:7] + " applied: changes")
+	// Interrupted, it lets the engine end, releases the lock and says so.
+	s.tell("events", changing)
+	s.tell("up", "touch \"$FAKE/started\"; trap 'exit 130' INT; while :; do sleep 0.1; done")
+	cmd, out, errs := s.command("apply", "--comment", "lab")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(s.fake, "started")); err == nil {
+			break
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.ended(cmd.Wait(), out, errs); got != 1 {
+		t.Errorf("exit status %d:\n%s\n%s", got, s.stdout, s.stderr)
+	}
+	s.ran(looked + " up_--yes")
+	last("failed")
+	s.tell("up", ":")
+	s.tell("events", changingMore)
+	s.want(10, nil, "apply", "--comment", "--another-plan", "lab")
+	s.ran(whole)
+	// The host's failure is no success, and no pull request is none.
+	s.host.refuses = true
+	s.want(1, []string{"gitea, POST"}, "apply", "--comment", "lab")
+	s.host.refuses, s.host.merged = false, ""
+	before := len(s.host.bodies())
+	s.want(0, nil, "apply", "--comment", "lab")
+	if len(s.host.bodies()) != before {
+		t.Errorf("told is %q", s.host.bodies())
+	}
+}
+
+// A failure whose reason is a secret is told without it.
+func TestApplyTellsNoSecret(t *testing.T) {
+	s := newSite(t)
+	s.pull("proposed")
+	s.merge()
+	s.tell("events", strings.Replace(failing, "the reason", "token "+canary+" is refused", 1))
+	s.want(1, []string{"the reason holds a secret and is not told"}, "apply", "--comment", "lab")
+	s.ran(looked)
+	if got := s.host.bodies(); len(got) != 1 || !strings.Contains(got[0], "the reason holds a secret") {
+		t.Errorf("told is %q", got)
+	}
+	// Of a preview that holds one nothing is shown. It is applied: everybody's preview has refused it.
+	s.tell("events", leaking)
+	s.want(10, []string{"it is not shown"}, "apply", "lab")
+	s.ran(whole)
+}
+
+func TestUnlock(t *testing.T) {
+	s := newSite(t)
+	s.git("push", "--quiet", "origin", "HEAD:refs/heads/lock/lab")
+	s.want(0, []string{"breaking the lock"}, "apply", "--unlock", "lab")
+	s.ran("")
+}

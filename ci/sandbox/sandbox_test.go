@@ -1,0 +1,341 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The test binary is what Self runs, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "self" {
+		self(os.Args[2:])
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const canary = "canary-0123456789"
+
+// machine has programs in PATH, plugins, and a secret in the environment.
+func machine(t *testing.T) (bin, home string) {
+	t.Helper()
+	bin, home = t.TempDir(), t.TempDir()
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Setenv("PULUMI_HOME", home)
+	t.Setenv("GIT_HOST_TOKEN", canary)
+	t.Setenv("PULUMI_CONFIG_PASSPHRASE", canary)
+	write(t, filepath.Join(home, "credentials.json"), canary)
+	// The program runs whatever is asked of the engine.
+	write(t, filepath.Join(bin, "pulumi"), "#!/bin/sh\nexec ./.program \"$@\"\n")
+	write(t, filepath.Join(bin, "pulumi-language-go"), "the language host")
+	// Plugins are links in the lab.
+	write(t, filepath.Join(home, "double"), "the plugin")
+	plugin := filepath.Join(home, "plugins", "resource-random-v4.21.0", "pulumi-resource-random")
+	if err := os.MkdirAll(filepath.Dir(plugin), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(home, "double"), plugin); err != nil {
+		t.Fatal(err)
+	}
+	return bin, home
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// change is a folder with the program of a change, and other files in the place of its own.
+func change(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tree")
+	if err := os.CopyFS(dir, os.DirFS("testdata/program")); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		write(t, filepath.Join(dir, name), text)
+	}
+	return dir
+}
+
+func open(t *testing.T) *Box {
+	t.Helper()
+	b, err := New(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A program that tries everything has nothing, under both of the engine's ways to be started.
+func TestNothingGetsOut(t *testing.T) {
+	_, home := machine(t)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	abstract := fmt.Sprintf("@canary-%d", os.Getpid())
+	unix, err := net.Listen("unix", abstract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close()
+	secret := filepath.Join(t.TempDir(), "secret")
+	write(t, secret, canary)
+	b := open(t)
+	const plugin = "/box/home/plugins/resource-random-v4.21.0/pulumi-resource-random"
+	bound := []string{"/usr", "/box/go", "/box/modules", "/box/bin", "/box/home/plugins"}
+	wanted, err := json.Marshal(map[string]any{
+		"Read": []string{
+			"/etc/shadow", "/etc/passwd", "/root/.bashrc", secret, filepath.Join(home, "credentials.json"),
+			"/box/home/credentials.json", "/proc/1/root" + secret, plugin,
+		},
+		"List":  []string{"/", "/etc", "/root", "/home", "/tmp", "/sys", "/box", "/box/bin", "/box/home", "/box/state"},
+		"Write": bound,
+		"Dial":  []string{tcp.Addr().String(), abstract},
+		"Pid":   os.Getpid(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, dir := range []string{"/usr", b.goroot, b.modules} {
+			if os.Remove(filepath.Join(dir, "escaped")) == nil {
+				t.Errorf("it wrote to %s of this machine", dir)
+			}
+		}
+	})
+	folder := change(t, map[string]string{"wanted.json": string(wanted)})
+	e, err := b.Engine(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, run := range map[string]func() error{
+		"preview": func() error { _, err := e.Preview(t.Context(), "lab"); return err },
+		"init":    func() error { return e.Init(t.Context(), "lab") },
+	} {
+		if err := run(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		text, err := os.ReadFile(filepath.Join(folder, "got.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Read, List                map[string]string
+			Written, Dialed           []string
+			Signalled                 bool
+			Processes, Env, Arguments []string
+		}
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), canary) {
+			t.Errorf("%s: a secret is in what it got: %s", name, text)
+		}
+		for path, text := range got.Read {
+			if text == "" || strings.HasPrefix(path, "/proc/") && strings.HasSuffix(path, "/environ") {
+				continue
+			}
+			if !strings.HasSuffix(path, "pulumi-resource-random") || text != "the plugin" {
+				t.Errorf("%s: %s holds %q", name, path, text)
+			}
+		}
+		if got.Read[plugin] == "" {
+			t.Errorf("%s: the plugin is not there", name)
+		}
+		for path, want := range map[string]string{
+			"/": "bin box dev lib lib64 proc tmp usr", "/etc": "", "/root": "", "/home": "", "/tmp": "", "/sys": "",
+			"/box": "bin go home modules state tree", "/box/bin": "pulumi pulumi-language-go", "/box/home": "plugins",
+			"/box/state": "",
+		} {
+			if got.List[path] != want {
+				t.Errorf("%s: in %s is %q, want %q", name, path, got.List[path], want)
+			}
+		}
+		// bwrap and the program.
+		if len(got.Processes) > 2 || got.Signalled {
+			t.Errorf("%s: it sees the processes %q, and reaches another: %v", name, got.Processes, got.Signalled)
+		}
+		for _, path := range got.Written {
+			if path != "/box/bin" && path != "/box/home/plugins" { // folders of the box alone
+				t.Errorf("%s: it wrote to %s", name, path)
+			}
+		}
+		if len(got.Dialed) > 0 {
+			t.Errorf("%s: it reached %q", name, got.Dialed)
+		}
+		if env := strings.Join(got.Env, "\n"); !strings.Contains(env, "PULUMI_BACKEND_URL=file:///box/state") ||
+			!strings.Contains(env, "GOTOOLCHAIN=local") || !strings.Contains(env, "GOPROXY=off") {
+			t.Errorf("%s: its environment is\n%s", name, env)
+		}
+		if !slices.Contains(got.Arguments, "/box/tree") {
+			t.Errorf("%s: arguments are %q", name, got.Arguments)
+		}
+	}
+	if entries, err := os.ReadDir(filepath.Join(home, "plugins")); err != nil || len(entries) != 1 {
+		t.Errorf("the machine's plugins are %v, %v", entries, err)
+	}
+}
+
+// What a change names in Pulumi.yaml is not what is run.
+func TestTheProgramIsTheCompiledOne(t *testing.T) {
+	machine(t)
+	folder := change(t, nil)
+	if _, err := open(t).Engine(t.Context(), folder); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "Pulumi.yaml"))
+	want := "name: probe\nruntime:\n    name: go\n    options:\n        binary: .program\n"
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v", text, err)
+	}
+	if info, err := os.Stat(filepath.Join(folder, ".program")); err != nil || info.Mode().Perm()&0o100 == 0 {
+		t.Errorf("there is no program: %v", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	bin, _ := machine(t)
+	const mod = "module example.org/program\n\ngo 1.26.0\n"
+	for name, test := range map[string]struct{ file, text, want string }{
+		"a folder outside": {
+			"go.mod", mod + "require example.org/x v0.0.0\nreplace example.org/x => ../x\n",
+			"go.mod: replaces a module with ../x: a change may not take files from outside itself: name a version",
+		},
+		"a folder of this machine": {
+			"go.mod", mod + "require example.org/x v0.0.0\nreplace example.org/x v0.0.0 => /root\n",
+			"replaces a module with /root",
+		},
+		"a folder outside by a way around": {
+			"go.mod", mod + "require example.org/x v0.0.0\nreplace example.org/x => ./a/../../x\n",
+			"replaces a module with ./a/../../x",
+		},
+		"a newer Go":           {"go.mod", strings.Replace(mod, "1.26.0", "1.99.0", 1), "requires go >= 1.99.0"},
+		"no module":            {"go.mod", "no module", "read go.mod"},
+		"no program":           {"main.go", "package main\n\nfunc main() { undefined() }\n", "undefined: undefined"},
+		"cgo":                  {"main.go", "package main\n\nimport \"C\"\n\nfunc main() {}\n", "build the program"},
+		"a module of no sums":  {"go.mod", mod + "require golang.org/x/sys v0.0.1\n", "build the program"},
+		"a project of no name": {"Pulumi.yaml", "runtime: go\n", "Pulumi.yaml: names no project: there is nothing"},
+		"no YAML":              {"Pulumi.yaml", "name: [", "Pulumi.yaml: names no project"},
+	} {
+		files := map[string]string{test.file: test.text}
+		if name == "a module of no sums" {
+			files["main.go"] = "package main\n\nimport _ \"golang.org/x/sys/unix\"\n\nfunc main() {}\n"
+		}
+		_, err := open(t).Engine(t.Context(), change(t, files))
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %s", name, err, test.want)
+		}
+	}
+	without := change(t, nil)
+	for _, file := range []string{filepath.Join(without, "Pulumi.yaml"), filepath.Join(bin, "pulumi-language-go")} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(t).Engine(t.Context(), without); err == nil || !strings.Contains(err.Error(), filepath.Base(file)) {
+			t.Errorf("without %s: %v", filepath.Base(file), err)
+		}
+		without = change(t, nil)
+	}
+}
+
+// A folder of the change's own is no other's; and another toolchain is not fetched.
+func TestWhatIsTaken(t *testing.T) {
+	machine(t)
+	folder := change(t, map[string]string{
+		"go.mod": "module example.org/program\n\ngo 1.26.0\n\ntoolchain go1.99.0\n\nrequire example.org/x v0.0.0\n\n" +
+			"replace example.org/x => ./x\n",
+		"x/go.mod": "module example.org/x\n", "x/x.go": "package x\n",
+		"main.go": "package main\n\nimport _ \"example.org/x\"\n\nfunc main() {}\n",
+	})
+	if err := open(t).build(t.Context(), folder); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNew(t *testing.T) {
+	_, home := machine(t)
+	if err := os.RemoveAll(filepath.Join(home, "plugins")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no plugin") {
+		t.Errorf("no plugins: %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	_, err := New(t.Context(), t.TempDir())
+	for _, want := range []string{"bwrap is not in PATH", "install bubblewrap", "pulumi is not in PATH"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no programs: %v, want %s", err, want)
+		}
+	}
+}
+
+// seen is what this program is in a box.
+type seen struct {
+	Files   map[string]string
+	Written []string
+	Env     []string
+	Root    []string
+}
+
+func self(folders []string) {
+	s := seen{Files: map[string]string{}, Env: os.Environ()}
+	for _, folder := range folders {
+		text, err := os.ReadFile(filepath.Join(folder, "file"))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "the reason:", err)
+			os.Exit(1)
+		}
+		s.Files[folder] = string(text)
+		if os.WriteFile(filepath.Join(folder, "written"), nil, 0o600) == nil {
+			s.Written = append(s.Written, folder)
+		}
+	}
+	entries, _ := os.ReadDir("/")
+	for _, entry := range entries {
+		s.Root = append(s.Root, entry.Name())
+	}
+	environ, _ := os.ReadFile("/proc/1/environ")
+	s.Env = append(s.Env, strings.Split(string(environ), "\x00")...)
+	_ = json.NewEncoder(os.Stdout).Encode(s)
+}
+
+func TestSelf(t *testing.T) {
+	machine(t)
+	one, two := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(one, "file"), "first")
+	write(t, filepath.Join(two, "file"), "second")
+	b := open(t)
+	text, err := b.Self(t.Context(), "self", one, two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got seen
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"/box/0": "first", "/box/1": "second"}
+	if !reflect.DeepEqual(got.Files, want) || len(got.Written) > 0 || strings.Contains(string(text), canary) {
+		t.Errorf("got %s", text)
+	}
+	if !slices.Equal(got.Root, []string{"bin", "box", "dev", "lib", "lib64", "proc", "tmp", "usr"}) {
+		t.Errorf("it sees %q", got.Root)
+	}
+	if _, err := b.Self(t.Context(), "self", t.TempDir()); err == nil || !strings.Contains(err.Error(), "the reason: ") {
+		t.Errorf("a failure: %v", err)
+	}
+}
