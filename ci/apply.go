@@ -63,7 +63,7 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 	case *unlock:
 		return report.NoChange, a.lock().Break(ctx)
 	case *publish:
-		return report.NoChange, a.lock().Do(ctx, a.publish)
+		return report.NoChange, a.lock().Do(ctx, a.publishApplied)
 	}
 	tell := func(string) error { return nil }
 	if *comment {
@@ -204,6 +204,24 @@ func (a *applying) refuseOlder(ctx context.Context) (published bool, err error) 
 			"has it", short(state.Commit), short(a.commit))
 	}
 	return false, nil
+}
+
+// publishApplied publishes the state of what is applied already. It refuses when the checkout is something else: what
+// differs would show in no preview.
+func (a *applying) publishApplied(ctx context.Context) error {
+	if _, err := a.refuseOlder(ctx); err != nil {
+		return err
+	}
+	say("%s: preview", a.stack)
+	digest, err := a.engine.Preview(ctx, a.stack)
+	if err != nil {
+		return err
+	}
+	if changes, _ := digest.Changes(); len(changes) > 0 {
+		return fmt.Errorf("%s is not what is applied, for %d resources would change, %s first: published, that would show "+
+			"in no preview: apply it: scripts/apply.sh %s", short(a.commit), len(changes), changes[0].Name, a.stack)
+	}
+	return a.publish(ctx)
 }
 
 // publish makes the state known to those who preview without a secret.

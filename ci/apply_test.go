@@ -79,7 +79,11 @@ func TestApply(t *testing.T) {
 	s.ran("")
 	s.git("checkout", "--quiet", "main")
 	s.want(0, nil, "apply", "--publish", "lab")
-	s.ran(shared)
+	s.ran("preview_--json " + shared)
+	s.tell("events", changing)
+	s.want(1, []string{second[:7] + " is not what is applied, for 1 resources would change, two first"},
+		"apply", "--publish", "lab")
+	s.ran("preview_--json")
 	if len(s.host.bodies()) > 0 {
 		t.Errorf("told is %q", s.host.bodies())
 	}
