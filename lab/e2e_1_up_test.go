@@ -31,9 +31,9 @@ import (
 // random moment. `up` is run until it converges: nothing is there twice, and no hand was needed. Kills at every boundary
 // are `make kills`.
 //
-// Meanwhile every process' arguments are watched, and each secret is looked for, in every encoding, in what was printed,
-// logged and stored. A stranger watches the machines' public side from its first second: an `up` leaves no door open on
-// its way either.
+// Meanwhile every process' arguments are watched, and each secret is looked for, in every encoding, in what was
+// printed, logged and stored. A stranger watches the machines' public side from its first second: an `up` leaves no
+// door open on its way either.
 func TestInterruptedUp(t *testing.T) {
 	succeed(t, "down")
 	w := startWatch(t)

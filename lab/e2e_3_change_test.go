@@ -26,7 +26,8 @@ func replaceIn(name, from, to string) map[string]func(string) string {
 
 // addHostname is one hostname more, for the team.
 func addHostname(label string) map[string]func(string) string {
-	return replaceIn(stackFile, "    ingress:\n", "    ingress:\n    - access: team\n      hostname: "+label+"."+layout.Zone+
+	return replaceIn(stackFile, "    ingress:\n", "    ingress:\n    - access: team\n      hostname: "+label+"."+
+		layout.Zone+
 		"\n      service: http://memos.memos-system.svc.cluster.local:5230\n")
 }
 
@@ -133,7 +134,8 @@ func TestPullRequests(t *testing.T) {
 	hostname := c.propose(t, "hostname", addHostname("wiki"))
 	documents := c.propose(t, "documents", replaceIn("README.md", "\n", "\nMore.\n"))
 	tunnel := c.propose(t, "tunnel", replaceIn(stackFile, "accountId: ac", "accountId: bc"))
-	database := c.propose(t, "database", replaceIn("databases/"+layout.Stack+"/kustomization.yaml", "  - ../base/memos\n", ""))
+	database := c.propose(t, "database",
+		replaceIn("databases/"+layout.Stack+"/kustomization.yaml", "  - ../base/memos\n", ""))
 	hostile := c.propose(t, "hostile", map[string]func(string) string{
 		"spy.go":                         func(string) string { return spyOn(t, l) },
 		".github/workflows/preview.yaml": func(string) string { return "on: [pull_request_target]\n" },
@@ -175,7 +177,7 @@ func TestPullRequests(t *testing.T) {
 		documents: {"documents", 0, []string{"**no change**", "Nothing was previewed", "README"}},
 		tunnel:    {"another tunnel", 1, []string{"**DANGEROUS**", "the tunnel that every visitor comes through"}},
 		database:  {"a database less", 1, []string{"**DANGEROUS**", "<code>Cluster memos-system/"}},
-		hostile:   {"a spy", 1, []string{"**failed**", "SPY", held + " environment", "NETWORK dial tcp 10.77.0.1:3000: connect: network is unreachable"}},
+		hostile:   {"a spy", 1, []string{"**failed**", "SPY", held + " environment", "NETWORK dial tcp", "unreachable"}},
 		reader:    {"a tree that reads this machine", 0, []string{"ConfigMap memos-system/spy"}},
 	} {
 		results[number].wants(t, want.code)

@@ -20,8 +20,8 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// ci runs the repository's workflows as a runner of Gitea's would, by act: Gitea's own runner is in no registry. What the
-// workflows take from GitHub is replaced: see standIns.
+// ci runs the repository's workflows as a runner of Gitea's would, by act: Gitea's own runner is in no registry. What
+// the workflows take from GitHub is replaced: see standIns.
 type ci struct {
 	l    *lab
 	act  string
@@ -53,8 +53,8 @@ func newCI(t *testing.T, l *lab) *ci {
 	}
 	for name, script := range standIns {
 		dir := c.standIn(name)
-		action := "name: stand-in\nruns:\n  using: composite\n  steps:\n  - shell: sh\n    env: {TOKEN: \"${{ github.token }}\"}\n" +
-			"    run: |\n      " + script + "\n"
+		action := "name: stand-in\nruns:\n  using: composite\n  steps:\n  - shell: sh\n" +
+			"    env: {TOKEN: \"${{ github.token }}\"}\n    run: |\n      " + script + "\n"
 		if err := file.Write(filepath.Join(dir, "action.yml"), []byte(action), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -115,7 +115,8 @@ func TestThrowAwayOverSSH(t *testing.T) {
 			t.Fatal(err)
 		}
 		known, _ := got.Facts["flux.knownHosts"].(string)
-		if !strings.HasPrefix(known, host+" ssh-ed25519 ") || got.Secrets["gitToken"] != "" || got.Secrets["gitSshKey"] == "" {
+		if !strings.HasPrefix(known, host+" ssh-ed25519 ") ||
+			got.Secrets["gitToken"] != "" || got.Secrets["gitSshKey"] == "" {
 			t.Errorf("%s: known by %q, a key: %t", url, known, got.Secrets["gitSshKey"] != "")
 		}
 	}

@@ -67,8 +67,8 @@ func (s *Site) Seed(ctx context.Context) error {
 	return file.Write(s.Path("seeded"), []byte(tree+"\n"), 0o600)
 }
 
-// Fill commits the lab's settings, as everybody does who keeps a site in git: facts in clear, secrets encrypted. path is
-// the stack's settings file. Nothing is pushed when they are there already.
+// Fill commits the lab's settings, as everybody does who keeps a site in git: facts in clear, secrets encrypted. path
+// is the stack's settings file. Nothing is pushed when they are there already.
 func (s *Site) Fill(ctx context.Context, path string) error {
 	text, err := os.ReadFile(path) //nolint:gosec // the lab's own file
 	if err != nil {
