@@ -122,7 +122,7 @@ func TestApplyHoldsToThePullRequest(t *testing.T) {
 	s.tell("up", "echo half of it was done >&2; exit 3")
 	s.want(1, []string{"half of it was done", "pulumi up: exit status 3"}, "apply", "--comment", "lab")
 	s.ran(looked + " up_--yes")
-	last("Run it again: it goes on where it stopped.")
+	last("half of it was done\nRun it again: it goes on where it stopped.")
 	s.tell("up", ":")
 	s.want(10, nil, "apply", "--comment", "lab")
 	s.ran(whole)

@@ -133,10 +133,15 @@ func readEvents(text string) (*Digest, error) {
 	return digest, nil
 }
 
-// Up does what a preview shows. What it prints goes to out.
+// Up does what a preview shows. What it prints goes to out; the end of it is the reason in an error.
 func (e *Engine) Up(ctx context.Context, stack string, out io.Writer, flags ...string) error {
 	args := append([]string{"up", "--yes", "--skip-preview", "--color", "never", "--suppress-outputs"}, flags...)
-	return e.run(ctx, out, out, e.args(stack, args...))
+	var said bytes.Buffer
+	out = io.MultiWriter(out, &said)
+	if err := e.run(ctx, out, out, e.args(stack, args...)); err != nil {
+		return fmt.Errorf("%w:\n%s", err, last(said.String()))
+	}
+	return nil
 }
 
 // Export is the stack's state, JSON, with secrets in clear.

@@ -227,7 +227,7 @@ func TestUpShowsWhatItDoes(t *testing.T) {
 	e, _ := fake(t, "echo out; echo err >&2; exit 3\n")
 	var out strings.Builder
 	err := e.Up(t.Context(), "lab", &out)
-	if err == nil || err.Error() != "pulumi up: exit status 3" || out.String() != "out\nerr\n" {
+	if err == nil || err.Error() != "pulumi up: exit status 3:\nout\nerr" || out.String() != "out\nerr\n" {
 		t.Errorf("%v, %q", err, out.String())
 	}
 }
