@@ -33,6 +33,7 @@ func TestCheckReportsEveryProblem(t *testing.T) {
 		"golangci-lint run ./... in checkout",
 		"golangci-lint run ./... in lab",
 		"golangci-lint run ./... in gitops",
+		"golangci-lint run ./... in ci",
 	}
 	for _, broken := range append([]string{""}, clean...) {
 		t.Run(broken, func(t *testing.T) {
@@ -54,7 +55,7 @@ func runCheck(t *testing.T, fail string) (calls []string, said string, ok bool) 
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "checkout")
 	bin, cache, log := filepath.Join(root, "../bin"), filepath.Join(root, "../cache"), filepath.Join(root, "../calls")
-	for _, folder := range []string{"scripts", "lab", "gitops", ".ci", "../bin"} {
+	for _, folder := range []string{"scripts", "lab", "gitops", "ci", ".ci", "../bin"} {
 		if err := os.MkdirAll(filepath.Join(root, folder), 0o700); err != nil {
 			t.Fatal(err)
 		}
