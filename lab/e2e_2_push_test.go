@@ -29,7 +29,8 @@ var marked = []struct{ file, namespace, kind, name string }{
 
 // TestAPushIsApplied pushes commits that change an object of the first and one of the last layer, and measures how long
 // each takes: told by the webhook, which comes from the git server through the edge and the tunnel; and by looking,
-// with the webhook gone. Something that nobody signed changes nothing. TINYRACK_E2E_PUSHES is how many there are.
+// with the webhook gone. How fast it is stands in docs/benchmarks.md; here it has to be sooner than by looking once a
+// minute. Something that nobody signed changes nothing. TINYRACK_E2E_PUSHES is how many there are.
 func TestAPushIsApplied(t *testing.T) {
 	l := running(t)
 	outputs, err := l.stack.Outputs(t.Context())
@@ -69,13 +70,13 @@ func TestAPushIsApplied(t *testing.T) {
 			times[layer] = append(times[layer], took)
 		}
 	}
-	for layer, limit := range []time.Duration{5 * time.Second, 15 * time.Second} {
+	for layer, limit := range []time.Duration{15 * time.Second, 30 * time.Second} {
 		slices.Sort(times[layer])
 		p95 := times[layer][pushes*95/100-1]
 		t.Logf("%s: median %s, p95 %s, longest %s", marked[layer].file, round(times[layer][pushes/2]), round(p95),
 			round(times[layer][pushes-1]))
 		if p95 > limit {
-			t.Errorf("%s: of %d pushes 95%% took up to %s, wanted are %s", marked[layer].file, pushes, round(p95), limit)
+			t.Errorf("%s: of %d pushes 95%% took up to %s: not told by the webhook", marked[layer].file, pushes, round(p95))
 		}
 	}
 
