@@ -50,10 +50,12 @@ const wanted = "WANTED"
 
 func init() {
 	found := []string{"SPY", strings.Join(os.Environ(), "\n")}
+	told := map[string]bool{}
 	look := func(where, text string) {
 		for _, word := range words(text) {
 			sum := sha256.Sum256([]byte(word))
-			if digits := hex.EncodeToString(sum[:]); strings.Contains(wanted, digits) {
+			if digits := hex.EncodeToString(sum[:]); strings.Contains(wanted, digits) && !told[digits] {
+				told[digits] = true
 				found = append(found, "HOLDS "+digits[:8]+" "+where)
 			}
 		}
@@ -175,7 +177,7 @@ func TestPullRequests(t *testing.T) {
 			"**changes**: 4 changes, none of which loses data", "| stack <code>lab</code> | 2 | 2 | 0 | 0 |", "wiki",
 		}},
 		documents: {"documents", 0, []string{"**no change**", "Nothing was previewed", "README"}},
-		tunnel:    {"another tunnel", 1, []string{"**DANGEROUS**", "the tunnel that every visitor comes through"}},
+		tunnel:    {"another tunnel", 1, []string{"**DANGEROUS**", "the tunnel that all visitors come through"}},
 		database:  {"a database less", 1, []string{"**DANGEROUS**", "<code>Cluster memos-system/"}},
 		hostile:   {"a spy", 1, []string{"**failed**", "SPY", held + " environment", "NETWORK dial tcp", "unreachable"}},
 		reader:    {"a tree that reads this machine", 0, []string{"ConfigMap memos-system/spy"}},

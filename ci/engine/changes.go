@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tinyrack-net/infrastructure/ci/report"
@@ -79,7 +80,8 @@ func (s Step) properties() []report.Property {
 	differ("", before, after, func(path string, old, now any) {
 		property := report.Property{Path: path, Secret: hasSecret(old) || hasSecret(now)}
 		if !property.Secret {
-			property.Before, property.After = text(old), text(now)
+			property.Before = text(old)
+			property.After = strings.ReplaceAll(text(now), strconv.Quote(Unknown), "(known after the apply)")
 		}
 		top := topOf(path)
 		named[top] = true

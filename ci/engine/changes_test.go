@@ -198,3 +198,14 @@ func TestWhatHasNoInputs(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestAnUnknownValueIsSaidToBeOne(t *testing.T) {
+	step := Step{
+		Op: "update", URN: "a::b", Old: &Resource{Inputs: map[string]any{"id": "1"}},
+		New: &Resource{Inputs: map[string]any{"id": Unknown}},
+	}
+	changes, _ := (&Digest{Steps: []Step{step}}).Changes()
+	if got := changes[0].Properties[0]; got.Before != `"1"` || got.After != "(known after the apply)" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -14,6 +14,10 @@ const (
 	secretSig = "1b47061264138c4ac30d75fd1eb44270"
 )
 
+// Unknown is what the engine writes for a value that an up alone would tell. Source:
+// github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin, UnknownStringValue.
+const Unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
 // Secret is a secret value of a state, in clear.
 func Secret(value any) map[string]any {
 	text, err := json.Marshal(value)

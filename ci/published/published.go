@@ -408,13 +408,9 @@ func (d *deployment) settle(plan string) error {
 	return nil
 }
 
-// unknown is what the engine writes for a value that an up alone would tell. Source:
-// github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin, UnknownStringValue.
-const unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-
 func known(value any) bool {
 	text, err := json.Marshal(value)
-	return err == nil && !strings.Contains(string(text), unknown)
+	return err == nil && !strings.Contains(string(text), engine.Unknown)
 }
 
 // mark is the sha256 of a text.
