@@ -202,11 +202,11 @@ func (p *pulumi) preview(plan string, inClear bool) error {
 		if o := old[name]; o != nil && !changing[name] {
 			return o.Outputs
 		}
-		return map[string]any{"sum": unknown}
+		return map[string]any{"sum": engine.Unknown}
 	})
 	if o := old["url"]; o != nil && !same(o.Inputs, all["url"]) {
 		changing["url"] = true
-		all["chain"]["of"] = map[string]any{"sum": unknown}
+		all["chain"]["of"] = map[string]any{"sum": engine.Unknown}
 	}
 	goals := map[string]any{}
 	for _, o := range state.Deployment.Resources {

@@ -124,7 +124,7 @@ func TestMake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, forbidden := range []string{
-		"canary", mark(gitToken), mark(realKey()), "v1:", "pending", "protect\"", "secrets_providers", unknown, "ciphertext",
+		"canary", mark(gitToken), mark(realKey()), "v1:", "pending", "protect\"", "secrets_providers", engine.Unknown, "ciphertext",
 	} {
 		if strings.Contains(string(text), forbidden) {
 			t.Errorf("%s is in\n%s", forbidden, text)
@@ -446,7 +446,7 @@ func TestSettle(t *testing.T) {
 	}}}
 	plan := filepath.Join(t.TempDir(), "plan")
 	text := `{"resourcePlans":{"none":{"goal":{}},"one":{"goal":{"inputDiff":{"adds":{"new":"y","own":"y"},` +
-		`"updates":{"a":2,"b":["z","` + unknown + `"],"c":"y"},"deletes":["gone"]}}}}}`
+		`"updates":{"a":2,"b":["z","` + engine.Unknown + `"],"c":"y"},"deletes":["gone"]}}}}}`
 	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
