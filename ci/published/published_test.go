@@ -124,7 +124,8 @@ func TestMake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, forbidden := range []string{
-		"canary", mark(gitToken), mark(realKey()), "v1:", "pending", "protect\"", "secrets_providers", engine.Unknown, "ciphertext",
+		"canary", mark(gitToken), mark(realKey()), "v1:", "pending", "protect\"", "secrets_providers", engine.Unknown,
+		"ciphertext",
 	} {
 		if strings.Contains(string(text), forbidden) {
 			t.Errorf("%s is in\n%s", forbidden, text)
