@@ -49,7 +49,7 @@ import (
 const wanted = "WANTED"
 
 func init() {
-	found := []string{"SPY", strings.Join(os.Environ(), "\n")}
+	found := []string{strings.Join(os.Environ(), "\n")}
 	told := map[string]bool{}
 	look := func(where, text string) {
 		for _, word := range words(text) {
@@ -60,7 +60,7 @@ func init() {
 			}
 		}
 	}
-	look("environment", found[1])
+	look("environment", found[0])
 	for _, pattern := range []string{"/proc/*/environ", "/proc/*/cmdline", "/proc/*/maps"} {
 		files, _ := filepath.Glob(pattern)
 		for _, name := range files {
@@ -179,7 +179,7 @@ func TestPullRequests(t *testing.T) {
 		documents: {"documents", 0, []string{"**no change**", "Nothing was previewed", "README"}},
 		tunnel:    {"another tunnel", 1, []string{"**DANGEROUS**", "the tunnel that all visitors come through"}},
 		database:  {"a database less", 1, []string{"**DANGEROUS**", "<code>Cluster memos-system/"}},
-		hostile:   {"a spy", 1, []string{"**failed**", "SPY", held + " environment", "NETWORK dial tcp", "unreachable"}},
+		hostile:   {"a spy", 1, []string{"**failed**", held + " environment", "NETWORK dial tcp", "unreachable"}},
 		reader:    {"a tree that reads this machine", 0, []string{"ConfigMap memos-system/spy"}},
 	} {
 		results[number].wants(t, want.code)
