@@ -152,22 +152,20 @@ func TestPullRequests(t *testing.T) {
 	// Three at once.
 	results := map[int]outcome{}
 	var mu sync.Mutex
-	var group sync.WaitGroup
-	for _, number := range []int{hostname, documents, tunnel} {
-		group.Go(func() {
-			result := c.preview(t, number)
-			mu.Lock()
-			defer mu.Unlock()
-			results[number] = result
-		})
-	}
-	group.Wait()
-	for _, number := range []int{database, hostile, reader} {
-		results[number] = c.preview(t, number)
+	for _, batch := range [][]int{{hostname, documents, tunnel}, {database, hostile, reader}} {
+		var group sync.WaitGroup
+		for _, number := range batch {
+			group.Go(func() {
+				result := c.preview(t, number)
+				mu.Lock()
+				defer mu.Unlock()
+				results[number] = result
+			})
+		}
+		group.Wait()
 	}
 	held := fmt.Sprintf("HOLDS %.4x", sha256.Sum256([]byte(control)))
-	t.Logf("one of three at once was told %s after its workflow's start, one alone %s",
-		results[hostname].took.Round(time.Second), results[database].took.Round(time.Second))
+	t.Logf("one of three at once was told %s after its workflow's start", results[hostname].took.Round(time.Second))
 	for number, want := range map[int]struct {
 		what string
 		code int
