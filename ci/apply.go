@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -132,7 +131,7 @@ func holder() string {
 	if run := os.Getenv("GITHUB_RUN_ID"); run != "" {
 		text += fmt.Sprintf(", %s/%s/actions/runs/%s", os.Getenv("GITHUB_SERVER_URL"), os.Getenv("GITHUB_REPOSITORY"), run)
 	}
-	return cmp.Or(text, "somebody")
+	return text
 }
 
 // run applies the commit, with the lock held.
@@ -244,7 +243,10 @@ func (a *applying) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tree := func(ctx context.Context) (string, error) { return a.repo.Worktree(ctx, a.commit, dir) }
+	tree, err := a.repo.Worktree(ctx, a.commit, dir)
+	if err != nil {
+		return err
+	}
 	state, err := published.Make(ctx, box, a.stack, a.commit, tree, exported, secrets)
 	if err != nil {
 		return err

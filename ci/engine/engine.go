@@ -28,8 +28,6 @@ type Engine struct {
 	Project string
 	// Dir is the folder that the command is started in, where it is not Project. Optional.
 	Dir string
-	// Settings is the stack's settings file, where it is not the project's own. Optional.
-	Settings string
 	// Env is the environment, whole.
 	Env []string
 	// Wrap is put in front of every command. Optional.
@@ -201,11 +199,7 @@ func (e *Engine) SetPublicSecrets(ctx context.Context, stack string, values map[
 }
 
 func (e *Engine) args(stack string, args ...string) []string {
-	args = append(args, "--stack", stack, "--cwd", e.Project, "--non-interactive")
-	if e.Settings != "" && args[0] != "stack" {
-		args = append(args, "--config-file", e.Settings)
-	}
-	return args
+	return append(args, "--stack", stack, "--cwd", e.Project, "--non-interactive")
 }
 
 // stack runs a command on a stack. Its error has what it said of its failure, and not what it printed until then: that

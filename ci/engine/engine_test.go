@@ -84,7 +84,6 @@ func fake(t *testing.T, body string) (e *Engine, calls func() []string) {
 
 func TestArguments(t *testing.T) {
 	e, calls := fake(t, "case $1 in config) echo '{}' ;; preview) echo '{\"summaryEvent\":{}}' ;; esac\n")
-	e.Settings = "/settings.yaml"
 	ctx := t.Context()
 	_, preview := e.Preview(ctx, "lab", "--save-plan", "plan")
 	_, export := e.Export(ctx, "lab")
@@ -96,13 +95,13 @@ func TestArguments(t *testing.T) {
 	}
 	common := "--stack|lab|--cwd|" + e.Project + "|--non-interactive|"
 	want := []string{
-		"preview|--json|--save-plan|plan|" + common + "--config-file|/settings.yaml|",
+		"preview|--json|--save-plan|plan|" + common,
 		"stack|export|--show-secrets|" + common,
-		"config|--show-secrets|--json|" + common + "--config-file|/settings.yaml|",
+		"config|--show-secrets|--json|" + common,
 		"stack|import|--file|state.json|" + common,
 		"stack|init|" + common,
-		"config|set-all|--secret|a:one=b=c|--secret|a:two=x", "y|" + common + "--config-file|/settings.yaml|",
-		"up|--yes|--skip-preview|--color|never|--suppress-outputs|--refresh|" + common + "--config-file|/settings.yaml|",
+		"config|set-all|--secret|a:one=b=c|--secret|a:two=x", "y|" + common,
+		"up|--yes|--skip-preview|--color|never|--suppress-outputs|--refresh|" + common,
 	}
 	if got := calls(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

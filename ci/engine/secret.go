@@ -61,10 +61,10 @@ func hasSecret(value any) bool {
 	return false
 }
 
-// Map returns the value with every secret in it replaced.
-func Map(value any, replace func(secret map[string]any) any) any {
-	if IsSecret(value) {
-		return replace(value.(map[string]any))
+// Map returns the value with everything in it replaced that replace says is to be; what is in that is not looked at.
+func Map(value any, replace func(part any) (with any, found bool)) any {
+	if with, found := replace(value); found {
+		return with
 	}
 	switch v := value.(type) {
 	case map[string]any:

@@ -58,9 +58,12 @@ func TestClear(t *testing.T) {
 func TestMap(t *testing.T) {
 	value := parse(t, `{"a":[1,`+exported+`,{"b":`+exported+`}],"c":"x","d":null}`)
 	before := parse(t, `{"a":[1,`+exported+`,{"b":`+exported+`}],"c":"x","d":null}`)
-	got := Map(value, func(secret map[string]any) any {
-		text, _ := Clear(secret)
-		return text.(string) + "!"
+	got := Map(value, func(part any) (any, bool) {
+		if !IsSecret(part) {
+			return nil, false
+		}
+		text, _ := Clear(part)
+		return text.(string) + "!", true
 	})
 	if want := parse(t, `{"a":[1,"canary!",{"b":"canary!"}],"c":"x","d":null}`); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)

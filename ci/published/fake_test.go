@@ -168,7 +168,8 @@ func (p *pulumi) program(values map[string]string, outputs func(string) map[stri
 	}
 	switch {
 	case has("never"):
-		all["key"]["zone"] = p.dir
+		runs, _ := os.ReadFile(filepath.Join(p.dir, "previews"))
+		all["key"]["zone"] = fmt.Sprint(len(runs))
 	case has("zone"):
 		all["key"]["zone"] = "other.test"
 	case has("no-keeper"):
@@ -178,6 +179,13 @@ func (p *pulumi) program(values map[string]string, outputs func(string) map[stri
 }
 
 func (p *pulumi) preview(plan string, inClear bool) error {
+	log, err := os.OpenFile(filepath.Join(p.dir, "previews"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintln(log, plan)
+	}
+	if err = errors.Join(err, log.Close()); err != nil {
+		return err
+	}
 	values := map[string]string{}
 	var state backend
 	text, err := os.ReadFile(filepath.Join(p.dir, "values"))
@@ -275,11 +283,11 @@ func same(a, b any) bool {
 
 // blind is a value as events show it.
 func blind(value any) any {
-	return engine.Map(value, func(map[string]any) any {
+	return engine.Map(value, func(part any) (any, bool) {
 		secret := engine.Secret("")
 		delete(secret, "plaintext")
 		secret["ciphertext"] = "[secret]"
-		return secret
+		return secret, engine.IsSecret(part)
 	})
 }
 

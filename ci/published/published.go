@@ -62,13 +62,10 @@ type Box interface {
 // maxRounds is how often placeholders may have to go through the program until all that is derived from them is.
 const maxRounds = 3
 
-// Tree makes a new folder with the code of a commit: a box takes it.
-type Tree func(ctx context.Context) (string, error)
-
-// Make makes the state of a stack, exported in clear, fit to be published: with the code that it was applied with.
-// secrets are the stack's secret settings in clear.
+// Make makes the state of a stack, exported in clear, fit to be published: with the code that it was applied with, in
+// tree, which a box takes. secrets are the stack's secret settings in clear.
 func Make(
-	ctx context.Context, box Box, stack, commit string, tree Tree, exported string, secrets map[string]string,
+	ctx context.Context, box Box, stack, commit, tree, exported string, secrets map[string]string,
 ) (*State, error) {
 	raw, err := readDeployment(exported)
 	if err != nil {
@@ -81,11 +78,7 @@ func Make(
 	places := newPlaceholders(known)
 	s := &State{Stack: stack, Commit: commit, Secrets: map[string]Placeholder{}, Protected: raw.unprotect()}
 	raw.replace(places)
-	at, err := tree(ctx)
-	if err != nil {
-		return nil, err
-	}
-	files, err := readSettings(at, stack)
+	files, err := readSettings(tree, stack)
 	if err != nil {
 		return nil, err
 	}
@@ -93,14 +86,15 @@ func Make(
 		s.Secrets[name] = Placeholder{Value: places.of(value), Mark: files.mark(name)}
 	}
 	s.Certificate = Placeholder{Value: certificate(s.Secrets[files.project+":"+sealingKey].Value), Mark: files.certificate}
+	e, err := s.open(ctx, box, tree)
+	if err != nil {
+		return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
+	}
 	for round := 0; ; round++ {
 		if s.Deployment, err = raw.text(); err != nil {
 			return nil, err
 		}
-		if at, err = tree(ctx); err != nil {
-			return nil, err
-		}
-		digest, err := s.preview(ctx, box, at, "--save-plan", planFile, "--show-secrets")
+		digest, err := s.preview(ctx, e, tree, "--save-plan", planFile, "--show-secrets")
 		if err != nil {
 			return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
 		}
@@ -110,7 +104,7 @@ func Make(
 			return nil, fmt.Errorf("publish the state of %s: after %d rounds %s still changes: strangers' previews would "+
 				"show it with every change: see whether an up of %s changes anything", stack, round, changes[0].URN, commit)
 		}
-		if err := raw.settle(filepath.Join(at, planFile)); err != nil {
+		if err := raw.settle(filepath.Join(tree, planFile)); err != nil {
 			return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
 		}
 	}
@@ -118,7 +112,7 @@ func Make(
 	if err != nil {
 		return nil, err
 	}
-	private, err := notPublic(known, at)
+	private, err := notPublic(known, tree)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +173,11 @@ func (s *State) Text() ([]byte, error) { return json.MarshalIndent(s, "", " ") }
 
 // Preview is what a commit, whose code is in tree, changes against the published state.
 func (s *State) Preview(ctx context.Context, box Box, tree string) (*engine.Digest, error) {
-	digest, err := s.preview(ctx, box, tree)
+	e, err := s.open(ctx, box, tree)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := s.preview(ctx, e, tree)
 	if digest != nil {
 		s.protect(digest)
 	}
@@ -195,7 +193,8 @@ func (s *State) protect(digest *engine.Digest) {
 	}
 }
 
-func (s *State) preview(ctx context.Context, box Box, tree string, flags ...string) (*engine.Digest, error) {
+// open makes an engine in a box for the code in tree, with the placeholders that go with it.
+func (s *State) open(ctx context.Context, box Box, tree string) (*engine.Engine, error) {
 	files, err := readSettings(tree, s.Stack)
 	if err != nil {
 		return nil, err
@@ -211,10 +210,17 @@ func (s *State) preview(ctx context.Context, box Box, tree string, flags ...stri
 	if err := e.Init(ctx, s.Stack); err != nil {
 		return nil, err
 	}
+	return e, e.SetPublicSecrets(ctx, s.Stack, values)
+}
+
+// preview puts the deployment in the place of the engine's state, and is what an up would do with that.
+func (s *State) preview(
+	ctx context.Context, e *engine.Engine, tree string, flags ...string,
+) (*engine.Digest, error) {
 	if err := s.place(tree); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(e.Import(ctx, s.Stack, importFile), e.SetPublicSecrets(ctx, s.Stack, values)); err != nil {
+	if err := e.Import(ctx, s.Stack, importFile); err != nil {
 		return nil, err
 	}
 	return e.Preview(ctx, s.Stack, flags...)
@@ -305,11 +311,8 @@ func (d *deployment) resources() []map[string]any {
 func (d *deployment) secrets() []string {
 	found := map[string]bool{}
 	for _, resource := range d.resources() {
-		engine.Map(resource, func(secret map[string]any) any {
-			if value, ok := engine.Clear(secret); ok {
-				leaves(value, func(text string) string { found[text] = true; return text })
-			}
-			return nil
+		mapSecrets(resource, func(value any) any {
+			return leaves(value, func(text string) string { found[text] = true; return text })
 		})
 	}
 	return slices.Sorted(maps.Keys(found))
@@ -319,33 +322,31 @@ func (d *deployment) secrets() []string {
 func (d *deployment) replace(places *placeholders) {
 	for _, resource := range d.resources() {
 		for key, value := range resource {
-			resource[key] = engine.Map(value, func(secret map[string]any) any {
-				value, _ := engine.Clear(secret)
-				return engine.Secret(leaves(value, places.of))
-			})
+			resource[key] = mapSecrets(value, func(value any) any { return leaves(value, places.of) })
 		}
 	}
 }
 
+// mapSecrets returns a part of a state with what every secret in it holds replaced.
+func mapSecrets(part any, replace func(value any) any) any {
+	return engine.Map(part, func(part any) (any, bool) {
+		if !engine.IsSecret(part) {
+			return nil, false
+		}
+		value, _ := engine.Clear(part)
+		return engine.Secret(replace(value)), true
+	})
+}
+
 // leaves returns the value with every text in it replaced.
 func leaves(value any, replace func(string) string) any {
-	switch v := value.(type) {
-	case string:
-		return replace(v)
-	case map[string]any:
-		out := map[string]any{}
-		for key, child := range v {
-			out[key] = leaves(child, replace)
+	return engine.Map(value, func(part any) (any, bool) {
+		text, found := part.(string)
+		if !found {
+			return nil, false
 		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, child := range v {
-			out[i] = leaves(child, replace)
-		}
-		return out
-	}
-	return value
+		return replace(text), true
+	})
 }
 
 // unprotect takes the engine's protection off, and returns what had it.

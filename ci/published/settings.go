@@ -12,8 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// sealingKey is the setting of the sealing key, and certificateAt the path to the certificate's file below the
-// project's settings: the two belong together.
+// sealingKey is the setting of the sealing key, to which a certificate belongs.
 const sealingKey = "sealingKey"
 
 // cleanCertificate is where the placeholder of the certificate is, in the place of the committed one.
