@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tinyrack-net/infrastructure/ci/changes"
@@ -35,6 +36,7 @@ type previewing struct {
 	stacks     []string // these alone; all that the change touches where there are none
 	dir        string   // for everything that is written
 	secrets    []string // what must not be in a report
+	box        func() (*sandbox.Box, error)
 }
 
 func previewVerb(ctx context.Context, args []string) (report.Status, error) {
@@ -64,7 +66,10 @@ func previewVerb(ctx context.Context, args []string) (report.Status, error) {
 	if err != nil {
 		return report.Failed, err
 	}
-	p := &previewing{repo: repo, state: *state, stacks: flags.Args(), dir: dir, secrets: []string{token()}}
+	p := &previewing{
+		repo: repo, state: *state, stacks: flags.Args(), dir: dir, secrets: []string{token()},
+		box: sync.OnceValues(func() (*sandbox.Box, error) { return sandbox.New(ctx, dir) }),
+	}
 	began := time.Now()
 	found, err := p.run(ctx, *branch, *pull)
 	if err != nil {
@@ -122,10 +127,6 @@ func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.
 	if err != nil {
 		return nil, err
 	}
-	baseTree, err := p.repo.Worktree(ctx, p.base, p.dir)
-	if err != nil {
-		return nil, err
-	}
 	headTree, err := p.repo.Worktree(ctx, p.head, p.dir)
 	if err != nil {
 		return nil, err
@@ -145,6 +146,10 @@ func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.
 	say("files that change: %d; stacks: %s; Flux: %t", len(files), cmp.Or(strings.Join(touched.Stacks, ", "), "none"),
 		touched.Tree)
 	if touched.Tree {
+		baseTree, err := p.repo.Worktree(ctx, p.base, p.dir)
+		if err != nil {
+			return nil, err
+		}
 		if found.Trees, err = p.trees(ctx, baseTree, headTree); err != nil {
 			return nil, err
 		}
@@ -240,7 +245,7 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 			return nil, err
 		}
 	}
-	box, err := sandbox.New(ctx, p.dir)
+	box, err := p.box()
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +295,7 @@ func (p *previewing) trees(ctx context.Context, base, head string) ([]report.Tre
 	if p.state == realState {
 		return compare(base, head)
 	}
-	box, err := sandbox.New(ctx, p.dir)
+	box, err := p.box()
 	if err != nil {
 		return nil, err
 	}

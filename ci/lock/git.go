@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 	"unicode"
+
+	"github.com/tinyrack-net/infrastructure/ci/repository"
 )
 
 // prefix is in front of the stack's name in that of the branch.
@@ -116,12 +118,7 @@ func (h *hold) look(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", h.explain(err.Error())
 	}
-	for line := range strings.Lines(out) {
-		if commit, ref, _ := strings.Cut(strings.TrimSpace(line), "\t"); ref == h.ref {
-			return commit, nil
-		}
-	}
-	return "", nil
+	return repository.Listed(out, h.ref), nil
 }
 
 // describe reads who holds the lock by a commit.
@@ -163,8 +160,6 @@ var (
 		`marked as read only|write access to repository not granted|host key verification failed|repository not found|` +
 		`repository '[^']*' not found`)
 	rule = regexp.MustCompile(`(?i)\[remote rejected\]|hook declined|protected branch|exists; cannot create`)
-	// Up to the last @ of the host's part: a password may have one.
-	userinfo = regexp.MustCompile(`(://)[^/\s'"]*@`)
 )
 
 // explain makes an error of what git said.
@@ -225,7 +220,7 @@ func (h *hold) git(ctx context.Context, stdin string, args ...string) (string, e
 // clean is what git said as it may be shown: without credentials, advice, and what a terminal would obey.
 func clean(said string) string {
 	var lines []string
-	for line := range strings.Lines(userinfo.ReplaceAllString(said, "$1")) {
+	for line := range strings.Lines(repository.WithoutLogin(said)) {
 		if line = strings.TrimRightFunc(line, unicode.IsSpace); line != "" && !strings.HasPrefix(line, "hint: ") {
 			lines = append(lines, strings.Map(func(r rune) rune {
 				if r == '\t' || unicode.IsPrint(r) {

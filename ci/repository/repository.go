@@ -54,27 +54,29 @@ func (r *Repository) Env() []string {
 
 // Git runs git in the clone and returns what it prints, without the last line break.
 func (r *Repository) Git(ctx context.Context, args ...string) (string, error) {
-	return r.git(ctx, r.Dir, args...)
+	return r.gitFrom(ctx, nil, args...)
 }
 
-func (r *Repository) git(ctx context.Context, dir string, args ...string) (string, error) {
+// gitFrom is Git with a standard input.
+func (r *Repository) gitFrom(ctx context.Context, in io.Reader, args ...string) (string, error) {
 	args = append([]string{"-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"}, args...)
 	cmd := exec.CommandContext(ctx, "git", args...) //nolint:gosec // commands of this package's callers
-	cmd.Dir, cmd.Env = dir, r.Env()
+	cmd.Dir, cmd.Env, cmd.Stdin = r.Dir, r.Env(), in
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		said := withoutLogin(strings.TrimSpace(stderr.String()))
+		said := WithoutLogin(strings.TrimSpace(stderr.String()))
 		return "", fmt.Errorf("git %s: %w", args[4], errors.Join(err, errors.New(said)))
 	}
 	return strings.TrimSuffix(string(out), "\n"), nil
 }
 
-var login = regexp.MustCompile(`://[^/@\s]+@`)
+// login is what stands before the host of a URL, up to the last @: a password may have one.
+var login = regexp.MustCompile(`://[^/\s'"]*@`)
 
-// withoutLogin takes user and password out of the URLs in a text.
-func withoutLogin(text string) string { return login.ReplaceAllString(text, "://") }
+// WithoutLogin takes user and password out of the URLs in a text.
+func WithoutLogin(text string) string { return login.ReplaceAllString(text, "://") }
 
 // Commit is the full name of a commit.
 func (r *Repository) Commit(ctx context.Context, name string) (string, error) {
@@ -87,19 +89,24 @@ func (r *Repository) Fetch(ctx context.Context, ref string) (commit string, foun
 	if err != nil {
 		return "", false, err
 	}
-	// It lists every ref that ends so: refs/heads/a/refs/heads/main, too.
-	for line := range strings.Lines(listed) {
-		if hash, name, _ := strings.Cut(strings.TrimSpace(line), "\t"); name == ref {
-			commit = hash
-		}
-	}
-	if commit == "" {
+	if commit = Listed(listed, ref); commit == "" {
 		return "", false, nil
 	}
 	if _, err := r.Git(ctx, "fetch", "--quiet", "--no-tags", "--", r.Remote, ref); err != nil {
 		return "", false, err
 	}
 	return commit, true, nil
+}
+
+// Listed is the commit of a ref in what git ls-remote prints, or nothing. It lists every ref that ends so:
+// refs/heads/a/refs/heads/main, too.
+func Listed(printed, ref string) string {
+	for line := range strings.Lines(printed) {
+		if commit, name, _ := strings.Cut(strings.TrimSpace(line), "\t"); name == ref {
+			return commit
+		}
+	}
+	return ""
 }
 
 // MergeBase is the commit that the change grew from.
@@ -112,23 +119,11 @@ func (r *Repository) MergeBase(ctx context.Context, base, head string) (string, 
 	return common, nil
 }
 
-// Changed are the files that differ between two commits, or between a commit and the clone's files where head is
-// empty: of a file that moved both names.
+// Changed are the files that differ between two commits: of a file that moved both names.
 func (r *Repository) Changed(ctx context.Context, base, head string) ([]string, error) {
-	args := []string{"diff", "-z", "--name-only", "--no-renames", base}
-	if head != "" {
-		args = append(args, head)
-	}
-	out, err := r.Git(ctx, append(args, "--")...)
+	out, err := r.Git(ctx, "diff", "-z", "--name-only", "--no-renames", base, head, "--")
 	if err != nil {
 		return nil, err
-	}
-	if head == "" {
-		added, err := r.Git(ctx, "ls-files", "-z", "--others", "--exclude-standard")
-		if err != nil {
-			return nil, err
-		}
-		out += added
 	}
 	return strings.FieldsFunc(out, func(c rune) bool { return c == 0 }), nil
 }
@@ -243,20 +238,11 @@ func (b *blobs) close() {
 
 // Publish makes a branch of the remote hold one commit with one file and no history: what was there is forgotten.
 func (r *Repository) Publish(ctx context.Context, branch, file, message string, content []byte) error {
-	dir, err := os.MkdirTemp("", "publish")
+	blob, err := r.gitFrom(ctx, bytes.NewReader(content), "hash-object", "-w", "--stdin")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, file)
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		return err
-	}
-	blob, err := r.Git(ctx, "hash-object", "-w", "--", path)
-	if err != nil {
-		return err
-	}
-	tree, err := r.tree(ctx, blob, file)
+	tree, err := r.gitFrom(ctx, strings.NewReader("100644 blob "+blob+"\t"+file+"\n"), "mktree")
 	if err != nil {
 		return err
 	}
@@ -266,17 +252,6 @@ func (r *Repository) Publish(ctx context.Context, branch, file, message string, 
 	}
 	_, err = r.Git(ctx, "push", "--quiet", "--force", "--", r.Remote, commit+":refs/heads/"+branch)
 	return err
-}
-
-func (r *Repository) tree(ctx context.Context, blob, file string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", "mktree")
-	cmd.Dir, cmd.Env = r.Dir, r.Env()
-	cmd.Stdin = strings.NewReader("100644 blob " + blob + "\t" + file + "\n")
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("git mktree: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // Snapshot is a commit of the clone's files as they are, on top of what is checked out. The index stays as it is.

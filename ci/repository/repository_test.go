@@ -74,7 +74,7 @@ func TestTheTokenIsInNoArgument(t *testing.T) {
 			!strings.HasSuffix(env, "GIT_CONFIG_VALUE_0=Authorization: Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5") {
 		t.Errorf("git's environment is %s", env)
 	}
-	_, err := r.Git(t.Context(), "ls-remote", "https://me:canary@127.0.0.1:1/x.git")
+	_, err := r.Git(t.Context(), "ls-remote", "https://me:p@ss-canary@127.0.0.1:1/x.git")
 	if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "127.0.0.1") {
 		t.Errorf("got %v", err)
 	}
