@@ -111,11 +111,22 @@ func commitAll(t *testing.T, l *lab, edits map[string]func(string) string) (push
 	return commitTo(t, l, layout.GitURL, edits)
 }
 
-// commitTo does so in the repository at url. A file that is not there is empty, and one that is left empty goes.
+// commitTo does so in the repository at url.
 func commitTo(t *testing.T, l *lab, url string, edits map[string]func(string) string) (pushed time.Time) {
 	t.Helper()
-	clone := filepath.Join(t.TempDir(), "clone")
-	runGit(t, l, "clone", "--quiet", url, clone)
+	clone := edited(t, l, url, "main", edits)
+	names := slices.Sorted(maps.Keys(edits))
+	return push(t, l, clone, "e2e: "+names[0]+" and what belongs to it", url, "HEAD:main")
+}
+
+// edited is a clone of a branch of the repository at url, with changes that are not committed. A file that is not there
+// is empty, and one that is left empty goes.
+func edited(
+	t *testing.T, l *lab, url, branch string, edits map[string]func(string) string,
+) (clone string) {
+	t.Helper()
+	clone = filepath.Join(t.TempDir(), "clone")
+	runGit(t, l, "clone", "--quiet", "--branch", branch, url, clone)
 	for name, edit := range edits {
 		path := filepath.Join(clone, name)
 		text, err := os.ReadFile(path)
@@ -124,7 +135,7 @@ func commitTo(t *testing.T, l *lab, url string, edits map[string]func(string) st
 		}
 		changed := edit(string(text))
 		if changed == string(text) {
-			t.Fatal("nothing to commit")
+			t.Fatalf("nothing changes in %s", name)
 		}
 		if changed == "" {
 			err = os.Remove(path)
@@ -135,11 +146,16 @@ func commitTo(t *testing.T, l *lab, url string, edits map[string]func(string) st
 			t.Fatal(err)
 		}
 	}
-	names := slices.Sorted(maps.Keys(edits))
+	return clone
+}
+
+// push commits all that is changed in a clone and pushes it as git is told to. It returns when it began to push.
+func push(t *testing.T, l *lab, clone, message string, to ...string) (pushed time.Time) {
+	t.Helper()
 	runGit(t, l, "-C", clone, "add", "--all")
-	runGit(t, l, "-C", clone, "commit", "--quiet", "--message", "e2e: "+names[0]+" and what belongs to it")
+	runGit(t, l, "-C", clone, "commit", "--quiet", "--message", message)
 	pushed = time.Now()
-	runGit(t, l, "-C", clone, "push", "--quiet", url, "HEAD:main")
+	runGit(t, l, append([]string{"-C", clone, "push", "--quiet"}, to...)...)
 	return pushed
 }
 

@@ -119,8 +119,7 @@ func (c *ci) secrets() map[string]string {
 // workflow runs a workflow for an event.
 func (c *ci) workflow(t *testing.T, name, event string, payload any, secrets ...string) outcome {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "clone")
-	runGit(t, c.l, "clone", "--quiet", layout.GitURL, dir)
+	dir := c.checkout(t, nil)
 	text, err := json.Marshal(payload)
 	if err != nil {
 		t.Fatal(err)
@@ -163,8 +162,7 @@ func (c *ci) workflow(t *testing.T, name, event string, payload any, secrets ...
 // script runs one of the repository's scripts by hand, in a clone of what the git server holds.
 func (c *ci) script(t *testing.T, args ...string) outcome {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "clone")
-	runGit(t, c.l, "clone", "--quiet", layout.GitURL, dir)
+	dir := c.checkout(t, nil)
 	line := append([]string{"scripts/" + args[0]}, args[1:]...)
 	return c.do(t, strings.Join(args, " "), dir, c.secrets(), line...)
 }
@@ -191,32 +189,13 @@ func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line 
 // checkout is a clone with a change that is not committed.
 func (c *ci) checkout(t *testing.T, edits map[string]func(string) string) (dir string) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "clone")
-	runGit(t, c.l, "clone", "--quiet", layout.GitURL, dir)
-	for name, edit := range edits {
-		path := filepath.Join(dir, name)
-		text, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
-		}
-		changed := edit(string(text))
-		if changed == string(text) {
-			t.Fatalf("nothing changes in %s", name)
-		}
-		if err := file.Write(path, []byte(changed), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
+	return edited(t, c.l, layout.GitURL, "main", edits)
 }
 
 // propose pushes a branch with a change, and opens a pull request: its number.
 func (c *ci) propose(t *testing.T, branch string, edits map[string]func(string) string) int {
 	t.Helper()
-	dir := c.checkout(t, edits)
-	runGit(t, c.l, "-C", dir, "add", "--all")
-	runGit(t, c.l, "-C", dir, "commit", "--quiet", "--message", branch)
-	runGit(t, c.l, "-C", dir, "push", "--quiet", "--force", layout.GitURL, "HEAD:refs/heads/"+branch)
+	push(t, c.l, c.checkout(t, edits), branch, "--force", layout.GitURL, "HEAD:refs/heads/"+branch)
 	var opened struct{ Number int }
 	c.api(t, http.MethodPost, "/pulls", `{"head":"`+branch+`","base":"main","title":"`+branch+`"}`, &opened)
 	if opened.Number == 0 {
@@ -228,18 +207,8 @@ func (c *ci) propose(t *testing.T, branch string, edits map[string]func(string) 
 // again pushes one more change to a pull request's branch.
 func (c *ci) again(t *testing.T, branch, name string, edit func(string) string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "clone")
-	runGit(t, c.l, "clone", "--quiet", "--branch", branch, layout.GitURL, dir)
-	path := filepath.Join(dir, name)
-	text, err := os.ReadFile(path)
-	if err == nil {
-		err = file.Write(path, []byte(edit(string(text))), 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	runGit(t, c.l, "-C", dir, "commit", "--quiet", "--all", "--message", "again")
-	runGit(t, c.l, "-C", dir, "push", "--quiet", layout.GitURL, "HEAD:refs/heads/"+branch)
+	clone := edited(t, c.l, layout.GitURL, branch, map[string]func(string) string{name: edit})
+	push(t, c.l, clone, "again", layout.GitURL, "HEAD:refs/heads/"+branch)
 }
 
 // preview runs the workflow that a pull request starts.

@@ -37,6 +37,9 @@ var verbs = map[string]func(context.Context, layout.Layout) error{
 	"pin-releases": pinReleases, "stand-in": standIn,
 }
 
+// named are verbs that may be told by name what they are about.
+var named = map[string]func(context.Context, layout.Layout, ...string) error{"preview": previewStacks}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
@@ -52,18 +55,23 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) == 0 || len(args) > 1 && args[0] != "preview" {
+	if len(args) == 0 {
 		return errors.New(usage) //nolint:staticcheck // a text of several lines
 	}
-	verb, ok := verbs[args[0]]
-	if args[0] == "preview" {
-		verb = func(ctx context.Context, l layout.Layout) error { return previewStacks(ctx, l, args[1:]...) }
-	} else if !ok {
+	verb, plain := verbs[args[0]]
+	about, takesNames := named[args[0]]
+	switch {
+	case !plain && !takesNames:
 		return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	case plain && len(args) > 1:
+		return errors.New(usage) //nolint:staticcheck // a text of several lines
 	}
 	l, err := layout.Find()
 	if err != nil {
 		return err
+	}
+	if takesNames {
+		return about(ctx, l, args[1:]...)
 	}
 	return verb(ctx, l)
 }

@@ -1,13 +1,15 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
 
 func TestUsageNamesEveryVerb(t *testing.T) {
 	hidden := map[string]bool{"serve": true, "pin-releases": true, "stand-in": true}
-	for name := range verbs {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(verbs)), slices.Collect(maps.Keys(named))) {
 		if named := strings.Contains(usage, "\n  "+name+" "); named == hidden[name] {
 			t.Errorf("%s: in the usage: %v", name, named)
 		}
