@@ -149,7 +149,12 @@ func findModules(root string, u *upstream) ([]checksum, error) {
 // moduleSum is the hash of a module, or of its go.mod. The checksum database vouches for it. It lacks some modules:
 // what is pinned is right then if it is what the registry gives, and nothing else is taken.
 func (u *upstream) moduleSum(ctx context.Context, path, version string, goMod bool, pinned string) (string, error) {
-	sum, err := u.download(ctx, path, version, goMod, "GONOSUMDB=", "GOPRIVATE=", "GOSUMDB=sum.golang.org")
+	if database, err := u.run(ctx, ".", nil, "go", "env", "GOSUMDB"); err != nil {
+		return "", err
+	} else if strings.TrimSpace(string(database)) == "off" {
+		return "", errors.New("the checksum database is off: nobody would vouch for the hash: unset GOSUMDB")
+	}
+	sum, err := u.download(ctx, path, version, goMod, "GONOSUMDB=", "GOPRIVATE=")
 	if err == nil {
 		return sum, nil
 	}

@@ -137,11 +137,17 @@ type programs struct {
 	// packages are their content by name and version; says is the hash that the registry names instead.
 	packages map[string]string
 	says     string
-	// silent is a machine without a network.
-	silent bool
+	// silent is a machine without a network, unvouched one whose go asks no checksum database.
+	silent, unvouched bool
 }
 
 func (p programs) run(_ context.Context, dir string, env []string, name string, args ...string) ([]byte, error) {
+	if strings.Join(args, " ") == "env GOSUMDB" {
+		if p.unvouched {
+			return []byte("off\n"), nil
+		}
+		return []byte("sum.example.com\n"), nil
+	}
 	if p.silent {
 		return []byte(`{"Error": "dial tcp: no such host"}`), errors.New("exit status 1")
 	}
@@ -410,6 +416,10 @@ func TestNothingIsHalfWritten(t *testing.T) {
 		"a new hash that the checksum database does not know": {
 			spoil: func(_ *publisher, q *programs) { q.unknown = []string{"example.com/one@v1.1.0"} },
 			want:  "verifying module: not found", kept: []string{"lab/artifacts/catalog.go"},
+		},
+		"no checksum database": {
+			spoil: func(_ *publisher, q *programs) { q.unvouched = true },
+			want:  "nobody would vouch for the hash", kept: []string{"lab/artifacts/catalog.go"},
 		},
 		"a go.mod without a hash": {
 			spoil: func(_ *publisher, q *programs) { delete(q.modules, "example.com/two@v2.0.0/go.mod") },
