@@ -4,9 +4,10 @@ SHELL := /bin/sh
 .NOTPARALLEL:
 .PHONY: help site up down status test check-tree mutants e2e growth kills check bench clean
 
-# A checkout that another user owns has no revision to read, and a workspace file in a folder above would change which
-# modules are used.
-export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+# A checkout that another user owns has no revision to read; a workspace file in a folder above would change which
+# modules are used; and without the folder's name in it, what one checkout has compiled serves the next, and the
+# previews of changes, whose engine builds the program so.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false -trimpath)
 export GOWORK := off
 # Whether there is a C compiler, which the lab installs, would decide what is to be compiled once more.
 export CGO_ENABLED := 0

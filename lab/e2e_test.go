@@ -27,7 +27,7 @@ import (
 func command(t *testing.T, name string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("go", "run", ".", name)
-	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false -trimpath")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }

@@ -268,7 +268,7 @@ deploy_key() {
 # look checks the tree and previews the site, with values made up for what is missing; nothing is reached. The site stays:
 # what is found may be repaired in it.
 look() {
-	export GOFLAGS=-buildvcs=false GOWORK=off CGO_ENABLED=0
+	export GOFLAGS='-buildvcs=false -trimpath' GOWORK=off CGO_ENABLED=0
 	printf '\nchecking the tree\n'
 	go -C gitops test -count=1 -run '^TestTree$' . ||
 		die "the tree has problems: the site is made, and is not ready: see above, then make check-tree"

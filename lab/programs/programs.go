@@ -12,13 +12,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
-// Packages of the lab's module. A program has the name of its folder; that of the module's root is called lab.
-var (
-	// forHost are built with the flags of `go run` and `go test`: most of what they are made of is compiled by then.
-	forHost = []string{".", "./plugins"}
-	// forPods are the same in every checkout, and so are the images made of them.
-	forPods = []string{"./cmd/flannel", "./cmd/pause"}
-)
+// packages of the lab's module. A program has the name of its folder; that of the module's root is called lab. The last
+// two run in pods.
+var packages = []string{".", "./plugins", "./cmd/flannel", "./cmd/pause"}
 
 // Dir is where the built programs are.
 func Dir(l layout.Layout) string { return filepath.Join(l.Cache, "own") }
@@ -28,22 +24,19 @@ func Build(ctx context.Context, l layout.Layout) (string, error) {
 	if err := os.MkdirAll(Dir(l), 0o755); err != nil {
 		return "", err
 	}
-	for _, cmd := range commands(ctx, l) {
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build the lab's own programs: %w:\n%s", err, strings.TrimSpace(string(out)))
-		}
+	cmd := command(ctx, l)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the lab's own programs: %w:\n%s", err, strings.TrimSpace(string(out)))
 	}
 	return Dir(l), nil
 }
 
-func commands(ctx context.Context, l layout.Layout) []*exec.Cmd {
-	build := func(args ...string) *exec.Cmd {
-		args = append([]string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", Dir(l) + "/"}, args...)
-		cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // fixed packages
-		cmd.Dir = filepath.Join(l.Checkout, "lab")
-		return cmd
-	}
-	host, pods := build(forHost...), build(append([]string{"-trimpath"}, forPods...)...)
-	pods.Env = append(os.Environ(), "CGO_ENABLED=0") // a pod has no C library
-	return []*exec.Cmd{host, pods}
+// command compiles with the Makefile's flags, so that most of it is compiled by then: without the checkout's folder in
+// them, for images are the same in every checkout, and without the C library, which a pod has not.
+func command(ctx context.Context, l layout.Layout) *exec.Cmd {
+	args := append([]string{"build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", Dir(l) + "/"}, packages...)
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // fixed packages
+	cmd.Dir = filepath.Join(l.Checkout, "lab")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return cmd
 }
