@@ -44,6 +44,15 @@ metadata:
   name: target
 `
 
+// folders are those with manifests. Flux writes no others of a commit to its disk, and none to what each layer unpacks:
+// a push is applied a second and a half sooner.
+var folders = []string{"apps", "clusters", "databases", "infrastructure"}
+
+// sourcePatch keeps Flux to the folders.
+func sourcePatch() string {
+	return text([]any{map[string]any{"op": "add", "path": "/spec/sparseCheckout", "value": folders}})
+}
+
 // layersPatch returns the patch that has Flux change the layers it reads from git on their way to the cluster, or ""
 // where nothing is changed.
 func layersPatch(layers map[string]Layer) string {
@@ -113,6 +122,10 @@ func instanceSpec(args *Args, sync Sync) map[string]any {
 				"name": "allow-(scraping|webhooks)",
 			},
 			"patch": shutPatch,
+		},
+		map[string]any{
+			"target": map[string]any{"kind": "GitRepository", "name": syncName},
+			"patch":  sourcePatch(),
 		},
 	}
 	if patch := layersPatch(args.Layers); patch != "" {

@@ -1,6 +1,11 @@
 package flux
 
 import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,3 +86,27 @@ func TestRestoreReachesTheInstance(t *testing.T) {
 		t.Errorf("it patches %v: %s", target, text)
 	}
 }
+
+// TestLayersAreInTheFolders compares the folders that Flux takes with those of this repository's layers: one that it did
+// not take would be missing, and one that nobody reads slows every push.
+func TestLayersAreInTheFolders(t *testing.T) {
+	files, err := filepath.Glob("../../clusters/*/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	read := map[string]bool{"clusters": true}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range layerFolder.FindAllStringSubmatch(string(text), -1) {
+			read[found[1]] = true
+		}
+	}
+	if got := slices.Sorted(maps.Keys(read)); !slices.Equal(got, folders) {
+		t.Errorf("the layers read %v, Flux takes %v", got, folders)
+	}
+}
+
+var layerFolder = regexp.MustCompile(`(?m)^  path: \./([^/\n]+)`)
