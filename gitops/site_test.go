@@ -91,7 +91,7 @@ func TestANewSite(t *testing.T) {
 	before := contents(t, s.root)
 	key := filepath.Join(s.safe, "acme.pem")
 	args := []string{
-		"new", "acme", "--zone", "example.org", "--git", "https://git.example.org/me/site.git", "--key", key, "--host", "box",
+		"new", "acme", "--zone", "example.com", "--git", "https://git.example.com/me/site.git", "--key", key, "--host", "box",
 	}
 	printed := s.mustRun(t, "", "site.sh", args...)
 	if want := "left out, for it is sealed for production: apps/acme/smtp.yaml\n"; !strings.Contains(printed, want) {
@@ -177,7 +177,7 @@ func TestANewSiteIsRefused(t *testing.T) {
 // TestANewSiteLooksAtItself: the tree is checked and the site previewed; when that fails the site stays, to be
 // repaired.
 func TestANewSiteLooksAtItself(t *testing.T) {
-	args := []string{"new", "acme", "--zone", "example.org", "--git", "https://git.example.org/me/site.git"}
+	args := []string{"new", "acme", "--zone", "example.com", "--git", "https://git.example.com/me/site.git"}
 	for failing, want := range map[string]string{
 		"": "", "gitops": "the tree has problems", "lab": "no preview of acme",
 	} {

@@ -87,11 +87,11 @@ func (s *stack) variables(environment string) map[string]string {
 		"git_host": "gitea", "webhook_type": "github", "commit_status_suspended": "false",
 	}
 	if backups := s.Config.Backups; len(backups.Namespaces) > 0 {
-		// Where the copies go may not be known yet: the program asks for it.
+		// Where the copies go may not be known yet: the program asks for it. This name is in no zone.
 		maps.Copy(facts, map[string]string{
 			"backups_bucket": backups.Bucket, "backups_region": backups.Region,
-			"backups_endpoint": "https://backups.example.com", "backups_port": "443",
-			"backups_host": "backups.example.com", "backups_tls": "true",
+			"backups_endpoint": "https://backups.invalid", "backups_port": "443",
+			"backups_host": "backups.invalid", "backups_tls": "true",
 			"incarnation": "1", "restore_from": "none",
 		})
 	}
