@@ -170,6 +170,13 @@ func (c *ci) script(t *testing.T, args ...string) outcome {
 // do runs a command in the network of the operator's device.
 func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line ...string) outcome {
 	t.Helper()
+	return outcomeOf(t, what, c.command(t, dir, secrets, line...))
+}
+
+// command is one in the network of the operator's device. What stands in secrets comes after the environment of a
+// runner, and counts.
+func (c *ci) command(t *testing.T, dir string, secrets map[string]string, line ...string) *exec.Cmd {
+	t.Helper()
 	line = layout.OnOperator(line...)
 	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
 	cmd.Dir = dir
@@ -178,6 +185,12 @@ func (c *ci) do(t *testing.T, what, dir string, secrets map[string]string, line 
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
+	return cmd
+}
+
+// outcomeOf runs a command to its end.
+func outcomeOf(t *testing.T, what string, cmd *exec.Cmd) outcome {
+	t.Helper()
 	started := time.Now()
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {

@@ -142,6 +142,9 @@ func (c *Cache) Benchmark(ctx context.Context) (program, checks string, err erro
 	return program, checks, errors.Join(programErr, checksErr)
 }
 
+// Kubeseal returns the path of kubeseal, making it if it is missing.
+func (c *Cache) Kubeseal(ctx context.Context) (string, error) { return c.Program(ctx, kubeseal) }
+
 // Act returns the path of act, making it if it is missing.
 func (c *Cache) Act(ctx context.Context) (string, error) { return c.Program(ctx, act) }
 
