@@ -274,7 +274,7 @@ func TestDiffText(t *testing.T) {
 		t.Errorf("got %+v, want\n%s", objects, want)
 	}
 	base, head = twoTrees(t, "", doc("v1", "ConfigMap", "a/b", "data:\n  a: ${zone}\n"))
-	const created = "@@ -0,0 +1,7 @@\n+apiVersion: v1\n+data:\n+  a: lab.example\n+kind: ConfigMap\n+metadata:\n" +
+	const created = "@@ -0,0 +1,7 @@\n+apiVersion: v1\n+data:\n+  a: lab.test\n+kind: ConfigMap\n+metadata:\n" +
 		"+  name: b\n+  namespace: a\n"
 	if objects := objectsOf(t, base, head); len(objects) != 1 || objects[0].Diff != created {
 		t.Errorf("got %+v, want\n%s", objects, created)

@@ -97,6 +97,7 @@ func (t *tree) environment(name string) *environment {
 		t.partial = true
 		return nil
 	}
+	env.zone = settings.Config.Cloudflare.Zone
 	env.variables, env.routes = settings.variables(name), settings.Config.Cloudflare.Ingress
 	env.databases, env.volumes = settings.Config.Backups.Namespaces, settings.Config.Backups.Volumes
 	return env
@@ -123,7 +124,7 @@ func (e *environment) buildLayers() []object {
 // environment is what is known of one environment while it is checked.
 type environment struct {
 	tree       *tree
-	name       string
+	name, zone string
 	variables  map[string]string
 	routes     []route  // the hostnames of the stack
 	databases  []string // namespaces that the program makes, for databases

@@ -115,7 +115,7 @@ func TestSubstitution(t *testing.T) {
 			text.Write(encoded)
 		}
 	}
-	for _, want := range []string{`"url":"http://10.77.0.1:7703/charts"`, `"value":"https://notes.lab.example"`} {
+	for _, want := range []string{`"url":"http://10.77.0.1:7703/charts"`, `"value":"https://notes.lab.test"`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%s is not in what Flux would apply", want)
 		}

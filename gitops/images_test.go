@@ -58,14 +58,14 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// renameLab makes another environment of the lab.
+// renameLab makes another environment of the lab, with a zone of its own.
 func renameLab(t *testing.T, root string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		text := strings.ReplaceAll(readFile(t, path), "/lab\n", "/live\n")
+		text := strings.NewReplacer("/lab\n", "/live\n", builtHere, "live.example").Replace(readFile(t, path))
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return err
 		}

@@ -77,9 +77,11 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		"variable the stack leaves empty": {
-			edits: []edit{{"Pulumi.lab.yaml", "zone: lab.example", "zone: \"\""}},
+			edits: []edit{{"Pulumi.lab.yaml", "zone: lab.test", "zone: \"\""}},
 			want: []string{
 				`lab: apps: Deployment memos: ${zone} is not defined: Flux would put nothing in its place: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
+				// By its zone the lab is known.
+				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: image "docker.io/bitnami/sealed-secrets-controller:0.40.0" has no digest: its registry could serve something else under the same tag: pin it, or list it in docs/images.md`,
 			},
 		},
 		"substitution that does not parse": {
@@ -673,10 +675,10 @@ func TestRefusals(t *testing.T) {
 				"  ports:\n    - port: 80\n"),
 		},
 		"hostname for everything below": {
-			edits: []edit{{settings, "hostname: notes.lab.example", "hostname: \"*.lab.example\""}},
+			edits: []edit{{settings, "hostname: notes.lab.test", "hostname: \"*.lab.test\""}},
 		},
 		"hostname outside the cluster": {
-			edits: []edit{{settings, "    ingress:\n", "    ingress:\n      - hostname: nas.lab.example\n        service: http://192.0.2.1\n"}},
+			edits: []edit{{settings, "    ingress:\n", "    ingress:\n      - hostname: nas.lab.test\n        service: http://192.0.2.1\n"}},
 		},
 		"hostname whose pods every namespace reaches": {
 			edits: []edit{{network, "            matchLabels:\n              kubernetes.io/metadata.name: cloudflared\n", "            matchLabels: {}\n"}},
@@ -690,7 +692,7 @@ func TestRefusals(t *testing.T) {
 		},
 		"Service that every namespace reaches and no hostname leads to": {
 			edits: []edit{
-				{settings, "    ingress:\n      - hostname: notes.lab.example\n        service: http://memos.memos-system.svc.cluster.local:5230\n", ""},
+				{settings, "    ingress:\n      - hostname: notes.lab.test\n        service: http://memos.memos-system.svc.cluster.local:5230\n", ""},
 				{network, "            matchLabels:\n              kubernetes.io/metadata.name: cloudflared\n", "            matchLabels: {}\n"},
 				{deployment, "https://notes.${zone}", "http://localhost"},
 			},
@@ -713,32 +715,32 @@ func TestRefusals(t *testing.T) {
 		"hostname without its Service": {
 			edits: []edit{{settings, "http://memos.", "http://notes."}},
 			want: []string{
-				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/notes, which is not in the tree: visitors would get 502: add it, or take the hostname away`,
+				`lab: cloudflare.ingress: notes.lab.test leads to Service memos-system/notes, which is not in the tree: visitors would get 502: add it, or take the hostname away`,
 				`lab: Service memos-system/memos: a NetworkPolicy lets visitors in, and no hostname leads there: add it to cloudflare.ingress in Pulumi.lab.yaml, or take the policy away`,
 			},
 		},
 		"hostname to another port": {
 			edits: []edit{{settings, ":5230", ""}},
 			want: []string{
-				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/memos, which has no port 80: visitors would get 502: correct one of them`,
+				`lab: cloudflare.ingress: notes.lab.test leads to Service memos-system/memos, which has no port 80: visitors would get 502: correct one of them`,
 			},
 		},
 		"hostname whose pods the connectors cannot reach": {
 			edits: []edit{{network, "kubernetes.io/metadata.name: cloudflared", "kubernetes.io/metadata.name: elsewhere"}},
 			want: []string{
-				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/memos, and no NetworkPolicy lets namespace cloudflared reach its pods: visitors would get 502: add one`,
+				`lab: cloudflare.ingress: notes.lab.test leads to Service memos-system/memos, and no NetworkPolicy lets namespace cloudflared reach its pods: visitors would get 502: add one`,
 			},
 		},
 		"hostname whose policy is for other pods": {
 			edits: []edit{{network, "      app.kubernetes.io/name: memos\n", "      app.kubernetes.io/name: notes\n"}},
 			want: []string{
-				`lab: cloudflare.ingress: notes.lab.example leads to Service memos-system/memos, and no NetworkPolicy lets namespace cloudflared reach its pods: visitors would get 502: add one`,
+				`lab: cloudflare.ingress: notes.lab.test leads to Service memos-system/memos, and no NetworkPolicy lets namespace cloudflared reach its pods: visitors would get 502: add one`,
 			},
 		},
 		"application that calls itself by an unlisted hostname": {
 			edits: []edit{{deployment, "https://notes.${zone}", "https://note.${zone}"}},
 			want: []string{
-				`lab: apps: Deployment memos-system/memos: names note.lab.example, which is no hostname of the stack: visitors sent there would get nothing: add it to cloudflare.ingress in Pulumi.lab.yaml, or correct it`,
+				`lab: apps: Deployment memos-system/memos: names note.lab.test, which is no hostname of the stack: visitors sent there would get nothing: add it to cloudflare.ingress in Pulumi.lab.yaml, or correct it`,
 			},
 		},
 		"namespace of Pulumi": {

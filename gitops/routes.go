@@ -45,7 +45,7 @@ func (e *environment) checkRoutes(objects []object) {
 		}
 		id := match[3] + "/" + match[2]
 		led[id] = true
-		lacked := e.name == builtHere && slices.Contains(notBuilt, id)
+		lacked := e.zone == builtHere && slices.Contains(notBuilt, id)
 		if problem := routeProblem(objects, match); problem != "" && !lacked {
 			e.problem("cloudflare.ingress", "%s leads to Service %s, %s", r.Hostname+r.Path, id, problem)
 		}
