@@ -18,12 +18,17 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # On a terminal it asks for what is not given: NAME=acme ZONE=example.com GIT=https://git.example.com/me/site.git
-# KEY=~/acme-sealing.pem HOST=box.
+# KEY=~/acme-sealing.pem HOST=box. With FROM=lab it is a site for the lab, and `make site up` makes and runs it.
 site: ## make what a site of your own needs, NAME=acme: settings, folders, keys; then check and preview it
-	@scripts/site.sh new $(if $(NAME),'$(NAME)') $(if $(ZONE),--zone '$(ZONE)') $(if $(GIT),--git '$(GIT)') \
-		$(if $(KEY),--key "$(KEY)") $(if $(HOST),--host '$(HOST)')
+	@scripts/site.sh new $(if $(NAME),'$(NAME)') $(if $(FROM),--from '$(FROM)') $(if $(ZONE),--zone '$(ZONE)') \
+		$(if $(GIT),--git '$(GIT)') $(if $(KEY),--key "$(KEY)") $(if $(HOST),--host '$(HOST)')
 
-up: ## provision the lab stack for real on this machine, from nothing or from where it stopped
+# The lab's site, from the command line alone: some shells have a NAME of their own.
+ifeq ($(origin NAME),command line)
+up down status: export TINYRACK_LAB_SITE := $(NAME)
+endif
+
+up: ## provision the lab stack, or that of NAME=acme, for real on this machine, from nothing or from where it stopped
 	@$(lab) up
 
 down: ## destroy the lab stack and remove all that the lab made, but its cache

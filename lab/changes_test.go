@@ -36,7 +36,7 @@ func TestPreviewsAgree(t *testing.T) {
 	succeed(t, "up")
 	l := running(t)
 	c := newCI(t, l)
-	c.script(t, "apply.sh", "--publish", layout.Stack).wants(t, 0)
+	c.script(t, "apply.sh", "--publish", layout.DefaultStack).wants(t, 0)
 	type plan struct {
 		code int
 		told any
@@ -45,7 +45,8 @@ func TestPreviewsAgree(t *testing.T) {
 		t.Helper()
 		dir := c.checkout(t, edits)
 		report := filepath.Join(t.TempDir(), "report.json")
-		ended := c.do(t, state, dir, c.secrets(), "scripts/preview.sh", "--state", state, "--report", report, layout.Stack)
+		ended := c.do(t, state, dir, c.secrets(), "scripts/preview.sh", "--state", state, "--report", report,
+			layout.DefaultStack)
 		text, err := os.ReadFile(report)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, ended.out)
@@ -131,13 +132,13 @@ func TestTwoApplies(t *testing.T) {
 		dirs := []string{c.checkout(t, nil), c.checkout(t, nil)}
 		ended := make(chan outcome)
 		for _, dir := range dirs {
-			go func() { ended <- c.do(t, "apply", dir, c.secrets(), "scripts/apply.sh", layout.Stack) }()
+			go func() { ended <- c.do(t, "apply", dir, c.secrets(), "scripts/apply.sh", layout.DefaultStack) }()
 		}
 		codes := map[int]int{}
 		for range dirs {
 			one := <-ended
 			codes[one.code]++
-			if strings.Contains(one.out, "lock/"+layout.Stack) || strings.Contains(one.out, "waits") {
+			if strings.Contains(one.out, "lock/"+layout.DefaultStack) || strings.Contains(one.out, "waits") {
 				waited++
 			}
 			if one.code != 0 && one.code != 10 {
@@ -152,6 +153,6 @@ func TestTwoApplies(t *testing.T) {
 	if waited < rounds {
 		t.Errorf("of %d pairs one waited in %d: the test does not show what it should", rounds, waited)
 	}
-	c.script(t, "apply.sh", layout.Stack).wants(t, 0)
+	c.script(t, "apply.sh", layout.DefaultStack).wants(t, 0)
 	succeed(t, "up")
 }

@@ -56,6 +56,10 @@ test -d clusters/acme`,
 			reason: "it serves until it is interrupted; TestStandInAndPins takes the same way",
 		},
 		{
+			text:   "make site up NAME=acme FROM=lab",
+			reason: "the lab holds one site at a time, and that of these tests; TestANewSiteOfTheLab makes one",
+		},
+		{
 			text: `curl --cacert /var/lib/tinyrack-lab/tls/ca.crt --resolve notes.lab.test:443:10.77.0.1 https://notes.lab.test/`,
 			says: []string{"Memos"},
 		},
@@ -293,7 +297,7 @@ func (b block) title() string {
 // their machine.
 func (b block) script(l layout.Layout) string {
 	m := l.Machines[0]
-	text := strings.NewReplacer("root@<host>", "root@"+m.FQDN(), "<host>", m.Name, "production", layout.Stack,
+	text := strings.NewReplacer("root@<host>", "root@"+m.FQDN(), "<host>", m.Name, "production", layout.DefaultStack,
 		"/var/lib/tinyrack-lab", l.State).Replace(b.text)
 	if b.previewed {
 		text = strings.ReplaceAll(text, "pulumi up", "pulumi preview")

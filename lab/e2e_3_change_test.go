@@ -18,7 +18,7 @@ import (
 )
 
 // The stack's settings, as the git server holds them.
-const stackFile = "Pulumi." + layout.Stack + ".yaml"
+const stackFile = "Pulumi." + layout.DefaultStack + ".yaml"
 
 func replaceIn(name, from, to string) map[string]func(string) string {
 	return map[string]func(string) string{name: func(text string) string { return strings.Replace(text, from, to, 1) }}
@@ -131,20 +131,20 @@ func spyOn(t *testing.T, l *lab) string {
 func TestPullRequests(t *testing.T) {
 	l := running(t)
 	c := newCI(t, l)
-	c.script(t, "apply.sh", "--publish", layout.Stack).wants(t, 0)
+	c.script(t, "apply.sh", "--publish", layout.DefaultStack).wants(t, 0)
 
 	hostname := c.propose(t, "hostname", addHostname("wiki"))
 	documents := c.propose(t, "documents", replaceIn("README.md", "\n", "\nMore.\n"))
 	tunnel := c.propose(t, "tunnel", replaceIn(stackFile, "accountId: ac", "accountId: bc"))
 	database := c.propose(t, "database",
-		replaceIn("databases/"+layout.Stack+"/kustomization.yaml", "  - ../base/memos\n", ""))
+		replaceIn("databases/"+layout.DefaultStack+"/kustomization.yaml", "  - ../base/memos\n", ""))
 	hostile := c.propose(t, "hostile", map[string]func(string) string{
 		"spy.go":                         func(string) string { return spyOn(t, l) },
 		".github/workflows/preview.yaml": func(string) string { return "on: [pull_request_target]\n" },
 		"scripts/preview.sh":             func(string) string { return "#!/bin/sh\nenv; exit 0\n" },
 	})
 	reader := c.propose(t, "reader", map[string]func(string) string{
-		"apps/" + layout.Stack + "/kustomization.yaml": func(text string) string {
+		"apps/" + layout.DefaultStack + "/kustomization.yaml": func(text string) string {
 			return text + "configMapGenerator:\n- name: spy\n  namespace: memos-system\n  files: [/proc/self/environ]\n"
 		},
 	})
@@ -224,10 +224,11 @@ func TestPullRequests(t *testing.T) {
 	if left := runGit(t, l, "ls-remote", layout.GitURL, "refs/heads/lock/*"); left != "" {
 		t.Errorf("the lock is held: %s", left)
 	}
-	if published := runGit(t, l, "ls-remote", layout.GitURL, "refs/heads/published/"+layout.Stack); published == "" {
+	published := "refs/heads/published/" + layout.DefaultStack
+	if runGit(t, l, "ls-remote", layout.GitURL, published) == "" {
 		t.Error("no state is published")
 	}
-	c.script(t, "apply.sh", layout.Stack).wants(t, 0)
+	c.script(t, "apply.sh", layout.DefaultStack).wants(t, 0)
 
 	// As it was: what was merged is taken back by the settings of this checkout.
 	succeed(t, "up")

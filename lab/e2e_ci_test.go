@@ -141,7 +141,7 @@ func (c *ci) workflow(t *testing.T, name, event string, payload any, secrets ...
 	workflow := filepath.Join(".github", "workflows", name+".yaml")
 	line := []string{
 		c.act, event, "--workflows", workflow, "--eventpath", at("event"), "--env-file", at("env"),
-		"--secret-file", at("secrets"), "--var", "STACK=" + layout.Stack, "--no-skip-checkout", "--pull=false",
+		"--secret-file", at("secrets"), "--var", "STACK=" + layout.DefaultStack, "--no-skip-checkout", "--pull=false",
 		"--platform", "ubuntu-latest=-self-hosted", "--platform", "self-hosted=-self-hosted",
 		"--platform", "tinyrack=-self-hosted",
 	}

@@ -19,7 +19,7 @@ import (
 
 const usage = `usage: go -C lab run . COMMAND
 
-  up        provision the lab stack for real, from nothing or from where it stopped
+  up        provision the lab stack, or TINYRACK_LAB_SITE, for real, from nothing or from where it stopped
   down      destroy the stack and remove everything the lab made, but its cache
   status    what runs, and whether it is well
   bench     measure what docs/benchmarks.md shows

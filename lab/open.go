@@ -33,7 +33,7 @@ func open(l layout.Layout) (*lab, error) {
 // stackOf is the lab's stack, whether it was made or not.
 func stackOf(l layout.Layout) *pulumi.Stack {
 	return &pulumi.Stack{
-		Project: layout.Project, Name: layout.Stack, Dir: l.Pulumi(), Checkout: l.Checkout, Settings: l.Settings,
+		Project: layout.Project, Name: l.Stack, Dir: l.Pulumi(), Checkout: l.Checkout, Settings: l.Settings,
 		Out: os.Stdout, Network: layout.OnOperator(),
 	}
 }

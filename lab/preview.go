@@ -18,7 +18,7 @@ import (
 
 // previewStacks previews the committed stacks of these names, or every one.
 func previewStacks(ctx context.Context, at layout.Layout, wanted ...string) error {
-	stacks, err := preview.Stacks(at.Checkout)
+	stacks, err := layout.Stacks(at.Checkout)
 	if err != nil {
 		return err
 	}

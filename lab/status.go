@@ -17,9 +17,10 @@ func status(ctx context.Context, at layout.Layout) error {
 	if _, err := os.Stat(at.State); err != nil {
 		return errors.New("no lab is running here: start one with `make up`")
 	}
-	if err := host.New(layout.HostDir).RefuseOther(at.Checkout); err != nil {
+	if err := host.New(layout.HostDir).RefuseOther(at); err != nil {
 		return err
 	}
+	say("  %-18s %s", "site", at.Stack)
 	running := process.New(at).Show(os.Stdout, at.Processes())
 	emulated := clouds.Show(ctx, os.Stdout)
 	say("")

@@ -32,6 +32,10 @@ import (
 // up takes this host from nothing to a running site. Every step looks first at what is there, so that a run after an
 // interruption, or after none, does only what is missing.
 func up(ctx context.Context, at layout.Layout) error {
+	if len(at.Machines) == 0 {
+		return fmt.Errorf("%s: the site that the lab holds is no more in this checkout: nothing was changed: bring its "+
+			"files back, or take it down with `make down`", at.Settings)
+	}
 	report := progress.New(os.Stdout)
 	if err := host.Look(!artifacts.Complete(at.Cache), at.Cache, at.State).Check(); err != nil {
 		return err

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tinyrack-net/infrastructure/lab/layout"
@@ -43,8 +45,21 @@ func TestUpIsTheseSteps(t *testing.T) {
 	}
 }
 
+// A site whose settings are gone can be taken down, and nothing else.
+func TestUpWithoutSettings(t *testing.T) {
+	at := layout.Layout{State: t.TempDir(), Stack: "acme", Settings: "/checkout/Pulumi.acme.yaml"}
+	// Were it not refused, this host would not be taken all the same.
+	if err := os.WriteFile(at.Mark(), []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := up(t.Context(), at)
+	if err == nil || !strings.Contains(err.Error(), "Pulumi.acme.yaml: the site that the lab holds is no more in this") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestOpenIsOfOneLab(t *testing.T) {
-	at := layout.Layout{State: t.TempDir(), Checkout: "/checkout", Settings: "/settings.yaml"}
+	at := layout.Layout{Checkout: "/checkout", State: t.TempDir(), Stack: "acme", Settings: "/settings.yaml"}
 	first, err := open(at)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +68,8 @@ func TestOpenIsOfOneLab(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(first.secrets, second.secrets) {
 		t.Errorf("opened twice it has other secrets: %v", err)
 	}
-	if s := first.stack; s.Project != "tinyrack" || s.Name != "lab" || s.Dir != at.Pulumi() || s.Checkout != "/checkout" ||
-		s.Settings != "/settings.yaml" ||
+	if s := first.stack; s.Project != "tinyrack" || s.Name != "acme" || s.Dir != at.Pulumi() ||
+		s.Checkout != "/checkout" || s.Settings != "/settings.yaml" ||
 		!slices.Equal(s.Network, []string{"ip", "netns", "exec", "tinyrack-operator"}) {
 		t.Errorf("its stack is %+v", s)
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/tinyrack-net/infrastructure/lab/file"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/process"
 )
@@ -25,9 +27,9 @@ func New(dir string) Host { return Host{dir} }
 
 func (h Host) ownerFile() string { return filepath.Join(h.dir, "owner") }
 
-// Take takes the host for this command and the lab's checkout. It refuses the lab of another checkout while anything of
-// it runs, takes over what is left of a dead one, and waits for another command of this checkout; say tells the person
-// what happens.
+// Take takes the host for this command, the lab's checkout and its site. It refuses the lab of another checkout while
+// anything of it runs, takes over what is left of a dead one, and waits for another command of this checkout; say tells
+// the person what happens. A lab that holds another site is refused, whether it runs or not.
 func (h Host) Take(l layout.Layout, say func(format string, args ...any)) (release func(), err error) {
 	if err := errors.Join(os.MkdirAll(l.State, 0o755), os.MkdirAll(h.dir, 0o755)); err != nil {
 		return nil, err
@@ -36,12 +38,13 @@ func (h Host) Take(l layout.Layout, say func(format string, args ...any)) (relea
 	if err != nil {
 		return nil, err
 	}
-	if err := h.lock(f, l, say); err != nil {
+	// Another command may have been the first one, of another site, until the lock was there.
+	if err := cmp.Or(h.lock(f, l, say), refuseOtherSite(l)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	text, err := json.Marshal(Owner{l.Checkout, l.State})
 	if err == nil {
-		err = os.WriteFile(h.ownerFile(), text, 0o600)
+		err = errors.Join(os.WriteFile(h.ownerFile(), text, 0o600), file.Write(l.Mark(), []byte(l.Stack), 0o644))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -64,15 +67,27 @@ func (h Host) lock(f *os.File, l layout.Layout, say func(format string, args ...
 			return err
 		}
 		// It may have been the first one of another checkout.
-		return h.RefuseOther(l.Checkout)
+		return h.refuseOtherCheckout(l)
 	}
 	return err
 }
 
-// RefuseOther refuses when the lab of another checkout runs.
-func (h Host) RefuseOther(checkout string) error {
-	if other := h.other(checkout); other != nil && other.running() {
+// RefuseOther refuses when the lab of another checkout runs, and when the lab holds another site.
+func (h Host) RefuseOther(l layout.Layout) error {
+	return cmp.Or(h.refuseOtherCheckout(l), refuseOtherSite(l))
+}
+
+func (h Host) refuseOtherCheckout(l layout.Layout) error {
+	if other := h.other(l.Checkout); other != nil && other.running() {
 		return other.refusal()
+	}
+	return nil
+}
+
+func refuseOtherSite(l layout.Layout) error {
+	if held := layout.Held(l.State); held != "" && held != l.Stack {
+		return fmt.Errorf("the lab holds site %s: the machines and addresses are that site's, and nothing was done for %s: "+
+			"`make down` first, which needs no name", held, l.Stack)
 	}
 	return nil
 }

@@ -64,14 +64,75 @@ func TestTakeIsOfOneCheckoutWhileItsLabRuns(t *testing.T) {
 	release()
 	start(t, first)
 	refused("while the first lab runs")
-	if err := h.RefuseOther(second.Checkout); err == nil {
+	if err := h.RefuseOther(second); err == nil {
 		t.Error("status shows another checkout's lab")
 	}
-	if err := h.RefuseOther(first.Checkout); err != nil {
+	if err := h.RefuseOther(first); err != nil {
 		t.Errorf("its own checkout is refused: %v", err)
 	}
 	if _, _, err := take(t, h, first); err != nil {
 		t.Errorf("its own checkout is refused: %v", err)
+	}
+}
+
+// The lab holds one site, from its first command to its end: after a reboot, and when another checkout takes it over.
+func TestTheLabHoldsOneSite(t *testing.T) {
+	h, acme := New(t.TempDir()), checkout(t)
+	acme.Stack = "acme"
+	other := acme
+	other.Stack = "lab"
+	if err := h.RefuseOther(other); err != nil {
+		t.Errorf("a lab that holds nothing: %v", err)
+	}
+	release, _, err := take(t, h, acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held := layout.Held(acme.State); held != "acme" {
+		t.Errorf("it holds %q", held)
+	}
+	release()
+	const want = "the lab holds site acme: the machines and addresses are that site's, and nothing was done for lab"
+	for where, host := range map[string]Host{"the same host": h, "after a reboot": New(t.TempDir())} {
+		release, _, err := take(t, host, other)
+		if err == nil {
+			release()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || layout.Held(acme.State) != "acme" {
+			t.Fatalf("%s: %v", where, err)
+		}
+		if err := host.RefuseOther(other); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: status: %v", where, err)
+		}
+		release, _, err = take(t, host, acme)
+		if err != nil {
+			t.Fatalf("%s: its own site is refused: %v", where, err)
+		}
+		release()
+	}
+}
+
+// Two sites at once on a free host: the second finds the first one's mark when it has waited.
+func TestTheSecondOfTwoFirstSitesIsRefused(t *testing.T) {
+	h, first := New(t.TempDir()), checkout(t)
+	first.Stack = "acme"
+	second := first
+	second.Stack = "lab"
+	release, _, err := take(t, h, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(first.Mark()); err != nil { // it has not come to write it
+		t.Fatal(err)
+	}
+	waited := func(string, ...any) {
+		if err := os.WriteFile(first.Mark(), []byte("acme"), 0o600); err != nil {
+			t.Error(err)
+		}
+		release()
+	}
+	if _, err := h.Take(second, waited); err == nil || !strings.Contains(err.Error(), "the lab holds site acme") {
+		t.Errorf("got %v", err)
 	}
 }
 

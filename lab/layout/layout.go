@@ -3,19 +3,22 @@
 package layout
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // Names. The emulated accounts are those of Pulumi.lab.yaml.
 const (
 	Project = "tinyrack" // the Pulumi project, and the program's name
-	Stack   = "lab"
-	Zone    = "lab.test"
-	Tailnet = "lab.test"
+	// DefaultStack is the stack of a lab that nobody has told another.
+	DefaultStack = "lab"
+	Zone         = "lab.test"
+	Tailnet      = "lab.test"
 	// TailnetDomain is the suffix of the devices' names in the tailnet.
 	TailnetDomain = "tail.lab.test"
 
@@ -86,13 +89,17 @@ type Layout struct {
 	State string
 	// Cache is where finished artifacts are kept, outside any checkout. It goes with `clean`.
 	Cache string
+	// Stack is the name of the site: its stack, and the end of its folders' names.
+	Stack string
 	// Settings is the file with the settings of the lab's stack, Machines are the hosts in it.
 	Settings string
 	Machines []Machine
 }
 
 // Find returns the layout of the checkout in or above the working directory. XDG_CACHE_HOME and TINYRACK_LAB_STATE move
-// cache and state; TINYRACK_LAB_SETTINGS is a file in the place of the checkout's Pulumi.lab.yaml.
+// cache and state. TINYRACK_LAB_SITE is the site's name; without it the site is the one that the lab holds, or
+// DefaultStack. TINYRACK_LAB_SETTINGS is a file in the place of the checkout's Pulumi.<name>.yaml. A site that the lab
+// holds may have lost its settings, and then has no machines here: it can still be taken down.
 func Find() (Layout, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -110,17 +117,50 @@ func Find() (Layout, error) {
 	if state == "" {
 		state = "/var/lib/tinyrack-lab"
 	}
-	settings := os.Getenv("TINYRACK_LAB_SETTINGS")
-	if settings == "" {
-		settings = filepath.Join(checkout, "Pulumi."+Stack+".yaml")
+	l := Layout{
+		Checkout: checkout, State: state, Cache: filepath.Join(cache, "tinyrack-lab"),
+		Settings: os.Getenv("TINYRACK_LAB_SETTINGS"),
 	}
-	machines, err := machinesOf(settings)
+	held := Held(state)
+	l.Stack = cmp.Or(os.Getenv("TINYRACK_LAB_SITE"), held, DefaultStack)
+	if l.Settings == "" {
+		l.Settings = filepath.Join(checkout, "Pulumi."+l.Stack+".yaml")
+		stacks, err := Stacks(checkout)
+		switch {
+		case err != nil:
+			return Layout{}, err
+		case slices.Contains(stacks, l.Stack):
+		case l.Stack == held:
+			return l, nil
+		default:
+			return Layout{}, fmt.Errorf("there is no Pulumi.%s.yaml: the lab has no such site to run: name one of %s", l.Stack,
+				strings.Join(stacks, ", "))
+		}
+	}
+	l.Machines, err = machinesOf(l.Settings)
+	return l, err
+}
+
+// Held is the name of the site that the lab with this state holds, or "".
+func Held(state string) string {
+	name, _ := os.ReadFile(Layout{State: state}.Mark()) // no lab, no mark
+	return string(name)
+}
+
+// Stacks are the names of the stacks whose settings are in the checkout.
+func Stacks(checkout string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(checkout, "Pulumi.*.yaml"))
 	if err != nil {
-		return Layout{}, err
+		return nil, err
 	}
-	return Layout{
-		Checkout: checkout, State: state, Cache: filepath.Join(cache, "tinyrack-lab"), Settings: settings, Machines: machines,
-	}, nil
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s has no Pulumi.STACK.yaml: there is no stack to preview or to run", checkout)
+	}
+	var names []string
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml"))
+	}
+	return names, nil
 }
 
 // checkoutAbove is the folder of the project: the first from dir upwards with a Pulumi.yaml.
@@ -140,6 +180,9 @@ func checkoutAbove(dir string) (string, error) {
 func (l Layout) Path(elem ...string) string {
 	return filepath.Join(append([]string{l.State}, elem...)...)
 }
+
+// Mark is the file with the name of the site that the lab holds.
+func (l Layout) Mark() string { return l.Path("holds") }
 
 // Secrets is the file with the lab's secrets.
 func (l Layout) Secrets() string { return l.Path("secrets.json") }

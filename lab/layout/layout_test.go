@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,11 +29,12 @@ func TestFind(t *testing.T) {
 		}
 	}
 	t.Setenv("XDG_CACHE_HOME", cache)
-	t.Setenv("TINYRACK_LAB_STATE", "")
+	t.Setenv("TINYRACK_LAB_STATE", "/nowhere")
+	t.Setenv("TINYRACK_LAB_SITE", "")
 	t.Chdir(inside)
 	got, err := Find()
 	want := Layout{
-		Checkout: checkout, State: "/var/lib/tinyrack-lab", Cache: filepath.Join(cache, "tinyrack-lab"), Settings: settings,
+		Checkout: checkout, State: "/nowhere", Cache: filepath.Join(cache, "tinyrack-lab"), Stack: "lab", Settings: settings,
 		Machines: []Machine{
 			{Name: "zero", IPv4: "10.77.0.9", Roles: []string{"server"}},
 			{Name: "one", IPv4: "10.77.0.11", Roles: []string{"agent", "storage"}},
@@ -57,6 +59,10 @@ func TestFind(t *testing.T) {
 	if got, err := Find(); err != nil || got.Kubeconfig() != "/elsewhere/kubeconfig" {
 		t.Errorf("a moved state: %+v, %v", got, err)
 	}
+	t.Setenv("TINYRACK_LAB_STATE", "")
+	if got, err := Find(); err != nil || got.State != "/var/lib/tinyrack-lab" {
+		t.Errorf("the usual state: %+v, %v", got, err)
+	}
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("HOME", "")
 	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "set HOME or XDG_CACHE_HOME") {
@@ -65,6 +71,67 @@ func TestFind(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "no Pulumi.yaml in this folder or above it") {
 		t.Errorf("outside of a checkout: %v", err)
+	}
+}
+
+// The site is the one that is named, or the one that the lab holds.
+func TestFindTheSite(t *testing.T) {
+	checkout, state := t.TempDir(), t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("TINYRACK_LAB_STATE", state)
+	t.Setenv("TINYRACK_LAB_SETTINGS", "")
+	t.Chdir(checkout)
+	for _, name := range []string{"Pulumi.yaml", "Pulumi.acme.yaml", "Pulumi.lab.yaml"} {
+		if err := os.WriteFile(filepath.Join(checkout, name), []byte(twoHosts), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct{ named, held, stack, refused string }{
+		"nobody says":           {stack: "lab"},
+		"named":                 {named: "acme", stack: "acme"},
+		"held":                  {held: "acme", stack: "acme"},
+		"the same":              {named: "acme", held: "acme", stack: "acme"},
+		"another":               {named: "lab", held: "acme", stack: "lab"}, // the host's mark refuses it
+		"held, and gone":        {held: "gone", stack: "gone"},
+		"held, gone, and named": {named: "gone", held: "gone", stack: "gone"},
+		"unknown": {
+			named: "none", refused: "there is no Pulumi.none.yaml: the lab has no such site to run: name one of acme, lab",
+		},
+		"unknown beside": {named: "none", held: "acme", refused: "there is no Pulumi.none.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TINYRACK_LAB_SITE", test.named)
+			if err := os.WriteFile(Layout{State: state}.Mark(), []byte(test.held), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := Find()
+			if test.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), test.refused) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			settings := filepath.Join(checkout, "Pulumi."+test.stack+".yaml")
+			if err != nil || got.Stack != test.stack || got.Settings != settings || (len(got.Machines) == 0) !=
+				(test.stack == "gone") {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestStacksAreThoseOfTheCheckout(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Stacks(dir); err == nil {
+		t.Error("a checkout without a stack is no error")
+	}
+	for _, name := range []string{"Pulumi.yaml", "Pulumi.acme.yaml", "Pulumi.lab.yaml", "other.yaml"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Stacks(dir); err != nil || !slices.Equal(got, []string{"acme", "lab"}) {
+		t.Errorf("stacks %v, %v", got, err)
 	}
 }
 

@@ -17,22 +17,6 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/settings"
 )
 
-// Stacks are the names of the stacks whose configuration is committed in the checkout.
-func Stacks(checkout string) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(checkout, "Pulumi.*.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("%s has no Pulumi.STACK.yaml: there is no stack to preview", checkout)
-	}
-	var names []string
-	for _, file := range files {
-		names = append(names, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml"))
-	}
-	return names, nil
-}
-
 // BuildProgram compiles the program. It may have to download modules, so it is done outside the namespace.
 func BuildProgram(ctx context.Context, checkout string) error {
 	if out, err := build(ctx, checkout).CombinedOutput(); err != nil {

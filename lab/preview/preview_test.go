@@ -3,27 +3,11 @@ package preview
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/tinyrack-net/infrastructure/lab/pulumi"
 )
-
-func TestStacksAreThoseOfTheCheckout(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := Stacks(dir); err == nil {
-		t.Error("a checkout without a stack is no error")
-	}
-	for _, name := range []string{"Pulumi.yaml", "Pulumi.acme.yaml", "Pulumi.lab.yaml", "other.yaml"} {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := Stacks(dir); err != nil || !slices.Equal(got, []string{"acme", "lab"}) {
-		t.Errorf("stacks %v, %v", got, err)
-	}
-}
 
 func TestBuild(t *testing.T) {
 	cmd := build(t.Context(), "/checkout")

@@ -12,7 +12,7 @@ import (
 )
 
 func TestGitIsTheLabsOwn(t *testing.T) {
-	s := &Site{Layout: layout.Layout{State: "/state", Checkout: "/checkout"}, Token: "secret"}
+	s := &Site{Layout: layout.Layout{Stack: "lab", State: "/state", Checkout: "/checkout"}, Token: "secret"}
 	cmd := s.git(t.Context(), "push", "--quiet", layout.GitURL, "main:main")
 	want := []string{
 		"git", "-c", "user.name=tinyrack lab", "-c", "user.email=lab@lab.test", "-c", "core.hooksPath=/dev/null", "-c",
@@ -41,7 +41,7 @@ func TestGitIsTheLabsOwn(t *testing.T) {
 }
 
 func TestSealingKeyScript(t *testing.T) {
-	s := &Site{Layout: layout.Layout{State: "/state", Checkout: "/checkout"}, Kubeseal: "/kubeseal"}
+	s := &Site{Layout: layout.Layout{Stack: "lab", State: "/state", Checkout: "/checkout"}, Kubeseal: "/kubeseal"}
 	for there, want := range map[bool]string{
 		false: "/checkout/scripts/sealing-key.sh lab --root /state/site --out /state/sealing.pem",
 		true:  "/checkout/scripts/sealing-key.sh lab --root /state/site --key /state/sealing.pem",
@@ -60,7 +60,7 @@ func TestSealingKeyScript(t *testing.T) {
 // is told so by its own settings, so that the site's commands stay as they are.
 func newSite(t *testing.T) (s *Site, server string) {
 	t.Helper()
-	s = &Site{Layout: layout.Layout{State: t.TempDir(), Checkout: t.TempDir()}, Token: "secret"}
+	s = &Site{Layout: layout.Layout{Stack: "lab", State: t.TempDir(), Checkout: t.TempDir()}, Token: "secret"}
 	server = filepath.Join(t.TempDir(), "server.git")
 	git(t, "init", "--quiet", "--bare", "--initial-branch=main", server)
 	t.Setenv("GIT_CONFIG_COUNT", "2")
