@@ -2,6 +2,7 @@ package gitops
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +35,13 @@ func newCheckout(t *testing.T) site {
 		path := filepath.Join(s.root, strings.TrimPrefix(file, "../"))
 		if err := os.WriteFile(path, []byte(readFile(t, file)), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+	// Sites that somebody has made here would be in the way of the tests'.
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "../Pulumi."), ".yaml")
+		if name != "production" && name != "lab" {
+			s.mustRun(t, "", "site.sh", "remove", name)
 		}
 	}
 	return s
@@ -137,6 +145,101 @@ func TestANewSite(t *testing.T) {
 	s.mustRun(t, "", "site.sh", args...)
 }
 
+// foreignToAcme is what another site of the lab is called.
+var foreignToAcme = regexp.MustCompile(`[a-z]/lab\b|--stack lab|tinyrack-lab|: tinyrack$|10\.77\.0\.10\b`)
+
+// TestANewSiteOfTheLab makes two sites that the lab can run, the second of the first, and takes them away again.
+func TestANewSiteOfTheLab(t *testing.T) {
+	s := newCheckout(t)
+	before := contents(t, s.root)
+	s.kubeseal = "/nowhere" // nothing is sealed for it here
+	printed := s.mustRun(t, "", "site.sh", "new", "acme", "--from", "lab", "--host", "box")
+	if !strings.Contains(printed, "make up NAME=acme runs it in the lab") || strings.Contains(printed, "pulumi") {
+		t.Errorf("the next step is not told:\n%s", printed)
+	}
+	s.mustRun(t, "", "site.sh", "new", "other", "--from", "acme")
+	if err := Check(s.root); err != nil {
+		t.Errorf("the new sites have problems:\n%v", err)
+	}
+	// What a lab fills in is as empty as in the lab's own settings.
+	empty := strings.Count(before["Pulumi.lab.yaml"], `: ""`)
+	for name, want := range map[string][]string{
+		"acme": {
+			"\n    box:\n      address: 10.77.0.11\n", "firstServer: box\n", "tunnel: acme\n", "folder: acme\n",
+			"path: ./clusters/acme\n", "certificate: clusters/acme/sealing.crt\n", "zone: lab.test\n",
+			"url: https://10.77.0.1:3000/tinyrack/infrastructure.git\n", "username: tinyrack\n",
+		},
+		"other": {"\n    other:\n      address: 10.77.0.12\n", "firstServer: other\n", "tunnel: other\n"},
+	} {
+		settings := readFile(t, filepath.Join(s.root, "Pulumi."+name+".yaml"))
+		for _, text := range want {
+			if !strings.Contains(settings, text) {
+				t.Errorf("%s: %q: not in\n%s", name, text, settings)
+			}
+		}
+		if got := strings.Count(settings, `: ""`); got != empty {
+			t.Errorf("%s: %d are empty, %d in the lab", name, got, empty)
+		}
+		if _, err := loadStack(s.root, name); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, text := range contents(t, s.root) {
+		if _, old := before[name]; old {
+			continue
+		}
+		for line := range strings.Lines(text) {
+			line = strings.TrimSpace(line)
+			if foreignToAcme.MatchString(line) && line != "username: tinyrack" {
+				t.Errorf("%s: another site's: %s", name, line)
+			}
+		}
+	}
+	printed = s.mustRun(t, "", "site.sh", "remove", "other")
+	if !strings.Contains(printed, "that is make down.") {
+		t.Errorf("not told what is left: %s", printed)
+	}
+	s.mustRun(t, "", "site.sh", "remove", "acme")
+	if after := contents(t, s.root); !maps.Equal(after, before) {
+		t.Errorf("%d files, %d before, or others", len(after), len(before))
+	}
+}
+
+func TestASiteOfTheLabIsRefused(t *testing.T) {
+	s := newCheckout(t)
+	two := readFile(t, filepath.Join(s.root, "Pulumi.lab.yaml"))
+	two = strings.Replace(two, "  tinyrack:cluster:", "    agent:\n      address: 10.77.0.11\n  tinyrack:cluster:", 1)
+	if err := os.WriteFile(filepath.Join(s.root, "Pulumi.two.yaml"), []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := contents(t, s.root)
+	const own = "the lab has its own of each"
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"git":          {[]string{"acme", "--from", "lab", "--git", "https://me:canary@example.org/a/b"}, own},
+		"zone":         {[]string{"acme", "--from", "lab", "--zone", "example.org"}, own},
+		"key":          {[]string{"acme", "--from", "lab", "--key", filepath.Join(s.safe, "key")}, own},
+		"no such site": {[]string{"acme", "--from", "nobody"}, "--from 'nobody': no site of this checkout"},
+		"no name":      {[]string{"acme", "--from", "../lab"}, "--from '../lab': no site of this checkout"},
+		"two hosts":    {[]string{"acme", "--from", "two"}, "--from 'two': has not one host"},
+		"itself":       {[]string{"lab", "--from", "lab"}, "Pulumi.lab.yaml: is there already"},
+		"host":         {[]string{"acme", "--from", "lab", "--host", "a b"}, "--host 'a b'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, complaint, ok := s.run(t, "", "site.sh", append([]string{"new"}, test.args...)...)
+			if ok || !strings.Contains(complaint, test.want) || !strings.Contains(complaint, "nothing was changed") ||
+				strings.Contains(complaint, "canary") {
+				t.Errorf("%t: %s", ok, complaint)
+			}
+			if !maps.Equal(contents(t, s.root), before) {
+				t.Error("something was changed")
+			}
+		})
+	}
+}
+
 func TestANewSiteIsRefused(t *testing.T) {
 	s := newCheckout(t)
 	before := contents(t, s.root)
@@ -203,31 +306,54 @@ func TestANewSiteLooksAtItself(t *testing.T) {
 	}
 }
 
-// TestANewSiteAsks answers the questions on a terminal, some of them wrong at first, for a repository over SSH.
-func TestANewSiteAsks(t *testing.T) {
-	s := newCheckout(t)
+// typed runs site.sh new on a terminal, on which these lines are typed.
+func (s site) typed(t *testing.T, args string, lines ...string) string {
+	t.Helper()
 	script, err := filepath.Abs("../scripts/site.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := []string{
-		"Acme", "production", "acme", "example", "example.org", "https://git.example.org", "git@git.example.org:me/site.git",
-		"a b", "", filepath.Join(s.root, "key.pem"), filepath.Join(s.safe, "acme.pem"),
-	}
 	// script gives it a terminal; what is typed before it is asked for waits there.
-	cmd := exec.CommandContext(t.Context(), "script", "-qec", "sh "+script+" --root "+s.root+" new", "/dev/null")
+	cmd := exec.CommandContext(t.Context(), "script", "-qec", "sh "+script+" --root "+s.root+" new"+args, "/dev/null")
 	cmd.Env = append(os.Environ(), "KUBESEAL="+s.kubeseal, kubesealSwitch+"=1", "PATH="+s.bin+":"+os.Getenv("PATH"))
-	cmd.Stdin = strings.NewReader(strings.Join(answers, "\n") + "\n")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
+	return string(out)
+}
+
+// TestANewSiteOfTheLabAsks for two names alone.
+func TestANewSiteOfTheLabAsks(t *testing.T) {
+	s := newCheckout(t)
+	out := s.typed(t, " --from lab", "lab", "acme", "a b", "box")
+	for _, want := range []string{"Pulumi.lab.yaml: is there already", "--host 'a b'", "[acme]", "make up NAME=acme"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: not in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "sealing key") || strings.Contains(out, "as Flux will read it") {
+		t.Errorf("asked for what the lab has of its own:\n%s", out)
+	}
+	if settings := readFile(t, filepath.Join(s.root, "Pulumi.acme.yaml")); !strings.Contains(settings, "\n    box:\n") {
+		t.Errorf("no such machine in\n%s", settings)
+	}
+}
+
+// TestANewSiteAsks answers the questions on a terminal, some of them wrong at first, for a repository over SSH.
+func TestANewSiteAsks(t *testing.T) {
+	s := newCheckout(t)
+	out := s.typed(t, "",
+		"Acme", "production", "acme", "example", "example.org", "https://git.example.org", "git@git.example.org:me/site.git",
+		"a b", "", filepath.Join(s.root, "key.pem"), filepath.Join(s.safe, "acme.pem"),
+	)
 	for _, want := range []string{
 		"name 'Acme'", "Pulumi.production.yaml: is there already", "--zone 'example'", "--git 'https://git.example.org'",
 		"--host 'a b'", "is inside the checkout", "[acme]",
 		"tinyrack:gitSshKey --stack acme < " + s.safe + "/acme-deploy-key",
 	} {
-		if !strings.Contains(string(out), want) {
+		if !strings.Contains(out, want) {
 			t.Errorf("%s: not in\n%s", want, out)
 		}
 	}
@@ -244,8 +370,8 @@ func TestANewSiteAsks(t *testing.T) {
 		t.Fatalf("the deploy key: %v, %v", key, err)
 	}
 	public := readFile(t, filepath.Join(s.safe, "acme-deploy-key.pub"))
-	shown := strings.Contains(string(out), strings.Join(strings.Fields(public)[:2], " "))
-	if !shown || strings.Contains(string(out), "PRIVATE") {
+	shown := strings.Contains(out, strings.Join(strings.Fields(public)[:2], " "))
+	if !shown || strings.Contains(out, "PRIVATE") {
 		t.Errorf("the public half is not shown, or the private one is:\n%s", out)
 	}
 }

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Makes what a site of another name needs in this checkout, or takes it away again: its settings, its folders in
 # clusters/, infrastructure/, databases/ and apps/, its sealing key and, where git is read over SSH, its deploy key; then
-# checks the tree and previews the site, reaching nothing. The site it begins from is production, without what is
-# production's own: that is left empty, and the preview asks for it. On a terminal it asks for what is not given.
+# checks the tree and previews the site, reaching nothing. The site it begins from is production, or another, without
+# what is that one's own: that is left empty, and the preview asks for it. From the lab it is one more site for the lab,
+# in which all stays but names and address. On a terminal it asks for what is not given.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -10,11 +11,15 @@ export LC_ALL
 usage() {
 	cat <<'TEXT'
 usage: scripts/site.sh new NAME --zone DOMAIN --git URL --key FILE [--host NAME] [--root DIR]
+       scripts/site.sh new NAME --from lab [--host NAME] [--root DIR]
        scripts/site.sh new                  asks for what is not given, on a terminal
        scripts/site.sh remove NAME [--root DIR]
 
   scripts/site.sh new acme --zone example.com --git https://git.example.com/me/site.git --key ~/acme-sealing.pem
 
+  --from SITE    the site of this checkout that it begins from (default: production). From
+                 lab, or a site that began from it, it is one for the lab, make up NAME=acme,
+                 which has zone, git and key of its own
   --zone DOMAIN  the domain that the hostnames are in
   --git URL      this repository, as Flux will read it: https://, ssh:// or git@host:path.
                  With the latter two, NAME-deploy-key is made beside the sealing key
@@ -34,18 +39,18 @@ die() {
 # The folders of an environment.
 folders='clusters infrastructure/controllers infrastructure/configs infrastructure/connectors infrastructure/volumes
 	databases apps'
-from=production
 
 main() {
 	here=$(cd "$(dirname "$0")" && pwd -P)
-	root=$here/.. zone='' git='' key='' host=''
+	root=$here/.. from=production zone='' git='' key='' host=''
 	verb=''
 	name=''
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--zone | --git | --key | --host | --root)
+		--from | --zone | --git | --key | --host | --root)
 			[ -n "${2-}" ] || die "$1 needs a value: nothing was changed"
 			case $1 in
+			--from) from=$2 ;;
 			--zone) zone=$2 ;;
 			--git) git=$2 ;;
 			--key) key=$2 ;;
@@ -87,7 +92,35 @@ is_label() {
 	[ ${#1} -le 63 ]
 }
 
+zone_of() {
+	sed -n 's/^    zone: *\([^ ]*\).*/\1/p' "Pulumi.$1.yaml"
+}
+
+# in_lab SITE: the lab runs it. No domain ends in .test (RFC 6761), so no other site has that zone.
+in_lab() {
+	[ "$(zone_of "$1")" = lab.test ]
+}
+
+hosts_of() {
+	sed -n '/^  tinyrack:hosts:/,/^  tinyrack:[^h]/s/^    \([a-z0-9][-a-z0-9]*\):$/\1/p' "Pulumi.$1.yaml"
+}
+
 # check_WHAT adds to problems what is wrong with one answer.
+check_from() {
+	[ -e "Pulumi.$from.yaml" ] || {
+		problem "--from '$from': no site of this checkout: there would be nothing to begin from: name one, or leave it out"
+		return
+	}
+	[ "$(hosts_of "$from" | wc -l)" -eq 1 ] || problem "--from '$from': has not one host: all would be called the same:" \
+		"begin from a site of one, and add the others after it"
+}
+
+# check_own refuses what the lab has of its own. No value is repeated: the URL's may hold a password.
+check_own() {
+	[ -z "$zone$git$key" ] || problem "--zone, --git and --key beside --from $from: the lab has its own of each, and the" \
+		"site could reach no other: leave them out"
+}
+
 check_name() {
 	is_label "$name" || {
 		problem "name '$name': not letters, digits and hyphens in lower case: no folder, stack and machine could be called" \
@@ -168,6 +201,10 @@ ask() {
 
 ask_all() {
 	ask name 'name of the site: stack, folders and tunnel'
+	if in_lab "$from"; then
+		ask host 'name of the machine, for good' "$name"
+		return
+	fi
 	ask zone 'domain that its hostnames are in'
 	ask git 'this repository, as Flux will read it (https://, ssh:// or git@host:path)'
 	ask host 'name of the machine, for good' "$name"
@@ -177,10 +214,15 @@ ask_all() {
 
 # All that is wrong is said at once, before anything is changed.
 check_new() {
+	problems=''
+	check_from
+	[ -z "$problems" ] || die "nothing was changed:$problems"
 	[ ! -t 0 ] || ask_all
 	host=${host:-$name}
 	problems=''
-	for what in name host zone git key; do
+	answers='name host zone git key'
+	! in_lab "$from" || answers='name host own'
+	for what in $answers; do
 		"check_$what"
 	done
 	tools='go'
@@ -213,18 +255,14 @@ new() {
 		[ -d "$folder/$from" ] || continue
 		cp -R "$folder/$from" "$folder/$name"
 	done
-	leave_out_sealed
+	# What is sealed for the lab is a placeholder: it seals all anew, with a key of its own.
+	in_lab "$from" || leave_out_sealed
 	for file in clusters/"$name"/*.yaml; do
 		edit "$file" "s|/$from\$|/$name|; s|clusters/$from\\.|clusters/$name.|"
 	done
+	address=$(free_address)
 	settings >"Pulumi.$name.yaml"
-	if [ -e "$key" ]; then
-		sealing_key --key "$key"
-	else
-		sealing_key --out "$key"
-	fi
-	git_key=''
-	deploy_key
+	in_lab "$from" || keys
 	trap - EXIT
 	cat <<TEXT
 
@@ -232,6 +270,10 @@ The site $name is in Pulumi.$name.yaml, and in:
 $(paths "$name" | while IFS= read -r path; do [ ! -d "$path" ] || printf '  %s\n' "$path"; done)
 TEXT
 	look
+	if in_lab "$from"; then
+		printf '\nmake up NAME=%s runs it in the lab, make down ends it there.\n' "$name"
+		return
+	fi
 	cat <<TEXT
 
 Read them, commit and push. Then, one after the other:
@@ -240,6 +282,16 @@ Read them, commit and push. Then, one after the other:
   pulumi preview -s $name
 The last lists all that only you know, with a command for each.
 TEXT
+}
+
+keys() {
+	if [ -e "$key" ]; then
+		sealing_key --key "$key"
+	else
+		sealing_key --out "$key"
+	fi
+	git_key=''
+	deploy_key
 }
 
 # sealing_key tells all but the next step, which stands with the others at the end.
@@ -309,15 +361,8 @@ edit() {
 	mv "$1.new" "$1"
 }
 
-# settings are the other site's without its facts and secrets. What is empty the preview asks for.
+# settings are the other site's under the new name, without its secrets and facts.
 settings() {
-	old=$(sed -n 's/^    zone: *\([^ ]*\).*/\1/p' "Pulumi.$from.yaml")
-	dots=$(printf %s "$old" | sed 's/\./\\./g')
-	known=''
-	case $git in
-	ssh://*) known='\
-    knownHosts: "" # ssh-keyscan of the git host, compared with what it publishes' ;;
-	esac
 	# A secret is two lines: its key, and what is encrypted.
 	awk '
 		/^encryptionsalt:/ { next }
@@ -326,17 +371,43 @@ settings() {
 		held != "" { print held; held = "" }
 		{ print }
 	' "Pulumi.$from.yaml" | sed -E "
-		s/$dots/$zone/g
 		s/--stack $from/--stack $name/
 		s|clusters/$from/|clusters/$name/|
 		s|^    path: .*|    path: ./clusters/$name|
+		s/^    tunnel: .*/    tunnel: $name/
+		s/^    firstServer: .*/    firstServer: $host/
+		s/^      folder: .*/      folder: $name/
+		/^  tinyrack:hosts:/,/^  tinyrack:[^h]/s/^    [a-z0-9][-a-z0-9]*:\$/    $host:/
+	" | if in_lab "$from"; then
+		sed "s/^      address: .*/      address: $address/"
+	else
+		without_facts
+	fi
+}
+
+# free_address is the first of the lab's for machines that no site of this checkout has: two never share one.
+free_address() {
+	last=10
+	while grep -Eqs "^      address: 10\.77\.0\.$last( |\$)" Pulumi.*.yaml; do
+		last=$((last + 1))
+	done
+	printf '10.77.0.%s\n' "$last"
+}
+
+# without_facts empties what only the other site's people know, and the preview asks for. Zone and git are known.
+without_facts() {
+	dots=$(zone_of "$from" | sed 's/\./\\./g')
+	known=''
+	case $git in
+	ssh://*) known='\
+    knownHosts: "" # ssh-keyscan of the git host, compared with what it publishes' ;;
+	esac
+	sed -E "
+		s/$dots/$zone/g
 		s/^    (accountId|zoneId|domain|endpoint): *[^ #]*/    \\1: \"\"/
 		s/^      (address|hostKey|endpoint): *[^#]*[^ #]/      \\1: \"\"/
 		s/^    (admins|accessEmails): *[^#]*[^ #]/    \\1: []/
 		s/^      bootstrapSources: *[^#]*[^ #]/      bootstrapSources: []/
-		s/^    tunnel: .*/    tunnel: $name/
-		s/^      folder: .*/      folder: $name/
-		/^  tinyrack:hosts:/,/^  tinyrack:cluster:/s/^    [a-z0-9][-a-z0-9]*:\$/    $host:/
 		/^  tinyrack:flux:/,\$s|^    url: .*|    url: $git$known|
 		/^  tinyrack:flux:/,\$s/^    username: .*/    username: git/
 	"
@@ -345,12 +416,13 @@ settings() {
 remove() {
 	is_label "$name" || die "name '$name': not a site's: nothing was removed"
 	case $name in
-	"$from" | lab) die "$name: the lab and every new site begin from it: nothing was removed" ;;
+	production | lab) die "$name: the lab and every new site begin from it: nothing was removed" ;;
 	esac
 	[ -e "Pulumi.$name.yaml" ] || die "Pulumi.$name.yaml: there is no such site: nothing was removed"
+	elsewhere='pulumi destroy, with the settings from git'
+	! in_lab "$name" || elsewhere='make down'
 	take_away
-	printf '%s is gone from this checkout. What it made elsewhere is not: that is pulumi destroy, with the settings from git.\n' \
-		"$name"
+	printf '%s is gone from this checkout. What it made elsewhere is not: that is %s.\n' "$name" "$elsewhere"
 }
 
 main "$@"
