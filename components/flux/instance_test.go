@@ -87,8 +87,8 @@ func TestRestoreReachesTheInstance(t *testing.T) {
 	}
 }
 
-// TestLayersAreInTheFolders compares the folders that Flux takes with those of this repository's layers: one that it did
-// not take would be missing, and one that nobody reads slows every push.
+// TestLayersAreInTheFolders compares the folders that Flux takes with those that the layers read: one that it did not
+// take would be missing, and one that nobody reads slows every push.
 func TestLayersAreInTheFolders(t *testing.T) {
 	files, err := filepath.Glob("../../clusters/*/*.yaml")
 	if err != nil || len(files) == 0 {
