@@ -74,7 +74,8 @@ func created(res registered) map[string]any {
 	case strings.HasSuffix(res.name, "-kubeconfig"):
 		return map[string]any{"stdout": sealed(res, "server: https://127.0.0.1:6443\nkey: canary-kubeconfig\n")}
 	case res.name == "flux-ready":
-		return map[string]any{"stdout": "refs/heads/main@sha1:abc\n"}
+		// As the provider has it: what comes of a secret input is secret.
+		return map[string]any{"stdout": resource.MakeSecret(resource.NewProperty("refs/heads/main@sha1:abc\n"))}
 	case res.kind == "command:remote:Command":
 		return map[string]any{"stdout": "100.64.0.10\n"}
 	case strings.HasPrefix(res.kind, "random:"):

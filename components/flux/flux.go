@@ -229,7 +229,8 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err != nil {
 		return nil, fmt.Errorf("flux %q: wait for Flux: %w", name, err)
 	}
-	f.Revision = ready.Stdout.ApplyT(strings.TrimSpace).(pulumi.StringOutput)
+	// The wait's standard input is secret, and so would be what comes of it.
+	f.Revision = pulumi.Unsecret(ready.Stdout.ApplyT(strings.TrimSpace)).(pulumi.StringOutput)
 	if err := ctx.RegisterResourceOutputs(f, pulumi.Map{"revision": f.Revision}); err != nil {
 		return nil, fmt.Errorf("flux %q: outputs: %w", name, err)
 	}
