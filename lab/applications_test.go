@@ -146,6 +146,12 @@ func TestApplications(t *testing.T) {
 		}
 	}
 	row(0, applied(t, l, gone))
+	// Their namespaces take longer, and the next test would find them.
+	left := []string{"wait", "--for=delete", "--timeout=5m"}
+	for i := range there {
+		left = append(left, "namespace/"+sampleName(i))
+	}
+	kube(t, l, left...)
 	t.Log("\n" + strings.Join(rows, "\n"))
 	if after := restarts(t, l); after != before {
 		t.Errorf("containers of Flux were started anew: before\n%s\nnow\n%s", before, after)
