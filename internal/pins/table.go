@@ -60,10 +60,14 @@ func table(root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	ofAnother, err := otherSites(root)
+	if err != nil {
+		return "", err
+	}
 	components := map[string]*component{}
 	for _, v := range append(versions, modules...) {
-		if v.file == imagesFile || path.Base(v.file) == "go.mod" && components[v.name] == nil && !isPlugin(v.name) {
-			continue // the one lists the tree's images once more, the other is a list itself, with go.sum beside it
+		if ofAnother(v.file) || v.file == imagesFile || path.Base(v.file) == "go.mod" && components[v.name] == nil && !isPlugin(v.name) {
+			continue // the second lists the tree's images once more, the third is a list itself, with go.sum beside it
 		}
 		each := components[v.name]
 		if each == nil {
@@ -136,6 +140,26 @@ func verified(v version) string {
 		return "h1 hash in go.sum"
 	}
 	return "h1 hash"
+}
+
+// otherSites says of a file whether it is of a site that is neither production nor the lab: a checkout may have such
+// sites, of people who move their versions when they want.
+func otherSites(root string) (func(file string) bool, error) {
+	files, err := filepath.Glob(filepath.Join(root, "Pulumi.*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	other := map[string]bool{}
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		other[name] = name != "production" && name != "lab"
+	}
+	return func(file string) bool {
+		if name, isSettings := strings.CutPrefix(file, "Pulumi."); isSettings {
+			return other[strings.TrimSuffix(name, ".yaml")]
+		}
+		return slices.ContainsFunc(strings.Split(path.Dir(file), "/"), func(folder string) bool { return other[folder] })
+	}, nil
 }
 
 // runsIn says which environments take a version: by the file that is of one of them, or else by the environment's own

@@ -35,3 +35,26 @@ func TestTableIsAsPinned(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherSites: with a third site in the checkout the table and the tests are as without.
+func TestOtherSites(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"lab", "production", "acme"} {
+		if err := os.WriteFile(filepath.Join(dir, "Pulumi."+name+".yaml"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ofAnother, err := otherSites(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]bool{
+		"Pulumi.acme.yaml": true, "apps/acme/kustomization.yaml": true, "infrastructure/configs/acme/sub/one.yaml": true,
+		"Pulumi.lab.yaml": false, "Pulumi.yaml": false, "apps/production/kustomization.yaml": false,
+		"infrastructure/configs/base/flux/acme.yaml": false, "lab/artifacts/catalog.go": false, "main.go": false,
+	} {
+		if got := ofAnother(file); got != want {
+			t.Errorf("%s: %t", file, got)
+		}
+	}
+}
