@@ -43,7 +43,6 @@ var unmanaged = []struct{ file, text, why string }{
 	{"lab/artifacts/former.go", "1.10.1", "the image that this k3s asks for"},
 	{"lab/artifacts/former.go", "v0.0.28", "the image that this k3s asks for"},
 	{"lab/artifacts/images.go", "1.12.0", "the image that the lab's k3s asks for"},
-	{"lab/artifacts/images.go", "v0.0.30", "the image that the lab's k3s asks for"},
 	{"lab/artifacts/images.go", "docker.io/rancher/", "the images that the lab's k3s asks for; the lab makes its own"},
 	{"lab/artifacts/releases.txt", "", "those of the catalog's versions: scripts/pin releases"},
 	{"lab/cmd/flannel/main.go", "1.0.0", "a version of CNI's answers"},

@@ -40,6 +40,9 @@ type Binary struct {
 	NoRelease string   `json:"-"`
 }
 
+// image is the name of the image that upstream releases the program in, and for which the lab's own stands.
+func (b Binary) image() string { return b.Release.fill(b.Release.Image) }
+
 // scratch is the folder of the family's build and module caches: ten gigabytes that nobody needs once the programs are
 // there. They are the lab's own, so that they can be thrown away, family by family.
 func (c *Cache) scratch(b Binary) string { return c.path("work", "scratch", cmp.Or(b.Family, b.Name)) }

@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -112,7 +113,14 @@ var pulumi = Binary{
 // github is where most of them are released.
 const github = "https://github.com/"
 
-var k3s = k3sOf("k3s", k3sModule, K3sVersion)
+// k3s as upstream releases it unpacks a containerd, a runc and CNI plugins of its own, and takes those before the
+// machine's.
+var k3s = func() Binary {
+	b := k3sOf("k3s", k3sModule, K3sVersion)
+	at := github + "k3s-io/k3s/releases/download/" + url.QueryEscape(K3sVersion)
+	b.Release = &Release{Version: K3sVersion, URL: at + "/k3s", Sums: at + "/sha256sum-amd64.txt"}
+	return b
+}()
 
 // k3sOf is k3s at the release, of which the module is the pseudo-version.
 func k3sOf(name string, module Module, release string) Binary {
@@ -128,16 +136,17 @@ func k3sOf(name string, module Module, release string) Binary {
 			" -X k8s.io/component-base/version.gitVersion=" + release +
 			" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=" + minor +
 			" -X k8s.io/client-go/pkg/version.gitVersion=" + release,
-		NoRelease: "upstream's unpacks a containerd, a runc and CNI plugins of its own, and the lab's machine is made for one " +
-			"without them; the trial of an upgrade writes another version into the program, and upstream's is packed",
 	}
 }
 
 var fluxOperator = Binary{
 	Name: "flux-operator", Family: kubernetes, Module: fluxOperatorModule, Package: "./cmd/operator", LDFlags: "-X main.VERSION=" + FluxOperatorVersion,
 	// The web UI is not in the module: the lab's operator has none.
-	Files:     map[string]string{"web/dist/index.html": "<!doctype html>\n"},
-	NoRelease: imageAlone + "; what its archive has under that name is the command line",
+	Files: map[string]string{"web/dist/index.html": "<!doctype html>\n"},
+	// What its archive has under that name is the command line.
+	Release: &Release{
+		Version: FluxOperatorVersion, Image: "ghcr.io/controlplaneio-fluxcd/flux-operator:{version}", Member: "flux-operator",
+	},
 	// The version that its go.mod names is not in the registry.
 	Replace: []string{"github.com/google/go-containerregistry/pkg/authn/kubernetes=github.com/google/go-containerregistry/pkg/authn/kubernetes@v0.0.0-20260224031529-85f2bf5f7303"},
 	Sums: []string{
@@ -148,6 +157,11 @@ var fluxOperator = Binary{
 	},
 }
 
+// localPathRepository is the provisioner's image, of whose versions each k3s asks for one.
+const localPathRepository = "docker.io/rancher/local-path-provisioner"
+
+// Of the controllers upstream releases the program in an image. Where it lies there, their own modules say: the
+// Dockerfile of each, at the top or in docker, containers, package or its own folder. All of them are linked statically.
 var (
 	gitea = Binary{
 		Name: "gitea", Module: giteaModule, Package: ".", CGO: true,
@@ -179,15 +193,19 @@ var (
 	}
 	sealedSecrets = Binary{
 		Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule,
-		Package: "./cmd/controller", NoRelease: imageAlone,
+		Package: "./cmd/controller",
+		Release: &Release{
+			Version: SealedSecretsVersion, Image: "docker.io/bitnami/sealed-secrets-controller:{number}",
+			Member: "usr/local/bin/controller",
+		},
 	}
 	metallbController = Binary{
 		Name: "metallb-controller", Family: kubernetes, Module: metallbModule, Package: "./controller",
-		NoRelease: imageAlone,
+		Release: &Release{Version: MetalLBVersion, Image: "quay.io/metallb/controller:{version}", Member: "controller"},
 	}
 	metallbSpeaker = Binary{
 		Name: "metallb-speaker", Family: kubernetes, Module: metallbModule, Package: "./speaker",
-		NoRelease: imageAlone,
+		Release: &Release{Version: MetalLBVersion, Image: "quay.io/metallb/speaker:{version}", Member: "speaker"},
 	}
 	coredns = Binary{
 		Name: "coredns", Family: tools, Module: corednsModule, Package: ".",
@@ -198,7 +216,10 @@ var (
 		},
 	}
 	localPath = Binary{
-		Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: ".", NoRelease: imageAlone,
+		Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: ".",
+		Release: &Release{
+			Version: localPathModule.Version, Image: localPathRepository + ":{version}", Member: "usr/bin/local-path-provisioner",
+		},
 	}
 	memos = Binary{
 		Name: "memos", Family: tools, Module: memosModule, Package: "./cmd/memos",
@@ -212,15 +233,24 @@ var (
 
 	cnpg = Binary{
 		Name: "cloudnative-pg", Family: kubernetes, Module: cnpgModule, Package: "./cmd/manager",
-		NoRelease: imageAlone + "; its archives hold kubectl's plugin",
+		// Its archives hold kubectl's plugin.
+		Release: &Release{
+			Version: CloudNativePGVersion, Image: "ghcr.io/cloudnative-pg/cloudnative-pg:{number}",
+			Member: "operator/manager_" + arch,
+		},
 	}
 	barmanPlugin = Binary{
 		Name: "plugin-barman-cloud", Family: kubernetes, Module: barmanPluginModule, Package: "./cmd/manager",
-		NoRelease: imageAlone,
+		Release: &Release{
+			Version: BarmanPluginVersion, Image: "ghcr.io/cloudnative-pg/plugin-barman-cloud:{version}", Member: "manager",
+		},
 	}
 	mariadb = Binary{
 		Name: "mariadb-operator", Family: kubernetes, Module: mariadbModule, Package: "./cmd/controller",
-		NoRelease: imageAlone,
+		Release: &Release{
+			Version: MariaDBVersion, Image: "docker-registry3.mariadb.com/mariadb-operator/mariadb-operator:{number}",
+			Member: "bin/mariadb-operator",
+		},
 	}
 
 	cloudflared = Binary{
@@ -233,9 +263,6 @@ var (
 		},
 	}
 )
-
-// imageAlone is why most controllers are built.
-const imageAlone = "upstream releases the program in an image alone"
 
 // tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does
 // not use is left out (KB 1207): it takes a third of the size. The stamps are what `tailscale version` shows.
@@ -307,7 +334,8 @@ func fluxController(name, version, sum, apiSum, apiModSum string) Binary {
 	api := "github.com/fluxcd/" + name + "/api " + version
 	return Binary{
 		Name: name, Family: kubernetes, Module: Module{"github.com/fluxcd/" + name, version, sum}, Package: ".",
-		Sums: []string{api + " " + apiSum, api + "/go.mod " + apiModSum}, NoRelease: imageAlone,
+		Sums:    []string{api + " " + apiSum, api + "/go.mod " + apiModSum},
+		Release: &Release{Version: version, Image: "ghcr.io/fluxcd/" + name + ":{version}", Member: "usr/local/bin/" + name},
 	}
 }
 

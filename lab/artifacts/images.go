@@ -14,10 +14,10 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 			Ref: "docker.io/rancher/mirrored-pause:3.6", Files: map[string]string{"pause": pause}, Entrypoint: []string{"/pause"}, User: "65534:65534",
 		},
 		corednsImage("1.12.0", built["coredns"]),
-		localPathImage("v0.0.30", built["local-path-provisioner"]),
+		localPathImage(localPathModule.Version, built["local-path-provisioner"]),
 		busyboxImage(busybox),
 		{
-			Ref: "ghcr.io/controlplaneio-fluxcd/flux-operator:" + FluxOperatorVersion,
+			Ref: fluxOperator.image(),
 			Files: map[string]string{
 				"flux-operator": built["flux-operator"],
 				"data":          fluxManifests,
@@ -26,7 +26,7 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 			Env: []string{"GODEBUG=fips140=on"},
 		},
 		{
-			Ref:   "docker.io/bitnami/sealed-secrets-controller:" + strings.TrimPrefix(SealedSecretsVersion, "v"),
+			Ref:   sealedSecrets.image(),
 			Files: map[string]string{"usr/local/bin/controller": built["sealed-secrets"]}, Entrypoint: []string{"controller"}, User: "1001",
 		},
 		{
@@ -37,18 +37,18 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 	}
 	list = append(list,
 		Image{
-			Ref: "ghcr.io/cloudnative-pg/cloudnative-pg:" + strings.TrimPrefix(CloudNativePGVersion, "v"),
+			Ref: cnpg.image(),
 			// An instance's pod copies it from there.
 			Files: map[string]string{"operator/manager_" + arch: built[cnpg.Name]}, User: "65532:65532",
 			Links: map[string]string{"manager": "operator/manager_" + arch}, Entrypoint: []string{"/manager"},
 		},
 		Image{
-			Ref:   "ghcr.io/cloudnative-pg/plugin-barman-cloud:" + BarmanPluginVersion,
+			Ref:   barmanPlugin.image(),
 			Files: map[string]string{"manager": built[barmanPlugin.Name]}, Entrypoint: []string{"/manager"}, User: "65532:65532",
 		},
 	)
 	list = append(list, Image{
-		Ref:   "docker-registry3.mariadb.com/mariadb-operator/mariadb-operator:" + strings.TrimPrefix(MariaDBVersion, "v"),
+		Ref:   mariadb.image(),
 		Files: map[string]string{"bin/mariadb-operator": built[mariadb.Name]}, Entrypoint: []string{"/bin/mariadb-operator"},
 		User: "65532:65532",
 	})
@@ -57,15 +57,15 @@ func images(built map[string]string, pause, busybox, fluxManifests string) []Ima
 		Files: map[string]string{"usr/local/bin/cloudflared": built["cloudflared"]}, User: "65532:65532",
 		Entrypoint: []string{"cloudflared", "--no-autoupdate"},
 	})
-	for _, name := range []string{"controller", "speaker"} {
+	for _, b := range []Binary{metallbController, metallbSpeaker} {
 		list = append(list, Image{
-			Ref:   "quay.io/metallb/" + name + ":" + MetalLBVersion,
-			Files: map[string]string{name: built["metallb-"+name]}, Entrypoint: []string{"/" + name},
+			Ref:   b.image(),
+			Files: map[string]string{b.Release.Member: built[b.Name]}, Entrypoint: []string{"/" + b.Release.Member},
 		})
 	}
 	for _, b := range fluxControllers {
 		list = append(list, Image{
-			Ref:   "ghcr.io/fluxcd/" + b.Name + ":" + b.Module.Version,
+			Ref:   b.image(),
 			Files: map[string]string{"usr/local/bin/" + b.Name: built[b.Name]}, Entrypoint: []string{b.Name}, User: "65532:65532",
 		})
 	}
@@ -82,7 +82,7 @@ func corednsImage(tag, program string) Image {
 
 func localPathImage(tag, program string) Image {
 	return Image{
-		Ref:   "docker.io/rancher/local-path-provisioner:" + tag,
+		Ref:   localPathRepository + ":" + tag,
 		Files: map[string]string{"usr/bin/local-path-provisioner": program},
 	}
 }

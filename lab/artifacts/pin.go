@@ -69,31 +69,16 @@ func PinReleases(ctx context.Context, to string, say func(format string, args ..
 
 // pin looks at the release of b. With an error it returns the line that was there.
 func (r *releases) pin(ctx context.Context, b Binary, before Pin, scratch string) (Pin, error) {
-	from := b.Release.fill(b.Release.URL)
-	sum, err := r.get(ctx, from, scratch)
-	if err != nil {
+	look := r.lookAtFile
+	if b.Release.Image != "" {
+		look = r.lookAtImage
+	}
+	sum, source, err := look(ctx, *b.Release, scratch)
+	// That it can be unpacked belongs to it.
+	if err := errors.Join(err, file.IgnoreMissing(os.Remove(scratch+".program"))); err != nil {
 		return before, err
 	}
-	// That it can be unpacked belongs to it.
-	into := download{from, sum, b.Release.Archive, b.Release.fill(b.Release.Member)}
-	if err := errors.Join(into.unpack(scratch, scratch+".program"), os.Remove(scratch+".program")); err != nil {
-		return before, fmt.Errorf("%s: %w", from, err)
-	}
-	source := "downloaded; upstream publishes no file of checksums"
-	if b.Release.Sums != "" {
-		sums := b.Release.fill(b.Release.Sums)
-		if _, err := r.get(ctx, sums, scratch); err != nil {
-			return before, err
-		}
-		text, err := os.ReadFile(scratch) //nolint:gosec // our scratch folder
-		if err != nil {
-			return before, err
-		}
-		if want := sumOf(string(text), path.Base(from)); want != sum {
-			return before, fmt.Errorf("%s: its sha256 is %s, and %q in %s: not pinned: ask upstream", from, sum, want, sums)
-		}
-		source = "downloaded, and as " + path.Base(sums) + " says"
-	}
+	from := b.Release.from()
 	if before.Version == b.Release.Version && before.URL == from && before.SHA256 != sum {
 		return before, fmt.Errorf("%s: its sha256 is %s, pinned is %s: upstream changed it under its version, or the pin "+
 			"was wrong: left as it is: find out, and take the line away to pin it anew", from, sum, before.SHA256)
@@ -102,6 +87,33 @@ func (r *releases) pin(ctx context.Context, b Binary, before Pin, scratch string
 		source += ", through a mirror"
 	}
 	return Pin{b.Name, b.Release.Version, sum, from, source}, nil
+}
+
+// lookAtFile downloads a release and returns its checksum, and what vouches for it. It leaves the program beside scratch.
+func (r *releases) lookAtFile(ctx context.Context, release Release, scratch string) (sum, source string, err error) {
+	from := release.from()
+	sum, err = r.get(ctx, from, scratch)
+	if err != nil {
+		return "", "", err
+	}
+	if err := release.download(sum).unpack(scratch, scratch+".program"); err != nil {
+		return "", "", fmt.Errorf("%s: %w", from, err)
+	}
+	if release.Sums == "" {
+		return sum, "downloaded; upstream publishes no file of checksums", nil
+	}
+	sums := release.fill(release.Sums)
+	if _, err := r.get(ctx, sums, scratch); err != nil {
+		return "", "", err
+	}
+	text, err := os.ReadFile(scratch) //nolint:gosec // our scratch folder
+	if err != nil {
+		return "", "", err
+	}
+	if want := sumOf(string(text), path.Base(from)); want != sum {
+		return "", "", fmt.Errorf("%s: its sha256 is %s, and %q in %s: not pinned: ask upstream", from, sum, want, sums)
+	}
+	return sum, "downloaded, and as " + path.Base(sums) + " says", nil
 }
 
 // sumOf finds a file's checksum in what sha256sum wrote, or in a file that is nothing but a checksum.

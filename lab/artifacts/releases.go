@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 )
 
@@ -72,8 +74,33 @@ type Release struct {
 	// checksums that upstream publishes with it, empty for none.
 	URL, Sums string
 	Archive   Archive
-	// Member is the program's path in the archive.
+	// Image takes the place of these where upstream releases the program in an image alone: the image's name and tag. Its
+	// checksum is its digest, of all its architectures if it has several.
+	Image string
+	// Member is the program's path in the archive or in the image.
 	Member string
+}
+
+// from is the official URL: of an image, where its registry has the manifest.
+func (r Release) from() string {
+	host, rest, ok := strings.Cut(r.fill(r.Image), "/")
+	if !ok {
+		return r.fill(r.URL)
+	}
+	if host == "docker.io" {
+		host = name.DefaultRegistry // that is where Docker Hub has it
+	}
+	repository, tag, _ := strings.Cut(rest, ":")
+	return "https://" + host + "/v2/" + repository + "/manifests/" + tag
+}
+
+// download is what is downloaded of it, if this is its checksum.
+func (r Release) download(sum string) download {
+	archive := r.Archive
+	if r.Image != "" {
+		archive = layers
+	}
+	return download{r.from(), sum, archive, r.fill(r.Member)}
 }
 
 // fill puts the version into a template.
@@ -211,11 +238,10 @@ func (r *releases) pinned(b Binary) (download, bool) {
 		return download{}, false
 	}
 	pin, ok := r.pins[b.Name]
-	from := b.Release.fill(b.Release.URL)
-	if !ok || pin.Version != b.Release.Version || pin.URL != from {
+	if !ok || pin.Version != b.Release.Version || pin.URL != b.Release.from() {
 		return download{}, false
 	}
-	return download{from, pin.SHA256, b.Release.Archive, b.Release.fill(b.Release.Member)}, true
+	return b.Release.download(pin.SHA256), true
 }
 
 // at is where a file is asked for: at its official URL, or at the mirror.
@@ -244,12 +270,12 @@ func (r *releases) ask(ctx context.Context, official string) {
 		r.silent = err
 		return
 	}
-	name := u.Host
+	host := u.Host
 	if r.host != "" {
-		name += " at the mirror"
+		host += " at the mirror"
 	}
 	if r.silent = r.head(ctx, r.at("https://"+u.Host+"/")); r.silent != nil {
-		r.silent = fmt.Errorf("%s does not answer: %w", name, r.silent)
+		r.silent = fmt.Errorf("%s does not answer: %w", host, r.silent)
 		if r.mode == AutoReleases {
 			r.say("%v: everything is built", r.silent)
 		}
@@ -264,7 +290,7 @@ func (r *releases) ask(ctx context.Context, official string) {
 	if unpinned != "" {
 		unpinned = "; of no known checksum and built:" + unpinned + " (scripts/pin releases)"
 	}
-	r.say("%s answers: programs with a pinned checksum are downloaded%s", name, unpinned)
+	r.say("%s answers: programs with a pinned checksum are downloaded%s", host, unpinned)
 }
 
 func (r *releases) head(ctx context.Context, at string) error {
@@ -304,7 +330,7 @@ func (r *releases) missing(b Binary) error {
 	why := r.silent
 	if _, ok := r.pinned(b); !ok {
 		why = fmt.Errorf("no checksum of release %s at %s is pinned: run scripts/pin releases on a connected machine",
-			b.Release.Version, b.Release.fill(b.Release.URL))
+			b.Release.Version, b.Release.from())
 	}
 	return fmt.Errorf("%s: %w: not built, for %s is %s", b.Name, why, ReleasesSetting, OnlyReleases)
 }
@@ -313,6 +339,9 @@ func (r *releases) missing(b Binary) error {
 func (c *Cache) download(ctx context.Context, b Binary) (string, error) {
 	from, _ := c.releases.pinned(b)
 	return c.make(b.Name, from, func(scratch string) error {
+		if b.Release.Image != "" {
+			return c.releases.fromImage(ctx, *b.Release, from, scratch)
+		}
 		archive := scratch + ".download"
 		defer os.Remove(archive)
 		sum, err := c.releases.get(ctx, from.URL, archive)
@@ -337,10 +366,8 @@ func (r *releases) get(ctx context.Context, official, to string) (sum string, er
 			err = fmt.Errorf("%s: %w", official, plain(err))
 		}
 	}()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	silence := time.AfterFunc(r.stall, func() { cancel(fmt.Errorf("no byte for %s: given up", r.stall)) })
-	defer silence.Stop()
+	ctx, heard, end := r.patience(ctx)
+	defer end()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.at(official), nil)
 	if err != nil {
 		return "", err
@@ -370,7 +397,7 @@ func (r *releases) get(ctx context.Context, official, to string) (sum string, er
 		total = megabytes(resp.ContentLength)
 	}
 	body := &counted{Reader: resp.Body, each: func(n int64) {
-		silence.Reset(r.stall)
+		heard()
 		progress.Waiting(ctx, "download of %s: %s of %s MB", official, megabytes(n), total)
 	}}
 	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(body, maxSize+1))
@@ -381,6 +408,13 @@ func (r *releases) get(ctx context.Context, official, to string) (sum string, er
 		return "", errors.New("more bytes than any release has: refused")
 	}
 	return hex.EncodeToString(h.Sum(nil)), f.Close()
+}
+
+// patience is a context that ends when a download is silent for too long: heard is called when it is not.
+func (r *releases) patience(ctx context.Context) (bounded context.Context, heard, end func()) {
+	bounded, cancel := context.WithCancelCause(ctx)
+	silence := time.AfterFunc(r.stall, func() { cancel(fmt.Errorf("no byte for %s: given up", r.stall)) })
+	return bounded, func() { silence.Reset(r.stall) }, func() { silence.Stop(); cancel(nil) }
 }
 
 // because prefers the reason for which we ended a request to what came of it.

@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 )
 
@@ -179,34 +181,40 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(fault, func(t *testing.T) {
 			host, _, _ := standIn(t, released, fault)
-			c := try(t, AutoReleases, host, pinOf(released))
-			path, err := c.Program(t.Context(), thing(Plain))
-			if err != nil || content(t, path) != "built" || c.builds != 1 {
-				t.Fatalf("%s, %v", path, err)
-			}
-			said := c.said[len(c.said)-1]
-			for _, part := range []string{"built instead", "thing", thingURL, want} {
-				if !strings.Contains(said, part) {
-					t.Errorf("said %q without %q", said, part)
-				}
-			}
-			if strings.Contains(said, "confidential") {
-				t.Errorf("said %q", said)
-			}
-			// What was built is there now: a host that has recovered is not asked.
-			if again, err := c.Program(t.Context(), thing(Plain)); err != nil || again != path || c.builds != 1 {
-				t.Errorf("%s, %v", again, err)
-			}
-
-			c = try(t, OnlyReleases, host, pinOf(released))
-			if path, err := c.Program(t.Context(), thing(Plain)); err == nil || path != "" || c.builds != 0 ||
-				!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), thingURL) {
-				t.Errorf("only: %s, %v", path, err)
-			}
-			if left, _ := filepath.Glob(c.path("*", "*")); len(left) != 0 {
-				t.Errorf("left %v", left)
-			}
+			wantBuilt(t, thing(Plain), host, pinOf(released), want)
 		})
+	}
+}
+
+// wantBuilt wants a program to be built because its release cannot be had.
+func wantBuilt(t *testing.T, b Binary, host string, pins map[string]Pin, want string) {
+	t.Helper()
+	c := try(t, AutoReleases, host, pins)
+	path, err := c.Program(t.Context(), b)
+	if err != nil || content(t, path) != "built" || c.builds != 1 {
+		t.Fatalf("%s, %v", path, err)
+	}
+	said := c.said[len(c.said)-1]
+	for _, part := range []string{"built instead", "thing", b.Release.from(), want} {
+		if !strings.Contains(said, part) {
+			t.Errorf("said %q without %q", said, part)
+		}
+	}
+	if strings.Contains(said, "confidential") {
+		t.Errorf("said %q", said)
+	}
+	// What was built is there now: a host that has recovered is not asked.
+	if again, err := c.Program(t.Context(), b); err != nil || again != path || c.builds != 1 {
+		t.Errorf("%s, %v", again, err)
+	}
+
+	c = try(t, OnlyReleases, host, pins)
+	if path, err := c.Program(t.Context(), b); err == nil || path != "" || c.builds != 0 ||
+		!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), b.Release.from()) {
+		t.Errorf("only: %s, %v", path, err)
+	}
+	if left, _ := filepath.Glob(c.path("*", "*")); len(left) != 0 {
+		t.Errorf("left %v", left)
 	}
 }
 
@@ -362,6 +370,9 @@ func tarGz(members ...member) []byte {
 		if m.link {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, m.text, 0
 		}
+		if strings.HasSuffix(m.name, "/") {
+			h.Typeflag = tar.TypeDir
+		}
 		_ = w.WriteHeader(h)
 		if !m.link {
 			_, _ = io.WriteString(w, m.text)
@@ -497,17 +508,23 @@ func TestEveryProgramSaysWhereItComesFrom(t *testing.T) {
 			continue
 		}
 		r := *b.Release
-		if strings.TrimPrefix(r.Version, "v") != strings.TrimPrefix(b.Module.Version, "v") && b.Name != cloudflared.Name {
+		// The modules of these two have no version of that name.
+		if strings.TrimPrefix(r.Version, "v") != strings.TrimPrefix(b.Module.Version, "v") && b.Name != cloudflared.Name &&
+			b.Name != k3s.Name {
 			t.Errorf("%s: released %s, built %s", b.Name, r.Version, b.Module.Version)
 		}
-		if !strings.HasPrefix(r.fill(r.URL), "https://") || strings.ContainsAny(r.fill(r.URL+r.Sums+r.Member), "{}") ||
-			(r.Archive == Plain) != (r.Member == "") {
+		packed := r.download("").Archive != Plain
+		if !strings.HasPrefix(r.from(), "https://") || strings.ContainsAny(r.from()+r.fill(r.Sums+r.Member), "{}") ||
+			packed != (r.Member != "") || (r.Image == "") == (r.URL == "") || r.Image != "" && r.Sums+string(r.Archive) != "" {
 			t.Errorf("%s: %+v", b.Name, r)
+		}
+		if _, err := name.NewTag(r.fill(r.Image), name.StrictValidation); r.Image != "" && err != nil {
+			t.Errorf("%s: %v", b.Name, err)
 		}
 		if pin, ok := pins[b.Name]; ok {
 			r.Version = pin.Version
-			if pin.URL != r.fill(r.URL) || pin.Source == "" {
-				t.Errorf("%s: pinned %s, not %s, or of no source", b.Name, pin.URL, r.fill(r.URL))
+			if pin.URL != r.from() || pin.Source == "" {
+				t.Errorf("%s: pinned %s, not %s, or of no source", b.Name, pin.URL, r.from())
 			}
 			delete(pins, b.Name)
 		}
