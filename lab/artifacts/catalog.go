@@ -2,6 +2,8 @@ package artifacts
 
 import (
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -280,8 +282,26 @@ var tailscale = Binary{
 		"systray", "taildrop", "tailnetlock", "tap", "tpm", "wakeonlan", "webbrowser", "webclient",
 	}, ",ts_omit_"),
 	LDFlags: "-X tailscale.com/version.longStamp=" + tailscaleStamp + " -X tailscale.com/version.shortStamp=" + tailscaleStamp,
-	NoRelease: "upstream's archive has daemon and command apart, where the lab has one program; and in the daemon is what is " +
-		"left out here, such as D-Bus, which on the operator's device is the host's, and the upload of its log",
+	// In upstream's is what is left out here. The lab shows it no D-Bus of the host's, and has it upload no log.
+	Release: &Release{
+		Version: TailscaleVersion, Archive: TarGz, Member: "tailscale_{number}_" + arch + "/tailscaled", Beside: "tailscale",
+		URL:  "https://pkgs.tailscale.com/stable/tailscale_{number}_" + arch + ".tgz",
+		Sums: "https://pkgs.tailscale.com/stable/tailscale_{number}_" + arch + ".tgz.sha256",
+	},
+}
+
+// TailscaleProgram is the path of tailscaled or tailscale in what Set.Tailscale and Tailnet give: they are one program,
+// or two in a folder if upstream released them.
+func TailscaleProgram(tailscale, name string) string {
+	if two := filepath.Join(tailscale, name); isFile(two) {
+		return two
+	}
+	return tailscale
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 var tailscaleStamp = strings.TrimPrefix(TailscaleVersion, "v")

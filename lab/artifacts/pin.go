@@ -17,9 +17,10 @@ import (
 
 // pinsHead is the beginning of releases.txt.
 const pinsHead = `# The releases that the lab may download, for linux and amd64: program, version, sha256 of the file, its official URL
-# and, after a #, where the checksum is from. A program without a line, or with one of another version or URL than
-# lab/artifacts/catalog.go asks for, is built. ` + "`scripts/pin releases`" + `, on a machine that reaches the hosts, downloads
-# all of them, compares each with the checksums that upstream publishes, and writes this file anew.
+# and, after a #, where the checksum is from. Of an image it is its digest, and where its registry has it. A program
+# without a line, or with one of another version or URL than lab/artifacts/catalog.go asks for, is built.
+# ` + "`scripts/pin releases`" + `, on a machine that reaches the hosts, downloads all of them, compares each with the checksums
+# that upstream publishes, and writes this file anew.
 `
 
 // released are the programs that upstream releases.
@@ -75,7 +76,7 @@ func (r *releases) pin(ctx context.Context, b Binary, before Pin, scratch string
 	}
 	sum, source, err := look(ctx, *b.Release, scratch)
 	// That it can be unpacked belongs to it.
-	if err := errors.Join(err, file.IgnoreMissing(os.Remove(scratch+".program"))); err != nil {
+	if err := errors.Join(err, os.RemoveAll(scratch+".program")); err != nil {
 		return before, err
 	}
 	from := b.Release.from()
@@ -89,7 +90,8 @@ func (r *releases) pin(ctx context.Context, b Binary, before Pin, scratch string
 	return Pin{b.Name, b.Release.Version, sum, from, source}, nil
 }
 
-// lookAtFile downloads a release and returns its checksum, and what vouches for it. It leaves the program beside scratch.
+// lookAtFile downloads a release and returns its checksum, and what vouches for it. It leaves the program beside
+// scratch.
 func (r *releases) lookAtFile(ctx context.Context, release Release, scratch string) (sum, source string, err error) {
 	from := release.from()
 	sum, err = r.get(ctx, from, scratch)

@@ -22,11 +22,12 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/progress"
 )
 
-// layers is how a program is packed in an image. The program alone is taken out of it: the lab's image is made around it
-// as around a built one.
+// layers is how a program is packed in an image. It alone is taken out: the lab's image is made around it as around a
+// built one.
 const layers Archive = "image"
 
-// registryTransport is how the client of registries reaches them: by way of the mirror, and under the rules of all downloads.
+// registryTransport is how the client of registries reaches them: by way of the mirror, and under the rules of all
+// downloads.
 type registryTransport struct {
 	*releases
 	heard func()
@@ -170,7 +171,7 @@ func (d download) fromLayer(ctx context.Context, layer v1.Layer, what, to string
 		}
 		at := path.Clean(strings.TrimLeft(h.Name, "/")) // some tools write them from the root
 		for _, member := range d.places() {
-			d := download{Member: member}
+			d := download{Member: member} // of the one place
 			if found, err := d.is(at, h.Typeflag == tar.TypeReg); err != nil {
 				return false, err
 			} else if found {

@@ -192,8 +192,8 @@ func pushed(t *testing.T, what remote.Taggable, fault string) (host string, pins
 // theProgram is an image of three layers with the program in the middle.
 func theProgram(t *testing.T) v1.Image {
 	t.Helper()
-	return imageOf(t, tarGz(member{name: "etc/passwd", text: "root"}), tarGz(member{name: "bin/thing", text: "the program"}),
-		tarGz(member{name: "LICENSE", text: "free"}))
+	return imageOf(t, tarGz(member{name: "etc/passwd", text: "root"}),
+		tarGz(member{name: "bin/thing", text: "the program"}), tarGz(member{name: "LICENSE", text: "free"}))
 }
 
 func TestAProgramOutOfAnImage(t *testing.T) {
@@ -257,7 +257,9 @@ func TestFaultsOfARegistry(t *testing.T) {
 
 // TestLayers has images in which the last layer that says something of the program decides.
 func TestLayers(t *testing.T) {
-	program := tarGz(member{name: "opt/bin/thing", text: "the program"})
+	at := func(name string) member { return member{name: name, text: "the program"} }
+	program := tarGz(at("opt/bin/thing"))
+	over := func(members ...member) [][]byte { return [][]byte{program, tarGz(members...)} }
 	const none = "no opt/bin/thing in it"
 	for what, test := range map[string]struct {
 		layers [][]byte
@@ -265,24 +267,24 @@ func TestLayers(t *testing.T) {
 	}{
 		"one":                   {[][]byte{program}, ""},
 		"the last":              {[][]byte{tarGz(member{name: "opt/bin/thing", text: "a former one"}), program}, ""},
-		"from the root":         {[][]byte{tarGz(member{name: "/opt/bin/thing", text: "the program"})}, ""},
-		"by /usr":               {[][]byte{tarGz(member{name: "./usr/opt/bin/thing", text: "the program"})}, ""},
-		"folders above":         {[][]byte{program, tarGz(member{name: "opt/"}, member{name: "opt/bin/"})}, ""},
-		"another is gone":       {[][]byte{program, tarGz(member{name: "opt/bin/.wh.thing2"}, member{name: "opt/.wh.sbin"})}, ""},
-		"another folder anew":   {[][]byte{program, tarGz(member{name: "opt/bin/thing.d/.wh..wh..opq"})}, ""},
+		"from the root":         {[][]byte{tarGz(at("/opt/bin/thing"))}, ""},
+		"by /usr":               {[][]byte{tarGz(at("./usr/opt/bin/thing"))}, ""},
+		"folders above":         {over(member{name: "opt/"}, member{name: "opt/bin/"}), ""},
+		"another is gone":       {over(member{name: "opt/bin/.wh.thing2"}, member{name: "opt/.wh.sbin"}), ""},
+		"another folder anew":   {over(member{name: "opt/bin/thing.d/.wh..wh..opq"}), ""},
 		"gone and back":         {[][]byte{tarGz(member{name: "opt/.wh.bin"}), program}, ""},
-		"folder anew, with it":  {[][]byte{tarGz(member{name: "opt/bin/.wh..wh..opq"}, member{name: "opt/bin/thing", text: "the program"})}, ""},
-		"absent":                {[][]byte{tarGz(member{name: "opt/bin/other", text: "x"})}, none},
+		"folder anew, with it":  {[][]byte{tarGz(member{name: "opt/bin/.wh..wh..opq"}, at("opt/bin/thing"))}, ""},
+		"absent":                {[][]byte{tarGz(at("opt/bin/other"))}, none},
 		"no layer":              {nil, none},
-		"gone":                  {[][]byte{program, tarGz(member{name: "opt/bin/.wh.thing"})}, none},
-		"gone, by a dot":        {[][]byte{program, tarGz(member{name: "./opt/bin/.wh.thing"})}, none},
-		"its folder is gone":    {[][]byte{program, tarGz(member{name: "opt/.wh.bin"})}, none},
-		"its top is gone":       {[][]byte{program, tarGz(member{name: ".wh.opt"})}, none},
-		"a folder anew":         {[][]byte{program, tarGz(member{name: "opt/bin/.wh..wh..opq"})}, none},
-		"the root anew":         {[][]byte{program, tarGz(member{name: ".wh..wh..opq"})}, none},
-		"a link for its folder": {[][]byte{program, tarGz(member{name: "opt", text: "srv", link: true})}, none},
-		"a link":                {[][]byte{program, tarGz(member{name: "opt/bin/thing", text: "/bin/sh", link: true})}, "no plain file"},
-		"a way out":             {[][]byte{program, tarGz(member{name: "../opt/bin/thing", text: "x"})}, "leads out of the archive"},
+		"gone":                  {over(member{name: "opt/bin/.wh.thing"}), none},
+		"gone, by a dot":        {over(member{name: "./opt/bin/.wh.thing"}), none},
+		"its folder is gone":    {over(member{name: "opt/.wh.bin"}), none},
+		"its top is gone":       {over(member{name: ".wh.opt"}), none},
+		"a folder anew":         {over(member{name: "opt/bin/.wh..wh..opq"}), none},
+		"the root anew":         {over(member{name: ".wh..wh..opq"}), none},
+		"a link for its folder": {over(member{name: "opt", text: "srv", link: true}), none},
+		"a link":                {over(member{name: "opt/bin/thing", text: "/bin/sh", link: true}), "no plain file"},
+		"a way out":             {over(at("../opt/bin/thing")), "leads out of the archive"},
 		"empty":                 {[][]byte{tarGz(member{name: "opt/bin/thing"})}, "is empty"},
 		"not packed that way":   {[][]byte{program, []byte("<!doctype html>")}, "not a tar.gz"},
 		"half a tar":            {[][]byte{program, tarGz()[:12]}, "not a tar.gz"},
@@ -325,7 +327,8 @@ func TestALayerThatIsTooLarge(t *testing.T) {
 func TestPinsOfImages(t *testing.T) {
 	for was, want := range map[string]bool{
 		imageURL: true, strings.Replace(imageURL, "1.2.3", "1.2.4", 1): false,
-		strings.Replace(imageURL, "registry", "elsewhere", 1): false, strings.Replace(imageURL, "things/thing", "other/thing", 1): false,
+		strings.Replace(imageURL, "registry", "elsewhere", 1):       false,
+		strings.Replace(imageURL, "things/thing", "other/thing", 1): false,
 	} {
 		c := try(t, AutoReleases, "", map[string]Pin{
 			"thing": {Program: "thing", Version: "v1.2.3", SHA256: hexSum(nil), URL: was},
@@ -351,15 +354,15 @@ func TestTheWayToARegistry(t *testing.T) {
 		redirected          bool
 		to, seen            string
 	}{
-		"official":          {from: "https://ghcr.io/v2/", asked: "https://ghcr.io/v2/"},
-		"a mirror":          {mirror: "http://m:1/a", from: "https://ghcr.io/v2/", asked: "http://m:1/a/ghcr.io/v2/"},
-		"a token":           {mirror: "http://m:1", from: "https://ghcr.io/t?scope=a:b", asked: "http://m:1/ghcr.io/t?scope=a:b"},
-		"led away":          {mirror: "http://m:1", from: "https://cdn/x?s=1", asked: "https://cdn/x?s=1", redirected: true},
-		"plain http":        {from: "http://ghcr.io/v2/"},
-		"led to plain http": {mirror: "http://m:1", from: "http://m:1/x", redirected: true},
-		"leads away":        {from: "https://ghcr.io/v2/", asked: "https://ghcr.io/v2/", to: "https://cdn/x", seen: "https://cdn/x"},
-		"leads on":          {from: "https://ghcr.io/v2/", asked: "https://ghcr.io/v2/", to: "/x", seen: "https://ghcr.io/x"},
-		"a mirror leads on": {mirror: "https://m/a", from: "https://q/v2/", asked: "https://m/a/q/v2/", to: "/x", seen: "https://m/x"},
+		"official":       {from: "https://q/v2/", asked: "https://q/v2/"},
+		"a mirror":       {mirror: "http://m:1/a", from: "https://q/v2/", asked: "http://m:1/a/q/v2/"},
+		"a token":        {mirror: "http://m:1", from: "https://q/t?scope=a:b", asked: "http://m:1/q/t?scope=a:b"},
+		"led away":       {mirror: "http://m:1", from: "https://cdn/x?s=1", asked: "https://cdn/x?s=1", redirected: true},
+		"plain http":     {from: "http://q/v2/"},
+		"led to http":    {mirror: "http://m:1", from: "http://m:1/x", redirected: true},
+		"leads away":     {from: "https://q/v2/", asked: "https://q/v2/", to: "https://cdn/x", seen: "https://cdn/x"},
+		"leads on":       {from: "https://q/v2/", asked: "https://q/v2/", to: "/x", seen: "https://q/x"},
+		"a mirror leads": {mirror: "https://m", from: "https://q/v2/", asked: "https://m/q/v2/", to: "/x", seen: "https://m/x"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			asked := []string{}

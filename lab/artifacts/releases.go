@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -77,8 +78,9 @@ type Release struct {
 	// Image takes the place of these where upstream releases the program in an image alone: the image's name and tag. Its
 	// checksum is its digest, of all its architectures if it has several.
 	Image string
-	// Member is the program's path in the archive or in the image.
-	Member string
+	// Member is the program's path in the archive or in the image. Beside is a second program in the same folder of the
+	// archive, for what is one program when it is built: both come in a folder.
+	Member, Beside string
 }
 
 // from is the official URL: of an image, where its registry has the manifest.
@@ -100,7 +102,7 @@ func (r Release) download(sum string) download {
 	if r.Image != "" {
 		archive = layers
 	}
-	return download{r.from(), sum, archive, r.fill(r.Member)}
+	return download{r.from(), sum, archive, r.fill(r.Member), r.Beside}
 }
 
 // fill puts the version into a template.
@@ -113,6 +115,7 @@ type download struct {
 	URL, SHA256 string
 	Archive     Archive
 	Member      string
+	Beside      string `json:",omitempty"`
 }
 
 // Pin is a line of releases.txt: the file of a release, as somebody looked at it.
@@ -445,6 +448,13 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // unpack takes the program, and nothing else, out of a file whose checksum was compared.
 func (d download) unpack(archive, to string) error {
+	if d.Beside != "" {
+		first, second := d, d
+		first.Beside, second.Beside = "", ""
+		second.Member = path.Join(path.Dir(d.Member), d.Beside)
+		return errors.Join(os.Mkdir(to, 0o755),
+			first.unpack(archive, filepath.Join(to, path.Base(d.Member))), second.unpack(archive, filepath.Join(to, d.Beside)))
+	}
 	f, err := os.Open(archive) //nolint:gosec // our scratch folder
 	if err != nil {
 		return err

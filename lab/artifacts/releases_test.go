@@ -534,6 +534,46 @@ func TestEveryProgramSaysWhereItComesFrom(t *testing.T) {
 	}
 }
 
+// TestTwoProgramsOfAnArchive has what is one program when it is built.
+func TestTwoProgramsOfAnArchive(t *testing.T) {
+	daemon := member{name: "thing-v1.2.3/thing", text: "the daemon"}
+	command := member{name: "thing-v1.2.3/ctl", text: "the command"}
+	b := thing(TarGz)
+	b.Release.Beside = "ctl"
+	for what, test := range map[string]struct {
+		members []member
+		want    string // of the error
+	}{
+		"both":       {members: []member{command, {name: "other"}, daemon}},
+		"no daemon":  {[]member{command}, "no thing-v1.2.3/thing in it"},
+		"no command": {[]member{daemon, {name: "ctl", text: "elsewhere"}}, "no thing-v1.2.3/ctl in it"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			archive := tarGz(test.members...)
+			host, _, gets := standIn(t, archive, "")
+			c := try(t, OnlyReleases, host, pinOf(archive))
+			path, err := c.Program(t.Context(), b)
+			if test.want != "" {
+				if err == nil || !strings.Contains(err.Error(), test.want) || c.Has(b) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil || gets.Load() != 1 {
+				t.Fatalf("%v, %d downloads", err, gets.Load())
+			}
+			for name, want := range map[string]string{"thing": "the daemon", "ctl": "the command"} {
+				if at := TailscaleProgram(path, name); content(t, at) != want {
+					t.Errorf("%s: %s", name, at)
+				}
+			}
+		})
+	}
+	if at := TailscaleProgram("/one", "ctl"); at != "/one" {
+		t.Errorf("of one: %s", at)
+	}
+}
+
 // TestStandInAndPins takes the way of docs/lab.md: the built programs of one cache, served as releases, are pinned and
 // make up another.
 func TestStandInAndPins(t *testing.T) {
@@ -566,7 +606,7 @@ func TestStandInAndPins(t *testing.T) {
 	}
 	for _, b := range released() {
 		path, err := c.Program(t.Context(), b)
-		if err != nil || content(t, path) != "built" || c.builds != 0 {
+		if err != nil || content(t, TailscaleProgram(path, "tailscaled")) != "built" || c.builds != 0 {
 			t.Errorf("%s: %s, %v", b.Name, path, err)
 		}
 	}
@@ -610,6 +650,8 @@ func TestStandInAndPins(t *testing.T) {
 		"checksums.txt":     "and \"another\" in",
 		"cloudflared":       "upstream changed it under its version", // no checksums: the pin alone knows
 		"kubeseal-":         "not a tar.gz",
+		"metallb/speaker":   "metallb-speaker: https://quay.io/v2/metallb/speaker/manifests/v0.16.1: ", // no digest is said
+		"/blobs/":           "does not match expected size",
 	} {
 		fault = at
 		if again, err := pin(); err == nil || !strings.Contains(err.Error(), want) || again != first {
@@ -617,6 +659,16 @@ func TestStandInAndPins(t *testing.T) {
 		}
 	}
 	fault = ""
+	// A tag that was moved is not followed.
+	digest := got[metallbSpeaker.Name].SHA256
+	moved := strings.ReplaceAll(first, digest, hexSum(nil))
+	if err := os.WriteFile(to, []byte(moved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := pin(); err == nil || again != moved || !strings.Contains(err.Error(), "its sha256 is "+digest+
+		", pinned is "+hexSum(nil)+": upstream changed it under its version") {
+		t.Errorf("%v\n%s", err, again)
+	}
 	// One line taken away, one of a former version.
 	former := strings.Replace(first, "versitygw v1.8.0", "versitygw v1.7.0", 1)
 	former = strings.Replace(former, strings.Split(first, "\n")[5]+"\n", "", 1)

@@ -29,7 +29,7 @@ var goVersion = runtime.Version()
 // Set is every finished artifact, by path on this machine.
 type Set struct {
 	Pulumi, K3s, Gitea, Kubeseal, S3Gateway string
-	// Tailscale is the daemon and, when it is called tailscale, the command.
+	// Tailscale is the daemon and, when it is called tailscale, the command; or a folder of the two: see TailscaleProgram.
 	Tailscale, Headscale string
 
 	GiteaStatic      string // folder: Gitea's templates and options

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -33,7 +34,7 @@ func (c *Cache) StandIn(dir string) (host http.Handler, pins string, err error) 
 	if err != nil {
 		return nil, "", err
 	}
-	defer images.close()
+	defer func() { err = errors.Join(err, images.close()) }()
 	paths := map[string]string{}
 	serve := func(url, name string) { paths["/"+strings.TrimPrefix(url, "https://")] = filepath.Join(dir, name) }
 	text := ""
@@ -57,7 +58,11 @@ func (c *Cache) StandIn(dir string) (host http.Handler, pins string, err error) 
 		switch b.Release.Archive {
 		case Plain:
 		case TarGz:
-			if content, err = packed(b.Release.fill(b.Release.Member), content); err != nil {
+			names := []string{b.Release.fill(b.Release.Member)}
+			if b.Release.Beside != "" {
+				names = append(names, path.Join(path.Dir(names[0]), b.Release.Beside))
+			}
+			if content, err = packed(content, names...); err != nil {
 				return nil, "", err
 			}
 		default:
@@ -127,7 +132,7 @@ func newStandInRegistry(dir string) (*standInRegistry, error) {
 
 // push puts an image with one program in it, and returns the digest of its index.
 func (r *standInRegistry) push(release Release, program []byte) (string, error) {
-	content, err := packed(release.fill(release.Member), program)
+	content, err := packed(program, release.fill(release.Member))
 	if err != nil {
 		return "", err
 	}
@@ -150,16 +155,18 @@ func (r *standInRegistry) push(release Release, program []byte) (string, error) 
 	return digest.Hex, remote.WriteIndex(tag, index)
 }
 
-// packed is a tar.gz with one program in it, as fast as it can be made.
-func packed(name string, content []byte) ([]byte, error) {
+// packed is a tar.gz with one program in it, under these names, as fast as it can be made.
+func packed(content []byte, names ...string) ([]byte, error) {
 	var out bytes.Buffer
 	zw, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
 	w := tar.NewWriter(zw)
-	if err := writeFile(w, name, 0o755, int64(len(content)), bytes.NewReader(content)); err != nil {
-		return nil, err
+	for _, name := range names {
+		if err := writeFile(w, name, 0o755, int64(len(content)), bytes.NewReader(content)); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

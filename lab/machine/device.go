@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 	"github.com/tinyrack-net/infrastructure/lab/process"
 )
@@ -39,7 +40,7 @@ func (d Device) link() string { return "trlab-d" + d.Address[strings.LastIndex(d
 type Devices struct {
 	Dir    string
 	Runner process.Runner
-	// Program is tailscaled and tailscale in one.
+	// Program is tailscaled and tailscale: see artifacts.TailscaleProgram.
 	Program string
 	// LoginServer is the control server, CA the file with the authority of its certificate, Domain the suffix of the
 	// tailnet's names.
@@ -87,13 +88,13 @@ func (d *Devices) Start(ctx context.Context, device Device) error {
 	for _, program := range []string{"tailscale", "tailscaled"} {
 		at := d.path(device.Name, "bin/"+program)
 		_ = os.Remove(at)
-		if err := os.Symlink(d.Program, at); err != nil {
+		if err := os.Symlink(artifacts.TailscaleProgram(d.Program, program), at); err != nil {
 			return err
 		}
 	}
 	if err := d.Runner.Start(ctx, process.Spec{
 		Name: device.Name, Args: d.daemon(device.Name),
-		Env:   []string{"SSL_CERT_FILE=" + d.CA, "TS_LOGS_DIR=" + d.path(device.Name, "")},
+		Env:   []string{"SSL_CERT_FILE=" + d.CA, "TS_LOGS_DIR=" + d.path(device.Name, ""), noLogs},
 		Ready: func(ctx context.Context) error { _, err := d.status(ctx, device.Name); return err },
 	}); err != nil {
 		return err
@@ -107,11 +108,13 @@ const deviceFile = "device.json"
 func netnsDir(name string) string { return filepath.Join("/etc/netns", name) }
 
 // daemon is the command line of the device's tailscaled. It sees the host's /etc read-only, whatever it thinks of its
-// resolv.conf.
+// resolv.conf, and no D-Bus, by which it would tell the host's resolver.
 func (d *Devices) daemon(name string) []string {
 	return []string{
 		"ip", "netns", "exec", name, "sh", "-euc",
-		`mount --bind /etc /etc && mount -o remount,bind,ro /etc && exec "$@"`, "sh",
+		`mount --bind /etc /etc && mount -o remount,bind,ro /etc && {
+			[ ! -d /run/dbus ] || mount -t tmpfs tmpfs /run/dbus
+		} && exec "$@"`, "sh",
 		d.path(name, "bin/tailscaled"), "--statedir=" + d.path(name, ""), "--socket=" + d.path(name, "sock"),
 		"--tun=tailscale0", "--port=41641",
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tinyrack-net/infrastructure/lab/artifacts"
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
 
@@ -104,6 +105,13 @@ func (m *Machine) personalise() error {
 	for _, p := range cniPlugins {
 		links["usr/local/bin/"+p] = "/usr/lib/cni/" + p
 	}
+	daemon := artifacts.TailscaleProgram(m.Artifacts.Tailscale, "tailscaled")
+	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, tailscaleDaemon: daemon}
+	if command := artifacts.TailscaleProgram(m.Artifacts.Tailscale, "tailscale"); command != daemon {
+		copies[tailscaleCommand] = command
+	} else {
+		links[tailscaleCommand] = "../sbin/tailscaled"
+	}
 	for at, to := range links {
 		path := filepath.Join(m.root(), at)
 		_ = os.Remove(path)
@@ -111,7 +119,6 @@ func (m *Machine) personalise() error {
 			return err
 		}
 	}
-	copies := map[string]string{"usr/local/bin/flannel": m.Artifacts.Flannel, tailscaleProgram: m.Artifacts.Tailscale}
 	if !capable(unix.CAP_SYS_RESOURCE) {
 		copies[containerdConfig] = m.Artifacts.ContainerdConfig
 	}
@@ -121,6 +128,7 @@ func (m *Machine) personalise() error {
 			return err
 		}
 		path := filepath.Join(m.root(), at)
+		_ = os.Remove(path)                                                                        // it may be a link of a former run
 		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)) //nolint:gosec // programs
 		if err != nil {
 			return err

@@ -31,18 +31,20 @@ WantedBy=multi-user.target
 // person does whose control server has a private one.
 const authority = "usr/local/share/ca-certificates/tinyrack-lab.crt"
 
+// noLogs keeps the daemon that upstream released from sending its log to upstream. The lab's own has no such part.
+const noLogs = "TS_NO_LOGS_NO_SUPPORT=true"
+
 func tailscaleFiles(ca string) []entry {
 	return []entry{
 		{authority, ca, 0o644},
 		{"usr/lib/systemd/system/tailscaled.service", tailscaledUnit, 0o644},
-		{"etc/default/tailscaled", "PORT=\"41641\"\nFLAGS=\"\"\nSSL_CERT_FILE=/" + authority + "\n", 0o644},
+		{"etc/default/tailscaled", "PORT=\"41641\"\nFLAGS=\"\"\nSSL_CERT_FILE=/" + authority + "\n" + noLogs + "\n", 0o644},
 	}
 }
 
-// The package has two programs; here one is both, by the name that it is called by.
-const tailscaleProgram = "usr/sbin/tailscaled"
+// The package has two programs; here one may be both, by the name that it is called by.
+const tailscaleDaemon, tailscaleCommand = "usr/sbin/tailscaled", "usr/bin/tailscale"
 
 var tailscaleLinks = map[string]string{
-	"usr/bin/tailscale": "../sbin/tailscaled",
 	"etc/systemd/system/multi-user.target.wants/tailscaled.service": "/usr/lib/systemd/system/tailscaled.service",
 }

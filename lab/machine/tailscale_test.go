@@ -1,8 +1,11 @@
 package machine
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,9 +15,17 @@ import (
 // A bare machine has tailscale as its Debian package leaves it, and trusts the lab's authority.
 func TestTailscaleOnTheMachine(t *testing.T) {
 	dir := t.TempDir()
-	program := filepath.Join(dir, "program")
-	if err := os.WriteFile(program, []byte("both in one"), 0o600); err != nil {
+	program, two := filepath.Join(dir, "program"), filepath.Join(dir, "two")
+	if err := os.Mkdir(two, 0o700); err != nil {
 		t.Fatal(err)
+	}
+	for path, text := range map[string]string{
+		program: "both in one",
+		filepath.Join(two, "tailscaled"): "the daemon", filepath.Join(two, "tailscale"): "the command",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	m := &Machine{Dir: dir, CA: "the lab's authority", Artifacts: &artifacts.Set{
 		Tailscale: program, Flannel: program,
@@ -22,11 +33,6 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 	}}
 	for _, d := range []string{"etc", "usr/sbin"} {
 		if err := os.MkdirAll(filepath.Join(m.root(), d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 {
-		if err := m.personalise(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,10 +44,20 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 		}
 		return string(text)
 	}
-	for _, path := range []string{"usr/sbin/tailscaled", "usr/bin/tailscale"} {
-		if info, err := os.Stat(filepath.Join(m.root(), path)); read(path) != "both in one" || err != nil ||
-			info.Mode().Perm() != 0o755 {
-			t.Errorf("%s: %v %v", path, info, err)
+	// An interrupted run begins again, and by then the programs may come from elsewhere.
+	for _, from := range []string{two, two, program, program, two} {
+		m.Artifacts.Tailscale = from
+		if err := m.personalise(); err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string]string{"usr/sbin/tailscaled": "the daemon", "usr/bin/tailscale": "the command"} {
+			if from == program {
+				want = "both in one"
+			}
+			info, err := os.Stat(filepath.Join(m.root(), path))
+			if got := read(path); got != want || err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("%s of %s: %q %v %v", path, filepath.Base(from), got, info, err)
+			}
 		}
 	}
 	unit := "etc/systemd/system/multi-user.target.wants/tailscaled.service"
@@ -54,9 +70,36 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		environment[name] = strings.Trim(value, `"`)
 	}
-	if environment["PORT"] != "41641" || !filepath.IsAbs(environment["SSL_CERT_FILE"]) ||
+	if environment["PORT"] != "41641" || environment["TS_NO_LOGS_NO_SUPPORT"] != "true" ||
+		!filepath.IsAbs(environment["SSL_CERT_FILE"]) ||
 		read(environment["SSL_CERT_FILE"]) != "the lab's authority" {
 		t.Errorf("environment: %v", environment)
+	}
+}
+
+// TestWhatADeviceSeesOfTheHost runs the daemon's command line with a mount namespace of its own for the network's.
+func TestWhatADeviceSeesOfTheHost(t *testing.T) {
+	dir := t.TempDir()
+	const look = "#!/bin/sh\nls -A /run/dbus 2>&1; touch /etc/tinyrack-lab-test 2>&1 || :\n"
+	devices := &Devices{Dir: dir}
+	daemon := devices.path("device", "bin/tailscaled")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(daemon), 0o700),
+		os.WriteFile(daemon, []byte(look), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	line := devices.daemon("device")
+	if want := []string{"ip", "netns", "exec", "device"}; !slices.Equal(line[:4], want) {
+		t.Fatalf("got %q", line)
+	}
+	// A bus of the host's there has to be, for one that is not there shows nothing.
+	script := `mount -t tmpfs tmpfs /run && mkdir -p /run/dbus && : >/run/dbus/system_bus_socket && exec "$@"`
+	unshared := append([]string{"--mount", "--map-root-user", "sh", "-euc", script, "sh"}, line[4:]...)
+	out, err := exec.CommandContext(t.Context(), "unshare", unshared...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := string(out); strings.Contains(got, "bus") || !strings.Contains(got, "Read-only file system") {
+		t.Errorf("it saw %q", got)
 	}
 }
 
