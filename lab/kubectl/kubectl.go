@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,10 +15,13 @@ import (
 )
 
 // Install puts the cluster's own kubectl, which is k3s under another name, and the kubeconfig where Run and people find
-// them.
+// them. A k3s that upstream released unpacks itself first: it is told to do so in the lab's folder, not in the host's.
 func Install(l layout.Layout, k3s, kubeconfig string) error {
+	program := l.Path("kubectl", "kubectl")
+	script := fmt.Sprintf("#!/bin/sh\nK3S_DATA_DIR='%s' exec '%s' \"$@\"\n", filepath.Dir(program), program)
 	return errors.Join(
-		file.Link(l.Kubectl(), k3s),
+		file.Link(program, k3s),
+		file.Write(l.Kubectl(), []byte(script), 0o755),
 		file.Write(l.Kubeconfig(), []byte(strings.TrimSpace(kubeconfig)+"\n"), 0o600),
 	)
 }

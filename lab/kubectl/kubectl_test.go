@@ -39,8 +39,9 @@ func installed(t *testing.T, script string) layout.Layout {
 }
 
 func TestInstall(t *testing.T) {
-	l := installed(t, "cat ${1#--kubeconfig=}; shift 2; echo $*")
-	if out, err := Run(t.Context(), l, "get", "nodes"); err != nil || out != "the access\nget nodes\n" {
+	l := installed(t, "cat ${1#--kubeconfig=}; shift 2; echo ${0##*/} \"$@\" in $K3S_DATA_DIR")
+	if out, err := Run(t.Context(), l, "get", "nodes  $HOME"); err != nil ||
+		out != "the access\nkubectl get nodes  $HOME in "+l.State+"/kubectl\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	if info, err := os.Stat(l.Kubeconfig()); err != nil || info.Mode().Perm() != 0o600 {
