@@ -271,6 +271,7 @@ func TestLayers(t *testing.T) {
 		"by /usr":               {[][]byte{tarGz(at("./usr/opt/bin/thing"))}, ""},
 		"folders above":         {over(member{name: "opt/"}, member{name: "opt/bin/"}), ""},
 		"another is gone":       {over(member{name: "opt/bin/.wh.thing2"}, member{name: "opt/.wh.sbin"}), ""},
+		"the like is gone":      {over(member{name: "opt/bin/.wh.th"}, member{name: "opt/.wh.b"}), ""},
 		"another folder anew":   {over(member{name: "opt/bin/thing.d/.wh..wh..opq"}), ""},
 		"gone and back":         {[][]byte{tarGz(member{name: "opt/.wh.bin"}), program}, ""},
 		"folder anew, with it":  {[][]byte{tarGz(member{name: "opt/bin/.wh..wh..opq"}, at("opt/bin/thing"))}, ""},

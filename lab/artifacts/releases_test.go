@@ -611,6 +611,11 @@ func TestStandInAndPins(t *testing.T) {
 		}
 	}
 
+	push, err := http.Post(server.URL+"/ghcr.io/v2/fluxcd/source-controller/blobs/uploads/", "", nil) //nolint:noctx // ours
+	if err != nil || push.StatusCode != http.StatusNotFound {
+		t.Errorf("anybody may push: %v, %v", push, err)
+	}
+
 	// All programs in one go: what is released first, and of what is left each is built.
 	c = try(t, AutoReleases, server.URL, c.releases.pins)
 	fault = "cloudflared"
@@ -677,6 +682,21 @@ func TestStandInAndPins(t *testing.T) {
 	}
 	if again, err := pin(); err != nil || again != first {
 		t.Errorf("%v\n%s", err, again)
+	}
+}
+
+// TestTheFormerK3sIsMadeOfABuiltOne has the version replaced in the program, and upstream's is packed.
+func TestTheFormerK3sIsMadeOfABuiltOne(t *testing.T) {
+	host, _, gets := standIn(t, []byte("packed"), "")
+	c := try(t, OnlyReleases, host, map[string]Pin{
+		k3s.Name: {Program: k3s.Name, Version: K3sVersion, SHA256: hexSum([]byte("packed")), URL: k3s.Release.from()},
+	})
+	c.compile = func(_ context.Context, _ Binary, out string) error {
+		return os.WriteFile(out, []byte("version "+K3sVersion), 0o755)
+	}
+	path, err := c.restamped(t.Context())
+	if err != nil || content(t, path) != "version "+FormerK3sVersion || gets.Load() != 0 {
+		t.Errorf("%s, %v, %d downloads", path, err, gets.Load())
 	}
 }
 
