@@ -189,10 +189,10 @@ func pushed(t *testing.T, what remote.Taggable, fault string) (host string, pins
 	return front.URL, pins, blobs
 }
 
-// theProgram is an image of three layers with the program in the middle.
+// theProgram is an image of four layers with the program in the last but one.
 func theProgram(t *testing.T) v1.Image {
 	t.Helper()
-	return imageOf(t, tarGz(member{name: "etc/passwd", text: "root"}),
+	return imageOf(t, tarGz(member{name: "etc/passwd", text: "root"}), tarGz(member{name: "etc/group", text: "root"}),
 		tarGz(member{name: "bin/thing", text: "the program"}), tarGz(member{name: "LICENSE", text: "free"}))
 }
 

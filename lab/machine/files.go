@@ -128,7 +128,8 @@ func (m *Machine) personalise() error {
 			return err
 		}
 		path := filepath.Join(m.root(), at)
-		_ = os.Remove(path)                                                                        // it may be a link of a former run
+		// It may be a link of a former run, through which another file would be written.
+		_ = os.Remove(path)
 		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)) //nolint:gosec // programs
 		if err != nil {
 			return err
