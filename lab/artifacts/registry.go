@@ -158,26 +158,23 @@ func (d download) fromLayer(ctx context.Context, layer v1.Layer, what, to string
 	hidden := false
 	for r := tar.NewReader(zr); ; {
 		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			if hidden {
-				err = d.absent()
-			} else {
-				err = nil
-			}
-			return false, err
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF) && hidden:
+			return false, d.absent()
+		case errors.Is(err, io.EOF):
+			return false, nil
+		case err != nil:
 			return false, fmt.Errorf("a layer that is not a tar.gz: %w", err)
 		}
 		at := path.Clean(strings.TrimLeft(h.Name, "/")) // some tools write them from the root
 		for _, member := range d.places() {
-			d := download{Member: member} // of the one place
-			if found, err := d.is(at, h.Typeflag == tar.TypeReg); err != nil {
+			one := download{Member: member}
+			if found, err := one.is(at, h.Typeflag == tar.TypeReg); err != nil {
 				return false, err
 			} else if found {
 				return true, writeProgram(to, r)
 			}
-			hidden = hidden || d.hiddenBy(at, h.Typeflag == tar.TypeDir)
+			hidden = hidden || one.hiddenBy(at, h.Typeflag == tar.TypeDir)
 		}
 	}
 }

@@ -363,7 +363,7 @@ func TestTheWayToARegistry(t *testing.T) {
 		"led to http":    {mirror: "http://m:1", from: "http://m:1/x", redirected: true},
 		"leads away":     {from: "https://q/v2/", asked: "https://q/v2/", to: "https://cdn/x", seen: "https://cdn/x"},
 		"leads on":       {from: "https://q/v2/", asked: "https://q/v2/", to: "/x", seen: "https://q/x"},
-		"a mirror leads": {mirror: "https://m", from: "https://q/v2/", asked: "https://m/q/v2/", to: "/x", seen: "https://m/x"},
+		"a mirror leads": {mirror: "https://m", from: "https://q/v2/", asked: "https://m/q/v2/", to: "/", seen: "https://m/"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			asked := []string{}

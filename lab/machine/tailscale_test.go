@@ -20,7 +20,7 @@ func TestTailscaleOnTheMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, text := range map[string]string{
-		program: "both in one",
+		program:                          "both in one",
 		filepath.Join(two, "tailscaled"): "the daemon", filepath.Join(two, "tailscale"): "the command",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
