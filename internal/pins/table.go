@@ -66,7 +66,8 @@ func table(root string) (string, error) {
 	}
 	components := map[string]*component{}
 	for _, v := range append(versions, modules...) {
-		if ofAnother(v.file) || v.file == imagesFile || path.Base(v.file) == "go.mod" && components[v.name] == nil && !isPlugin(v.name) {
+		if ofAnother(v.file) || v.file == imagesFile ||
+			path.Base(v.file) == "go.mod" && components[v.name] == nil && !isPlugin(v.name) {
 			continue // the second lists the tree's images once more, the third is a list itself, with go.sum beside it
 		}
 		each := components[v.name]
