@@ -40,10 +40,38 @@ UseDNS no
 
 // k3sDropIn puts what the lab has instead of a registry and of a kernel of its own into k3s' folder at each of its
 // starts: uninstalling k3s removes the whole folder.
-const k3sDropIn = `[Service]
+const k3sDropIn = `[Unit]
+Wants=lab-unpack.service
+
+[Service]
 ExecStartPre=/bin/sh -euc 'mkdir -p /var/lib/rancher/k3s/agent; cd /var/lib/rancher/k3s/agent; \
 	ln -sfn /opt/images images; [ ! -f ` + containerdConfig + ` ] || { \
 	mkdir -p etc/containerd; cp ` + containerdConfig + ` etc/containerd/config.toml.tmpl; }'
+`
+
+// unpackUnit unpacks the large images while the cluster starts. What comes from a registry is unpacked as it comes; what
+// k3s imports, when the first container is made of it, and Ghost would wait 18 s for that.
+const unpackUnit = `[Unit]
+Description=Unpacked images
+After=k3s.service k3s-agent.service
+
+[Service]
+Type=oneshot
+Nice=10
+Environment=CONTAINERD_ADDRESS=/run/k3s/containerd/containerd.sock CONTAINERD_NAMESPACE=k8s.io
+ExecStart=-/usr/local/sbin/lab-unpack
+`
+
+// unpackScript waits for the first container, before which everything is imported.
+const unpackScript = `#!/bin/sh
+i=0
+until ctr containers ls -q | grep -q . || [ $i = 120 ]; do
+	i=$((i + 1))
+	sleep 1
+done
+ctr images ls | awk '$5 == "MiB" && $4 > 200 { print $4, $3 }' | sort -rnu | while read -r size digest; do
+	ctr snapshots unpack "$digest"
+done
 `
 
 const containerdConfig = "/etc/lab/containerd.toml.tmpl"
@@ -65,6 +93,8 @@ func (m *Machine) personalise() error {
 		{"etc/ssh/sshd_config.d/lab.conf", sshdConfig, 0o644},
 		{"root/.ssh/authorized_keys", m.AuthorizedKey, 0o600},
 		{"etc/systemd/system/lab-cgroups.service", cgroupsUnit, 0o644},
+		{"etc/systemd/system/lab-unpack.service", unpackUnit, 0o644},
+		{"usr/local/sbin/lab-unpack", unpackScript, 0o755},
 		{"usr/lib/systemd/system/k3s.service.d/lab.conf", k3sDropIn, 0o644},
 		{"usr/lib/systemd/system/k3s-agent.service.d/lab.conf", k3sDropIn, 0o644},
 	}
