@@ -248,10 +248,10 @@ func TestExports(t *testing.T) {
 				open = append(open, string(name))
 			}
 		}
-		if !slices.Equal(secret, []string{"k3sToken", "kubeconfig", "tunnelToken", "webhookSecret"}) {
+		if !slices.Equal(secret, []string{"fluxRevision", "k3sToken", "kubeconfig", "tunnelToken", "webhookSecret"}) {
 			t.Errorf("preview %v: secret are %q", preview, secret)
 		}
-		want := []string{"apiServer", "fluxRevision", "hostnames", "tailnetAddresses", "tunnelId", "webhookUrl"}
+		want := []string{"apiServer", "hostnames", "tailnetAddresses", "tunnelId", "webhookUrl"}
 		if !slices.Equal(open, want) {
 			t.Errorf("preview %v: open are %q", preview, open)
 		}

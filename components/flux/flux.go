@@ -90,7 +90,7 @@ type Flux struct {
 	pulumi.ResourceState
 
 	// Revision is what Flux was Ready on when this component last changed, for
-	// example "main@sha1:<commit>". Flux goes on from there by itself.
+	// example "main@sha1:<commit>". Flux goes on from there by itself. Secret.
 	Revision pulumi.StringOutput
 	// WebhookPath is where ReceiverService takes the git host's webhook, and WebhookToken what that signs with. The token
 	// is secret; it tells the path, and not the other way round.
@@ -229,8 +229,9 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	if err != nil {
 		return nil, fmt.Errorf("flux %q: wait for Flux: %w", name, err)
 	}
-	// The wait's standard input is secret, and so would be what comes of it.
-	f.Revision = pulumi.Unsecret(ready.Stdout.ApplyT(strings.TrimSpace)).(pulumi.StringOutput)
+	// Secret, as what comes of the wait's secret standard input is in the state: in clear it would be found there, and
+	// nothing published.
+	f.Revision = pulumi.ToSecret(ready.Stdout.ApplyT(strings.TrimSpace)).(pulumi.StringOutput)
 	if err := ctx.RegisterResourceOutputs(f, pulumi.Map{"revision": f.Revision}); err != nil {
 		return nil, fmt.Errorf("flux %q: outputs: %w", name, err)
 	}
