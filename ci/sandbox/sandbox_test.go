@@ -163,7 +163,7 @@ func TestNothingGetsOut(t *testing.T) {
 		}
 		for path, want := range map[string]string{
 			"/": "bin box dev lib lib64 proc tmp usr", "/etc": "", "/root": "", "/home": "", "/tmp": "", "/sys": "",
-			"/box": "bin go home modules state tree", "/box/bin": "pulumi pulumi-language-go", "/box/home": "plugins",
+			"/box": "bin go home modules state tree", "/box/bin": "pulumi pulumi-language-go", "/box/home": "logs plugins",
 			"/box/state": "",
 		} {
 			if got.List[path] != want {

@@ -94,6 +94,22 @@ func TestOfficialPluginsTakeTheDoublesPlaces(t *testing.T) {
 	}
 }
 
+// TestPulumiKeepsNoLog: what an earlier one left is gone, too.
+func TestPulumiKeepsNoLog(t *testing.T) {
+	s := &Stack{Name: "lab", Dir: t.TempDir()}
+	if err := file.Write(s.path("home", "logs", "one.log"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Install("/pulumi", Plugins{Doubles: "/doubles"}); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(s.path("home", "logs")); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("there is a folder for logs (%v)", err)
+		}
+	}
+}
+
 func committed(t *testing.T, text string) *Stack {
 	t.Helper()
 	dir := t.TempDir()
