@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // Repository is a clone, and the remote that the others push to.
@@ -26,11 +27,13 @@ type Repository struct {
 	Token string
 	// extra is more of git's environment.
 	extra []string
+	// patience is how long the first wait is for a remote that took no push.
+	patience time.Duration
 }
 
 // Open finds the clone that dir is in.
 func Open(ctx context.Context, dir, remote, token string) (*Repository, error) {
-	r := &Repository{Dir: dir, Remote: remote, Token: token}
+	r := &Repository{Dir: dir, Remote: remote, Token: token, patience: time.Second}
 	top, err := r.Git(ctx, "rev-parse", "--show-toplevel")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: there is nothing to compare: run it in a clone of the repository", dir, err)
@@ -250,8 +253,19 @@ func (r *Repository) Publish(ctx context.Context, branch, file, message string, 
 	if err != nil {
 		return err
 	}
-	_, err = r.Git(ctx, "push", "--quiet", "--force", "--", r.Remote, commit+":refs/heads/"+branch)
-	return err
+	// A connection that was cut is not the next one, and whoever applied should not have to begin anew for it. What is
+	// refused is refused four times.
+	for wait := r.patience; ; wait *= 3 {
+		_, err = r.Git(ctx, "push", "--quiet", "--force", "--", r.Remote, commit+":refs/heads/"+branch)
+		if err == nil || wait > 9*r.patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // Snapshot is a commit of the clone's files as they are, on top of what is checked out. The index stays as it is.

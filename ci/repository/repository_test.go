@@ -1,12 +1,14 @@
 package repository
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // clone is a repository with one commit, and a bare one that it came from.
@@ -241,5 +243,38 @@ func TestPublish(t *testing.T) {
 	}
 	if run(t, r.Dir, "status", "--porcelain") != before {
 		t.Error("the clone is another")
+	}
+}
+
+// TestPublishTriesAgain has a remote that takes no push for a while, and one that never does.
+func TestPublishTriesAgain(t *testing.T) {
+	r, remote := clone(t)
+	r.patience = time.Millisecond
+	tries := filepath.Join(t.TempDir(), "tries")
+	takes := func(from string) {
+		t.Helper()
+		hook := "#!/bin/sh\necho >> " + tries + "\n[ \"$(wc -l < " + tries + ")\" -ge " + from + " ]\n"
+		path := filepath.Join(remote, "hooks", "pre-receive")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(hook), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	takes("3")
+	if err := r.Publish(t.Context(), "published/lab", "state.json", "state", []byte("one")); err != nil {
+		t.Error(err)
+	}
+	if got := run(t, remote, "show", "published/lab:state.json"); got != "one" {
+		t.Errorf("published is %s", got)
+	}
+	takes("1000")
+	if err := os.Remove(tries); err != nil {
+		t.Fatal(err)
+	}
+	err := r.Publish(t.Context(), "published/lab", "state.json", "state", []byte("two"))
+	if err == nil || !strings.Contains(err.Error(), "pre-receive hook declined") {
+		t.Errorf("a remote that refuses: %v", err)
+	}
+	if text, _ := os.ReadFile(tries); len(text) != 4 {
+		t.Errorf("%d tries", len(text))
 	}
 }
