@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -146,42 +145,21 @@ func pushed(t *testing.T, what remote.Taggable, fault string) (host string, pins
 		}
 		w.Header().Del("Content-Length")
 		switch what {
-		case "404":
-			http.NotFound(w, r)
 		case "503":
 			http.Error(w, "confidential", http.StatusServiceUnavailable)
 		case "another":
 			_, _ = w.Write(bytes.Replace(body, []byte{body[len(body)/2]}, []byte{'X'}, 1))
 		case "more":
 			_, _ = w.Write(append(body, 'X'))
-		case "half":
-			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-			_, _ = w.Write(body[:len(body)/2])
 		case "half as a whole":
 			_, _ = w.Write(body[:len(body)/2])
 		case "half, in pieces,":
 			_, _ = w.Write(body[:len(body)/2])
 			w.(http.Flusher).Flush()
-		case "broken half":
-			_, _ = w.Write(body[:len(body)/2])
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
-		case "slow":
-			_, _ = w.Write(body[:1])
-			w.(http.Flusher).Flush()
-			<-over
-		case "silence":
-			<-over
-		case "plain http":
-			http.Redirect(w, r, "http://elsewhere.example.com/thing?signature=confidential", http.StatusTemporaryRedirect)
-		case "pieces":
-			for _, part := range bytes.SplitAfter(body, body[:1]) { // each within the time, all of them not
-				_, _ = w.Write(part)
-				w.(http.Flusher).Flush()
-				time.Sleep(2500 * time.Millisecond / time.Duration(bytes.Count(body, body[:1])))
-			}
 		default:
-			t.Errorf("no such fault: %q", fault)
+			if !misbehave(w, r, what, body, over) {
+				t.Errorf("no such fault: %q", fault)
+			}
 		}
 	}))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)

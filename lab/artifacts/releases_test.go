@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,39 +97,52 @@ func standIn(t *testing.T, content []byte, fault string) (url string, heads, get
 			t.Errorf("asked for %s", r.URL)
 		}
 		switch fault {
-		case "404":
-			http.NotFound(w, r)
 		case "wrong checksum":
 			_, _ = w.Write(changed(content))
-		case "half":
-			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
-			_, _ = w.Write(content[:len(content)/2])
-		case "half, of unknown length":
-			_, _ = w.Write(content[:len(content)/2])
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
-		case "slow":
-			_, _ = w.Write(content[:1])
-			w.(http.Flusher).Flush()
-			<-over
-		case "silent":
-			<-over
-		case "to http":
-			http.Redirect(w, r, "http://elsewhere.example.com/thing?signature=confidential", http.StatusFound)
 		case "too large":
 			w.Header().Set("Content-Length", fmt.Sprint(maxSize+1))
-		case "pieces":
-			for _, b := range content { // each within the time, all of them not
-				_, _ = w.Write([]byte{b})
-				w.(http.Flusher).Flush()
-				time.Sleep(2500 * time.Millisecond / time.Duration(len(content)))
-			}
 		default:
-			_, _ = w.Write(content)
+			if !misbehave(w, r, fault, content, over) {
+				_, _ = w.Write(content)
+			}
 		}
 	}))
 	t.Cleanup(func() { close(over); server.Close() })
 	return server.URL, heads, gets
+}
+
+// misbehave answers with body as any host may, and says whether there is such a fault. Silence lasts until over is
+// closed.
+func misbehave(w http.ResponseWriter, r *http.Request, fault string, body []byte, over <-chan struct{}) bool {
+	write := func(part []byte) {
+		_, _ = w.Write(part)
+		w.(http.Flusher).Flush()
+	}
+	switch fault {
+	case "404":
+		http.NotFound(w, r)
+	case "half":
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		_, _ = w.Write(body[:len(body)/2])
+	case "broken half":
+		write(body[:len(body)/2])
+		panic(http.ErrAbortHandler)
+	case "slow":
+		write(body[:1])
+		<-over
+	case "silence":
+		<-over
+	case "plain http":
+		http.Redirect(w, r, "http://elsewhere.example.com/thing?signature=confidential", http.StatusTemporaryRedirect)
+	case "pieces": // each within the time, all of them not
+		for part := range slices.Chunk(body, max(1, len(body)/20)) {
+			write(part)
+			time.Sleep(2500 * time.Millisecond / 20)
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 func content(t *testing.T, path string) string {
@@ -172,12 +186,12 @@ func TestFaults(t *testing.T) {
 		"404": "answered with 404 Not Found",
 		"wrong checksum": "its sha256 is " + hexSum(changed(released)) + ", pinned is " + hexSum(released) +
 			": REFUSED",
-		"half":                    "after 10 bytes: unexpected EOF",
-		"half, of unknown length": "after 10 bytes: unexpected EOF",
-		"slow":                    "after 1 bytes: no byte for 2s: given up",
-		"silent":                  "no byte for 2s: given up",
-		"to http":                 "redirected to http://elsewhere.example.com, which is not https: refused",
-		"too large":               "more than any release has: refused",
+		"half":        "after 10 bytes: unexpected EOF",
+		"broken half": "after 10 bytes: unexpected EOF",
+		"slow":        "after 1 bytes: no byte for 2s: given up",
+		"silence":     "no byte for 2s: given up",
+		"plain http":  "redirected to http://elsewhere.example.com, which is not https: refused",
+		"too large":   "more than any release has: refused",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			host, _, _ := standIn(t, released, fault)
