@@ -101,8 +101,7 @@ func (r *reader) has(t *testing.T, home string) map[string]string {
 		"KUBECONFIG": r.l.Kubeconfig(), "PULUMI_HOME": pulumi,
 		// Nobody is there to say yes.
 		"PULUMI_SKIP_CONFIRMATIONS": "true", "PULUMI_SKIP_UPDATE_CHECK": "true",
-		// As make has it: what is compiled already is not compiled again.
-		"GOFLAGS": "-buildvcs=false -trimpath", "GOWORK": "off", "CGO_ENABLED": "0",
+		"GOFLAGS": goFlags, "GOWORK": "off", "CGO_ENABLED": "0",
 	})
 	return env
 }

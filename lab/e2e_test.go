@@ -23,11 +23,14 @@ import (
 	"github.com/tinyrack-net/infrastructure/lab/secret"
 )
 
+// goFlags are the Makefile's: what is compiled already is not compiled again.
+const goFlags = "-buildvcs=false -trimpath"
+
 // command is `lab NAME` as a process of its own, in a session of its own.
 func command(t *testing.T, name string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("go", "run", ".", name)
-	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false -trimpath")
+	cmd.Env = append(os.Environ(), "GOFLAGS="+goFlags)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
