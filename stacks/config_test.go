@@ -56,7 +56,7 @@ func TestValidFixtures(t *testing.T) {
 			if name := leaks(got); name != "" {
 				t.Errorf("it shows %s", name)
 			}
-			golden.Check(t, filepath.Join("decoded", name), got)
+			golden.Check(t, testdata, filepath.Join("decoded", name), got)
 		})
 	}
 }
@@ -119,7 +119,7 @@ func TestInvalidFixtures(t *testing.T) {
 					t.Errorf("not key: problem: consequence: fix: %s", problem)
 				}
 			}
-			golden.Check(t, strings.TrimSuffix(strings.TrimPrefix(path, "testdata/"), ".yaml")+".txt", err.Error())
+			golden.Check(t, testdata, strings.TrimSuffix(strings.TrimPrefix(path, "testdata/"), ".yaml")+".txt", err.Error())
 		})
 	}
 }
@@ -376,7 +376,7 @@ func TestSummary(t *testing.T) {
 		if name := leaks(got); name != "" {
 			t.Errorf("it shows %s", name)
 		}
-		golden.Check(t, filepath.Join("summary", strings.TrimSuffix(filepath.Base(path), ".yaml")+".txt"), got+"\n")
+		golden.Check(t, testdata, filepath.Join("summary", strings.TrimSuffix(filepath.Base(path), ".yaml")+".txt"), got+"\n")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"embed"
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
@@ -18,6 +19,9 @@ import (
 	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/yaml"
 )
+
+//go:embed testdata
+var testdata embed.FS
 
 // material are the secrets of a test run, made anew for each, by the names the
 // fixtures call them.

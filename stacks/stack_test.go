@@ -95,7 +95,7 @@ var (
 func TestWholeStacks(t *testing.T) {
 	for _, stack := range stackNames {
 		t.Run(stack, func(t *testing.T) {
-			golden.Check(t, "stacks/"+stack+".txt", deploy(t, stack, false).describe())
+			golden.Check(t, testdata, "stacks/"+stack+".txt", deploy(t, stack, false).describe())
 		})
 	}
 }
@@ -110,7 +110,7 @@ func TestCommittedStacksLackOnlyFactsAndSecrets(t *testing.T) {
 			if err == nil {
 				t.Fatal("a stack without secrets was accepted")
 			}
-			golden.Check(t, stack+".missing.txt", err.Error())
+			golden.Check(t, testdata, stack+".missing.txt", err.Error())
 			if strings.Contains(err.Error(), "\nwrong:\n") {
 				t.Error("something is wrong besides")
 			}

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"embed"
 	"encoding/base64"
 	"encoding/json"
 	"reflect"
@@ -10,12 +11,15 @@ import (
 	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
 
+//go:embed testdata
+var testdata embed.FS
+
 func TestIngressConfig(t *testing.T) {
 	text, err := json.MarshalIndent(ingressConfig(valid().Ingress), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden.Check(t, "ingress.json", string(text)+"\n")
+	golden.Check(t, testdata, "ingress.json", string(text)+"\n")
 }
 
 func TestIngressConfigIgnoresTheOrderOfTheList(t *testing.T) {

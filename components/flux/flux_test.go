@@ -3,6 +3,7 @@ package flux
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"embed"
 	"encoding/pem"
 	"fmt"
 	"slices"
@@ -17,6 +18,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/components/remote"
 	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
+
+//go:embed testdata
+var testdata embed.FS
 
 const (
 	token       = "canary-token"
@@ -77,7 +81,7 @@ func deploy(t *testing.T, args *Args) (*pulumitest.Recording, string) {
 
 func TestChildren(t *testing.T) {
 	recording, revision := deploy(t, validArgs())
-	golden.Check(t, "children.txt", strings.Join(recording.Names(), "\n")+"\n")
+	golden.Check(t, testdata, "children.txt", strings.Join(recording.Names(), "\n")+"\n")
 	if revision != "main@sha1:abc" {
 		t.Errorf("revision is %q", revision)
 	}
@@ -140,7 +144,7 @@ func TestInstance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden.Check(t, "instance.yaml", string(text))
+	golden.Check(t, testdata, "instance.yaml", string(text))
 }
 
 func TestCredentials(t *testing.T) {

@@ -20,7 +20,7 @@ func TestOperatorManifest(t *testing.T) {
 	for _, o := range objects {
 		fmt.Fprintf(&out, "%s %s\n", o.token(), o.resourceName("flux"))
 	}
-	golden.Check(t, "operator.txt", out.String())
+	golden.Check(t, testdata, "operator.txt", out.String())
 
 	// The version is pinned in the manifest itself, and everything namespaced is
 	// where the component's namespace is.

@@ -26,7 +26,7 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden.Check(t, "config-"+name+".yaml", text)
+		golden.Check(t, testdata, "config-"+name+".yaml", text)
 	}
 }
 
@@ -37,7 +37,7 @@ func TestAdmission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden.Check(t, "admission.yaml", text)
+	golden.Check(t, testdata, "admission.yaml", text)
 }
 
 func TestUnit(t *testing.T) {

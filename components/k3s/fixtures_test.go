@@ -2,6 +2,7 @@ package k3s
 
 import (
 	"crypto/sha256"
+	"embed"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/tinyrack-net/infrastructure/components/remote"
 )
+
+//go:embed testdata
+var testdata embed.FS
 
 const (
 	testHostKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBh1JDqWCz9LDTr6HMcAcH7iw+n9A8EUHBVQCzcwz1Yd"

@@ -137,7 +137,7 @@ func mapKeys(m map[string]any) func(func(string) bool) {
 func TestResources(t *testing.T) {
 	sealed := seal(t, withCertificate(t, time.Now().AddDate(1, 0, 0)))
 	r := record(t, one(), sealed)
-	golden.Check(t, "one.txt", describe(t, r, one()))
+	golden.Check(t, testdata, "one.txt", describe(t, r, one()))
 	probe := r.Get(t, "probe")
 	if got := probe.Secrets(); !reflect.DeepEqual(got, []string{"kubeconfig", "token"}) {
 		t.Errorf("secret outputs: %q", got)
@@ -150,7 +150,7 @@ func TestResources(t *testing.T) {
 	}
 	args := many()
 	args.Protect = true
-	golden.Check(t, "many.txt", describe(t, record(t, args, sealed), args))
+	golden.Check(t, testdata, "many.txt", describe(t, record(t, args, sealed), args))
 }
 
 func TestGivenToken(t *testing.T) {

@@ -45,8 +45,8 @@ func ruleset(t *testing.T, f Firewall) string {
 }
 
 func TestFirewallRuleset(t *testing.T) {
-	golden.Check(t, "firewall.nft", ruleset(t, firewallFixture()))
-	golden.Check(t, "firewall-closed.nft", ruleset(t, Firewall{SSHPort: 2222, PodCIDR: "2001:db8:55::/56"}))
+	golden.Check(t, testdata, "firewall.nft", ruleset(t, firewallFixture()))
+	golden.Check(t, testdata, "firewall-closed.nft", ruleset(t, Firewall{SSHPort: 2222, PodCIDR: "2001:db8:55::/56"}))
 }
 
 func TestFirewallRulesetOwnsOneTable(t *testing.T) {

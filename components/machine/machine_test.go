@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
+
+//go:embed testdata
+var testdata embed.FS
 
 func commandOutputs(r pulumitest.Resource) map[string]any {
 	if r.Name == "m-door" {
@@ -141,7 +145,7 @@ func TestEveryInput(t *testing.T) {
 			for _, child := range children {
 				text.WriteString(describe(t, recording.Get(t, child)))
 			}
-			golden.Check(t, name, text.String())
+			golden.Check(t, testdata, name, text.String())
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package tailnet
 
 import (
+	"embed"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/tinyrack-net/infrastructure/internal/golden"
 )
+
+//go:embed testdata
+var testdata embed.FS
 
 // valid returns a policy that nothing is wrong with: one server.
 func valid() Policy {
@@ -68,7 +72,7 @@ func TestHuJSON(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden.Check(t, name, text)
+			golden.Check(t, testdata, name, text)
 			for range 20 {
 				if again, _ := policy.HuJSON(); again != text {
 					t.Fatalf("one policy has two texts:\n%s\n%s", text, again)

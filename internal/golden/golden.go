@@ -2,8 +2,9 @@
 package golden
 
 import (
+	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"testing"
 )
@@ -11,23 +12,27 @@ import (
 // Check fails the test when got differs from testdata/<name>. With UPDATE_GOLDEN=1 in the environment it writes the
 // file instead; review the change like any other. Where CI is set nothing is ever written: there a test that writes
 // what it should compare would hide every failure.
-func Check(t *testing.T, name, got string) {
+//
+// files is the folder testdata, embedded: Go's test cache knows an embedded file by its content, and one that a test
+// opens by its time, which is another in each checkout.
+func Check(t *testing.T, files fs.FS, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
+	file := path.Join("testdata", name)
 	if os.Getenv("UPDATE_GOLDEN") == "1" {
 		if os.Getenv("CI") != "" {
 			t.Fatal("UPDATE_GOLDEN is set in CI: nothing would be compared: unset it")
 		}
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		return
 	}
-	want, err := os.ReadFile(path)
+	want, err := fs.ReadFile(files, file)
 	if err != nil {
 		t.Fatalf("%v: run the test once with UPDATE_GOLDEN=1", err)
 	}
 	if got != string(want) {
-		t.Errorf("%s differs (UPDATE_GOLDEN=1 writes it):\n%s", path, difference(string(want), got))
+		t.Errorf("%s differs (UPDATE_GOLDEN=1 writes it):\n%s", file, difference(string(want), got))
 	}
 }
 

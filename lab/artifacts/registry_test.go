@@ -203,6 +203,7 @@ func TestAProgramOutOfAnImage(t *testing.T) {
 
 // TestFaultsOfARegistry wants the same of a registry as TestFaults of any host.
 func TestFaultsOfARegistry(t *testing.T) {
+	t.Parallel()
 	for fault, want := range map[string]string{
 		"404 of an index":               "answered with 404 Not Found",
 		"404 of a manifest":             "answered with 404 Not Found",
@@ -227,6 +228,7 @@ func TestFaultsOfARegistry(t *testing.T) {
 		"plain http of an index":        "redirected to http://elsewhere.example.com, which is not https: refused",
 	} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
 			host, pins, _ := pushed(t, ofThisAndAnother(t, theProgram(t)), fault)
 			wantBuilt(t, imageOfThing("bin/thing"), host, pins, want)
 		})

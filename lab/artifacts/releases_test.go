@@ -58,11 +58,9 @@ type trial struct {
 
 func try(t *testing.T, mode, host string, pins map[string]Pin) *trial {
 	t.Helper()
-	t.Setenv(ReleasesSetting, mode)
-	t.Setenv(ReleaseHost, host)
-	t.Setenv(ReleasePins, "")
 	got := &trial{Cache: open(t)}
-	got.releases.pins = pins
+	// Fields and not the environment, so that what waits for a silent host waits beside others.
+	got.releases.mode, got.releases.host, got.releases.pins = mode, host, pins
 	got.releases.stall, got.releases.reachable = 2*time.Second, 30*time.Second
 	got.releases.say = func(format string, args ...any) { got.said = append(got.said, fmt.Sprintf(format, args...)) }
 	var mu sync.Mutex
@@ -181,6 +179,7 @@ func TestAReleaseTakesThePlaceOfABuild(t *testing.T) {
 
 // TestFaults wants a build that is told, and in its place an error where nothing but releases is wanted.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	released := []byte("the released program")
 	for fault, want := range map[string]string{
 		"404": "answered with 404 Not Found",
@@ -194,6 +193,7 @@ func TestFaults(t *testing.T) {
 		"too large":   "more than any release has: refused",
 	} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
 			host, _, _ := standIn(t, released, fault)
 			wantBuilt(t, thing(Plain), host, pinOf(released), want)
 		})
@@ -645,6 +645,7 @@ func TestStandInAndPins(t *testing.T) {
 	}
 	fault = ""
 
+	t.Setenv(ReleaseHost, server.URL)
 	to := filepath.Join(t.TempDir(), "pins.txt")
 	pin := func() (string, error) {
 		err := PinReleases(t.Context(), to, func(string, ...any) {})
