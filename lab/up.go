@@ -50,44 +50,56 @@ func up(ctx context.Context, at layout.Layout) error {
 		return err
 	}
 	say("plugins: %s (a double speaks the official plugin's protocol; see docs/lab.md)", plugins)
-	l, err := open(at)
-	if err != nil {
-		return err
-	}
-	if err := report.Run(ctx, preparation(l)); err != nil {
-		return err
-	}
 	cache, err := artifacts.Open(at.Cache)
 	if err != nil {
 		return err
 	}
-	if l.set, err = cache.Build(ctx, report, l.own); err != nil {
+	l, err := open(at)
+	if err != nil {
 		return err
 	}
-	if err := report.Run(ctx, provisioning(l, plugins)); err != nil {
+	if err := report.Run(ctx, provisioning(l, cache, plugins, report)); err != nil {
 		return err
 	}
 	return summary.Print(os.Stdout, at, l.stack, report)
 }
 
-// preparation is what has to be there before anything can be built.
-func preparation(l *lab) []progress.Task {
+// provisioning is everything from the host's tools to the cluster.
+func provisioning(
+	l *lab, cache *artifacts.Cache, plugins pulumi.Plugins, report *progress.Report,
+) []progress.Task {
+	// What the lab's own programs share with the site's, a fourth of it, is compiled once.
+	var failed error
+	ended := make(chan struct{})
+	ownPrograms := func(ctx context.Context) (string, error) {
+		select {
+		case <-ended:
+			return l.own, failed
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
 	return []progress.Task{
 		{Name: "host tools", Do: host.InstallTools},
-		{Name: "lab programs", Do: func(ctx context.Context) (err error) {
+		{Name: "lab programs", Beside: true, Do: func(ctx context.Context) error {
 			progress.Waiting(ctx, "go build of the lab's plugins and tools")
-			l.own, err = programs.Build(ctx, l.Layout)
-			return err
+			defer close(ended)
+			failed = cache.Turn(ctx, func(ctx context.Context) (err error) {
+				l.own, err = programs.Build(ctx, l.Layout)
+				return err
+			})
+			return failed
 		}},
-	}
-}
-
-// provisioning is everything from the network to the cluster.
-func provisioning(l *lab, plugins pulumi.Plugins) []progress.Task {
-	return []progress.Task{
 		{Name: "program", Beside: true, Do: func(ctx context.Context) error {
 			progress.Waiting(ctx, "go build of the Pulumi program")
-			return preview.BuildProgram(ctx, l.Checkout)
+			if _, err := ownPrograms(ctx); err != nil {
+				return err
+			}
+			return cache.Turn(ctx, func(ctx context.Context) error { return preview.BuildProgram(ctx, l.Checkout) })
+		}},
+		{Name: "artifacts", Do: func(ctx context.Context) (err error) {
+			l.set, err = cache.Build(ctx, report, ownPrograms)
+			return err
 		}},
 		{Name: "network", Do: func(ctx context.Context) error { return machine.MakeNetwork(ctx, l.Layout) }},
 		{Name: "tailnet control server", Do: func(ctx context.Context) error {

@@ -33,9 +33,9 @@ func TestUpIsTheseSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := append(names(preparation(l)), names(provisioning(l, pulumi.Plugins{}))...)
+	got := names(provisioning(l, nil, pulumi.Plugins{}, nil))
 	want := []string{
-		"host tools", "lab programs", "program beside",
+		"host tools", "lab programs beside", "program beside", "artifacts",
 		"network", "tailnet control server", "clouds and artifact server", "operator's device beside", "object storage",
 		"git server",
 		"machines beside", "site repository", "after all pulumi up", "machines that left", "webhook", "kubeconfig",

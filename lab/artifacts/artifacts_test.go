@@ -1,12 +1,15 @@
 package artifacts
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -205,5 +208,44 @@ func TestImagesOnOneBase(t *testing.T) {
 			t.Errorf("another %s made the same images: %v", filepath.Base(changed), err)
 		}
 		path = again
+	}
+}
+
+// What is compiled beside the programs takes its turn among them, and gives it back; who no longer waits gets none.
+func TestTurn(t *testing.T) {
+	c := open(t)
+	at, most := make(chan int, 1), 0
+	at <- 0
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() {
+			if err := c.Turn(t.Context(), func(context.Context) error {
+				now := <-at + 1
+				most = max(most, now)
+				at <- now
+				time.Sleep(10 * time.Millisecond)
+				at <- <-at - 1
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if most != 2 {
+		t.Errorf("%d at a time", most)
+	}
+	failure := errors.New("failure")
+	if err := c.Turn(t.Context(), func(context.Context) error { return failure }); !errors.Is(err, failure) {
+		t.Errorf("got %v", err)
+	}
+	c.turns <- struct{}{}
+	c.turns <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ran := false
+	err := c.Turn(ctx, func(context.Context) error { ran = true; return nil })
+	if ran || !errors.Is(err, context.Canceled) {
+		t.Errorf("ran: %v, %v", ran, err)
 	}
 }

@@ -23,6 +23,8 @@ type Cache struct {
 	releases *releases
 	// compile makes a program from its module.
 	compile func(ctx context.Context, b Binary, out string) error
+	// turns are the programs that are compiled or downloaded at a time.
+	turns chan struct{}
 }
 
 // Open returns the cache in dir, which is made if it is missing.
@@ -45,7 +47,7 @@ func in(dir string) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{dir: dir, releases: r}
+	c := &Cache{dir: dir, releases: r, turns: make(chan struct{}, 2)}
 	c.compile = c.build
 	return c, nil
 }

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/yaml"
 
 	"github.com/tinyrack-net/infrastructure/lab/file"
@@ -46,10 +47,50 @@ type Set struct {
 	Plugins, Flannel string
 }
 
-// Build makes what is missing, two programs at a time, and returns the paths of all. own is the folder with the lab's
-// own programs.
-func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) (*Set, error) {
-	built, err := c.buildAll(ctx, report)
+// Build makes what is missing and returns the paths of all. What comes of packages takes one processor or the network,
+// so it is made beside the programs. ownPrograms waits for the folder of the lab's own.
+func (c *Cache) Build(
+	ctx context.Context, report *progress.Report, ownPrograms func(context.Context) (string, error),
+) (*Set, error) {
+	distribution, err := HostDistribution()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		built        map[string]string
+		rootFS       string
+		databases    Databases
+		ghost        string
+		all, besides = errgroup.WithContext(ctx)
+	)
+	beside := func(name, waits string, run func(ctx context.Context) error) {
+		all.Go(func() error {
+			return report.Step(besides, name, func(ctx context.Context) error {
+				progress.Waiting(ctx, "%s", waits)
+				return run(ctx)
+			})
+		})
+	}
+	beside("root filesystem", "mmdebstrap of "+distribution.Codename, func(ctx context.Context) (err error) {
+		rootFS, err = c.RootFS(ctx, distribution)
+		return err
+	})
+	beside("databases", "mmdebstrap of "+strings.Join(databasePackages, ", "), func(ctx context.Context) (err error) {
+		databases, err = c.Databases(ctx, distribution)
+		return err
+	})
+	beside("ghost", "npm pack and pnpm install of Ghost "+GhostVersion, func(ctx context.Context) (err error) {
+		ghost, err = c.Ghost(ctx)
+		return err
+	})
+	all.Go(func() (err error) {
+		built, err = c.buildAll(besides, report)
+		return err
+	})
+	if err := all.Wait(); err != nil {
+		return nil, err
+	}
+	own, err := ownPrograms(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,34 +99,7 @@ func (c *Cache) Build(ctx context.Context, report *progress.Report, own string) 
 		S3Gateway: built["versitygw"],
 		Tailscale: built["tailscale"], Headscale: built["headscale"],
 		Plugins: filepath.Join(own, "plugins"), Flannel: filepath.Join(own, "flannel"),
-	}
-	distribution, err := HostDistribution()
-	if err != nil {
-		return nil, err
-	}
-	if err := report.Step(ctx, "root filesystem", func(ctx context.Context) error {
-		progress.Waiting(ctx, "mmdebstrap of %s", distribution.Codename)
-		set.RootFS, err = c.RootFS(ctx, distribution)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	var databases Databases
-	if err := report.Step(ctx, "databases", func(ctx context.Context) error {
-		progress.Waiting(ctx, "mmdebstrap of %s", strings.Join(databasePackages, ", "))
-		databases, err = c.Databases(ctx, distribution)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	set.PostgreSQL, set.MariaDB, set.Redis = databases.PostgreSQL, databases.MariaDB, databases.Redis
-	var ghost string
-	if err := report.Step(ctx, "ghost", func(ctx context.Context) error {
-		progress.Waiting(ctx, "npm pack and pnpm install of Ghost %s", GhostVersion)
-		ghost, err = c.Ghost(ctx)
-		return err
-	}); err != nil {
-		return nil, err
+		RootFS: rootFS, PostgreSQL: databases.PostgreSQL, MariaDB: databases.MariaDB, Redis: databases.Redis,
 	}
 	if err := c.extracts(ctx, set); err != nil {
 		return nil, err
@@ -154,12 +168,22 @@ func Complete(dir string) bool {
 	return err == nil && !slices.ContainsFunc(binaries(), func(b Binary) bool { return !c.Has(b) })
 }
 
+// Turn compiles something among the programs: two at a time, for each takes gigabytes of memory.
+func (c *Cache) Turn(ctx context.Context, compile func(context.Context) error) error {
+	select {
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
+		return compile(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[string]string, error) {
 	var (
 		mu    sync.Mutex
 		group sync.WaitGroup
 		errs  []error
-		slots = make(chan struct{}, 2)
 		paths = map[string]string{}
 	)
 	// Downloads first: what comes of them takes a moment, or is known to be built.
@@ -171,7 +195,9 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 			builds = append(builds, b)
 		}
 	}
-	for _, b := range slices.Concat(downloads, builds) {
+	all := slices.Concat(downloads, builds)
+	for i, b := range all {
+		progress.Waiting(ctx, "%d of %d programs", len(all)-i, len(all))
 		run := func(ctx context.Context) error {
 			path, err := c.Program(ctx, b)
 			mu.Lock()
@@ -185,12 +211,13 @@ func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[stri
 			}
 			continue
 		}
-		slots <- struct{}{}
+		c.turns <- struct{}{}
 		if ctx.Err() != nil {
+			<-c.turns
 			break
 		}
 		group.Go(func() {
-			defer func() { <-slots }()
+			defer func() { <-c.turns }()
 			verb := "build "
 			if c.offered(ctx, b) {
 				verb = "download "
