@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,8 @@ func TestPreviewsAgree(t *testing.T) {
 	onMachine(t, l, "systemctl start k3s")
 }
 
-// operations are what a report says of the stack, without values.
+// operations are what a report says of the stack, without values. What does not depend on each other the engine takes
+// in another order each time.
 func operations(t *testing.T, text []byte) []string {
 	t.Helper()
 	var report struct {
@@ -108,6 +110,7 @@ func operations(t *testing.T, text []byte) []string {
 		}
 		found = append(found, line)
 	}
+	slices.Sort(found)
 	return found
 }
 

@@ -2,6 +2,7 @@ package stacks
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -160,8 +161,46 @@ func (s *stack) preflightArgs(name string) *machine.PreflightArgs {
 			URL: git.Sync.URL, Branch: git.Sync.Branch, Username: git.Git.Username, Token: git.Git.Token,
 			SSHKey: git.Git.SSHKey, KnownHosts: git.Git.KnownHosts, CA: git.Git.CA,
 		}
+		args.Buckets, args.Looks = s.buckets(), s.looks(git.Sync)
 	}
 	return args
+}
+
+// looks are at what the clouds know better than the settings.
+func (s *stack) looks(sync flux.Sync) []func(context.Context) error {
+	f, secrets := s.cfg.Flux, s.cfg.Secrets
+	login := flux.Login{
+		Username: f.Username, Token: string(secrets.GitToken), SSHKey: string(secrets.GitSSHKey),
+		KnownHosts: f.KnownHosts, CA: f.CA,
+	}
+	return []func(context.Context) error{
+		func(ctx context.Context) error {
+			return s.cloudflareAPI().LookAtZone(ctx, s.cfg.Cloudflare.ZoneID, s.cfg.Cloudflare.Zone)
+		},
+		func(ctx context.Context) error { return sync.Look(ctx, login) },
+	}
+}
+
+func (s *stack) cloudflareAPI() edge.API {
+	return edge.API{Token: string(s.cfg.Secrets.CloudflareAPIToken), BaseURL: s.cfg.Cloudflare.BaseURL}
+}
+
+// buckets are where copies of the cluster and of its databases go.
+func (s *stack) buckets() []machine.Bucket {
+	var buckets []machine.Bucket
+	if to := s.cfg.Cluster.Snapshots; to != nil {
+		buckets = append(buckets, machine.Bucket{
+			Setting: "cluster.snapshots", Endpoint: to.Endpoint, Insecure: to.Insecure, Region: to.Region, Name: to.Bucket,
+			AccessKey: s.cfg.Secrets.S3AccessKey.Output(), SecretKey: s.cfg.Secrets.S3SecretKey.Output(),
+		})
+	}
+	if to := s.cfg.Backups; to != nil {
+		buckets = append(buckets, machine.Bucket{
+			Setting: "backups", Endpoint: to.Endpoint, Insecure: to.Insecure, Region: to.Region, Name: to.Bucket,
+			AccessKey: s.cfg.Secrets.BackupsAccessKey.Output(), SecretKey: s.cfg.Secrets.BackupsSecretKey.Output(),
+		})
+	}
+	return buckets
 }
 
 // digest changes with every setting, so that the preflight looks again. There is no secret in it.
@@ -215,7 +254,7 @@ func (s *stack) tailnetHost(name string) tailnet.Host {
 func (s *stack) publish() (err error) {
 	args := s.edgeArgs()
 	args.Protect = s.cfg.Protect
-	args.API = edge.API{Token: string(s.cfg.Secrets.CloudflareAPIToken), BaseURL: s.cfg.Cloudflare.BaseURL}
+	args.API = s.cloudflareAPI()
 	// A tailnet that is refused leaves Cloudflare untouched.
 	args.DependsOn = slices.Concat(s.checked, s.tailnet.Done)
 	s.edge, err = edge.New(s.ctx, "edge", args, pulumi.Providers(s.cloudflare))

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"cmp"
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -60,6 +61,21 @@ type Git struct {
 	CA string
 }
 
+// Bucket is a place in an S3 server where copies go: the machine must reach it, and the keys open it. It is not
+// validated here either.
+type Bucket struct {
+	// Setting is where the settings have it: cluster.snapshots.
+	Setting string
+	// Endpoint is the server's host, with a port when it is not the usual one, and without a scheme.
+	Endpoint string
+	// Insecure speaks http instead of https.
+	Insecure bool
+	Region   string
+	Name     string
+	// AccessKey and SecretKey are secret.
+	AccessKey, SecretKey pulumi.StringInput
+}
+
 // Role is what k3s is on a host.
 type Role string
 
@@ -86,6 +102,11 @@ type PreflightArgs struct {
 	// Artifacts are downloaded and verified now, so that a wrong checksum stops everything rather than half of it.
 	Artifacts []Artifact
 	Git       Git
+	// Buckets are looked into, but those in the tailnet, which a new machine has not joined yet.
+	Buckets []Bucket
+	// Looks are taken from the computer that pulumi runs on before the machine is looked at, but not in a preview. What
+	// they return, all of it, stops everything.
+	Looks []func(context.Context) error
 	// MinDiskGiB is the free space needed below /var, in GiB; MinMemoryMiB the total memory, in MiB.
 	MinDiskGiB   int
 	MinMemoryMiB int
@@ -126,17 +147,44 @@ func (p *Preflight) register(
 	if err != nil {
 		return err
 	}
+	looks, err := args.looks(ctx, name+"-check")
+	if err != nil {
+		return err
+	}
 	check, err := args.Host.Run(ctx, name+"-check", &remote.Command{
 		Create:   args.text(),
-		Secret:   args.Git.secret(),
+		Secret:   args.secret(),
 		ReadOnly: true,
 		Dial:     firstDial,
-	}, pulumi.Parent(p), explained)
+	}, pulumi.Parent(p), explained, looks)
 	if err != nil {
 		return err
 	}
 	p.Done = []pulumi.Resource{check}
 	return ctx.RegisterResourceOutputs(p, pulumi.Map{})
+}
+
+// looks are taken whenever the check is to run.
+func (a *PreflightArgs) looks(ctx *pulumi.Context, name string) (pulumi.ResourceOption, error) {
+	if len(a.Looks) == 0 {
+		return pulumi.Composite(), nil
+	}
+	hook, err := ctx.RegisterResourceHook(name+"-looks", func(*pulumi.ResourceHookArgs) error {
+		return a.look(ctx.Context())
+	}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("resource hook: %w", err)
+	}
+	hooks := []*pulumi.ResourceHook{hook}
+	return pulumi.ResourceHooks(&pulumi.ResourceHookBinding{BeforeCreate: hooks, BeforeUpdate: hooks}), nil
+}
+
+func (a *PreflightArgs) look(ctx context.Context) error {
+	var errs []error
+	for _, look := range a.Looks {
+		errs = append(errs, look(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 func (a *PreflightArgs) text() remote.Text {
@@ -145,6 +193,14 @@ func (a *PreflightArgs) text() remote.Text {
 		artifacts = append(artifacts, strings.Join([]string{
 			f.Name, f.Setting, cmp.Or(f.Arch, "-"), f.URL, f.SHA256, cmp.Or(f.Release, "-"),
 		}, " "))
+	}
+	var buckets []string
+	for _, b := range a.Buckets {
+		scheme := "https://"
+		if b.Insecure {
+			scheme = "http://"
+		}
+		buckets = append(buckets, strings.Join([]string{b.Setting, scheme + b.Endpoint, b.Region, b.Name}, " "))
 	}
 	vars := slices.Concat([]remote.Var{
 		{Name: "SETTINGS", Value: a.Settings},
@@ -155,6 +211,7 @@ func (a *PreflightArgs) text() remote.Text {
 		{Name: "CLUSTER_CIDR", Value: a.ClusterCIDR},
 		{Name: "SERVICE_CIDR", Value: a.ServiceCIDR},
 		{Name: "ARTIFACTS", Value: strings.Join(artifacts, "\n")},
+		{Name: "BUCKETS", Value: strings.Join(buckets, "\n")},
 	}, a.Join.vars(a.Host), a.Git.vars())
 	return remote.Text{Vars: vars, Body: remote.Cluster + identityScript + preflightScript}
 }
@@ -188,6 +245,28 @@ func (g Git) secret() pulumi.StringInput {
 		return g.SSHKey
 	}
 	return g.Token
+}
+
+// secret is the script's standard input.
+func (a *PreflightArgs) secret() pulumi.StringInput {
+	git := a.Git.secret()
+	if len(a.Buckets) == 0 {
+		return git
+	}
+	if git == nil {
+		git = pulumi.String("")
+	}
+	parts := []any{git}
+	for _, b := range a.Buckets {
+		parts = append(parts, b.AccessKey, b.SecretKey)
+	}
+	return pulumi.All(parts...).ApplyT(func(parts []any) string {
+		var text strings.Builder
+		for i := 1; i < len(parts); i += 2 {
+			fmt.Fprintf(&text, "%s:%s\n", parts[i], parts[i+1])
+		}
+		return text.String() + parts[0].(string)
+	}).(pulumi.StringOutput)
 }
 
 var (

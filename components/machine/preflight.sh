@@ -4,7 +4,8 @@
 #
 # Header: SSH_PORT, K3S_ROLE (server, agent or nothing), MIN_DISK_GIB MIN_MEMORY_MIB CLUSTER_CIDR SERVICE_CIDR,
 # ARTIFACTS (lines of name, setting, architecture, URL, sha256 and release; "-" for none), GIT_* below, those of
-# identity.sh, and SETTINGS, which is not read: it runs the check again. Standard input: the git token or SSH key.
+# identity.sh, and SETTINGS, which is not read: it runs the check again. BUCKETS are lines of setting, URL, region and
+# bucket. Standard input: for each of them a line with the two keys, a colon between them; then the git token or SSH key.
 
 PROBLEMS=0
 
@@ -266,8 +267,69 @@ git_over_ssh() {
 	}
 }
 
+# Looks into each bucket as k3s and the databases will. curl signs with all that S3 wants since 7.88; where nothing can be
+# seen, nothing is refused.
+check_buckets() {
+	[ -n "$BUCKETS" ] && have curl || return 0
+	if ! curl --version | awk 'NR == 1 { split($2, v, "."); exit !(v[1] > 7 || v[1] == 7 && v[2] >= 88) }'; then
+		say "nobody looked into the buckets: curl is older than 7.88"
+		return 0
+	fi
+	number=0
+	while read -r setting url region bucket; do
+		number=$((number + 1))
+		server=${url#*://}
+		case ${server%%:*} in
+		*.ts.net | *."$TS_DOMAIN" | 100.6[4-9].* | 100.[7-9][0-9].* | 100.1[01][0-9].* | 100.12[0-7].*)
+			say "$setting: nobody looked into the bucket: $server is in the tailnet, which comes later"
+			;;
+		*) check_bucket ;;
+		esac
+	done <<-LINES
+		$BUCKETS
+	LINES
+}
+
+check_bucket() {
+	lost="no copy would get there"
+	# The sum is that of no content: this curl signs what it is told to send of it.
+	code=$(printf '%s\n' "$INPUT" | sed -n "${number}s/[\\\\\"]/\\\\&/g; ${number}s/.*/user = \"&\"/p" | curl --config - \
+		-sS --proto '=http,https' --connect-timeout 15 --max-time 60 --aws-sigv4 "aws:amz:$region:s3" \
+		-H "x-amz-content-sha256: $(printf '' | sha256sum | cut -d ' ' -f 1)" \
+		-o "$WORK/answer" -w '%{http_code}' "$url/$bucket" 2>"$WORK/errors") || {
+		problem "$setting: $url cannot be reached from the machine: $lost: check endpoint, insecure and the network:" \
+			"$(tail -n 1 "$WORK/errors")"
+		return 0
+	}
+	said=$(sed -n 's/.*<Code>\([A-Za-z]*\)<.*/\1/p' "$WORK/answer" | head -n 1)
+	case $code/$said in
+	200/*)
+		grep -q ListBucketResult "$WORK/answer" ||
+			problem "$setting: $url does not answer as an S3 server does: $lost: correct endpoint"
+		;;
+	5??/*) say "$setting: nobody looked into bucket $bucket: $url answers HTTP $code $said" ;;
+	*/NoSuchBucket)
+		problem "$setting: $url has no bucket $bucket: $lost: make it there, or correct bucket"
+		;;
+	*/AuthorizationHeaderMalformed | */InvalidRegion* | 301/* | 307/*)
+		problem "$setting: $url expects another region than $region for bucket $bucket (HTTP $code $said): $lost: correct" \
+			"region"
+		;;
+	*/RequestTimeTooSkewed)
+		problem "$setting: $url says that the clock of the machine is wrong: $lost: run timedatectl on the machine"
+		;;
+	401/* | 403/* | */*User* | */*AccessKey*)
+		problem "$setting: $url refuses the keys for bucket $bucket (HTTP $code $said): $lost: correct them, and let them" \
+			"list, read and write there"
+		;;
+	*) problem "$setting: bucket $bucket of $url cannot be read (HTTP $code $said): $lost: correct endpoint and bucket" ;;
+	esac
+}
+
 main() {
-	GIT_SECRET=$(cat)
+	INPUT=$(cat)
+	buckets=$(printf '%s' "$BUCKETS" | grep -c . || true)
+	GIT_SECRET=$(printf '%s\n' "$INPUT" | tail -n "+$((buckets + 1))")
 	STATUS=
 	rm -rf "$ROOT"/run/tinyrack/preflight.* # of a run that was killed
 	WORK=$(mktemp -d "$ROOT/run/tinyrack/preflight.XXXXXX")
@@ -283,6 +345,7 @@ main() {
 	check_cluster
 	check_artifacts
 	check_git
+	check_buckets
 	[ "$PROBLEMS" = 0 ] || die "$PROBLEMS problem(s) on the machine, listed above; nothing was changed"
 	say "machine checked: nothing stands in the way"
 }

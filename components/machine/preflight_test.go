@@ -1,13 +1,16 @@
 package machine
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/tinyrack-net/infrastructure/components/internal/pulumitest"
 	"github.com/tinyrack-net/infrastructure/components/remote/remotetest"
 )
 
@@ -481,4 +484,174 @@ func TestPreflightRefuses(t *testing.T) {
 	}
 	nothing.MinMemoryMiB = -1
 	wantError(t, nothing.Validate(), "negative")
+}
+
+// bucketHost answers for the buckets of testBuckets: with the code and the body given, or as the text says.
+func bucketHost(t *testing.T, answer string) *remotetest.Host {
+	t.Helper()
+	h := preflightHost(t)
+	h.Fake("curl", `[ "$1" != --version ] || { echo "curl $(cat "$ROOT/curl" 2>/dev/null || echo 7.88.1) (x86_64)"; exit; }
+for url; do :; done
+printf '%s\n' "$*" >>"$ROOT/asked"
+cat >>"$ROOT/configs"
+while [ "$1" != -o ]; do shift; done
+`+answer)
+	return h
+}
+
+func testBuckets() *PreflightArgs {
+	args := testPreflight()
+	args.Artifacts, args.Git = nil, Git{}
+	args.Buckets = []Bucket{
+		{Setting: "cluster.snapshots", Endpoint: "s3.example:9000", Region: "eu-1", Name: "etcd"},
+		{Setting: "backups", Endpoint: "s3.example", Insecure: true, Region: "auto", Name: "copies"},
+	}
+	return args
+}
+
+const bucketKeys = "id-one:" + canary + "\nid-two:second" + canary + "\n"
+
+const listed = `printf '<ListBucketResult><Name>x</Name></ListBucketResult>' >"$2"; printf 200`
+
+func TestPreflightLooksIntoBuckets(t *testing.T) {
+	h := bucketHost(t, listed)
+	r := h.Run(preflightText(t, testBuckets()), bucketKeys)
+	r.NoSecret(t, canary)
+	if r.Code != 0 {
+		t.Fatalf("got %+v", r)
+	}
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace
+	if got, want := h.Read("/configs"), "user = \"id-one:"+escape(canary)+"\"\nuser = \"id-two:second"+escape(canary)+
+		"\"\n"; got != want {
+		t.Errorf("curl got\n%s\nwant\n%s", got, want)
+	}
+	asked := strings.Split(strings.TrimSpace(h.Read("/asked")), "\n")
+	for i, want := range []string{
+		"--aws-sigv4 aws:amz:eu-1:s3 -H x-amz-content-sha256: " + sum("") + " ",
+		"--aws-sigv4 aws:amz:auto:s3 -H x-amz-content-sha256: " + sum("") + " ",
+	} {
+		url := []string{" https://s3.example:9000/etcd", " http://s3.example/copies"}[i]
+		if len(asked) != 2 || !strings.Contains(asked[i], want) || !strings.HasSuffix(asked[i], url) {
+			t.Errorf("asked %q, want %s…%s", asked, want, url)
+		}
+	}
+	// With the keys before it, git's secret is what it was: over SSH a text of several lines.
+	args := testBuckets()
+	args.Git = Git{URL: "ssh://git@git.example/o/r.git", Branch: "main", SSHKey: pulumi.String("x"), KnownHosts: "k"}
+	h.Fake("ssh", `while [ $# -gt 0 ]; do case $1 in -i) cp -p "$2" "$ROOT/key" ;; esac; shift; done
+printf '00abcccc HEAD\000caps\n003fcccc refs/heads/main\n0000'`)
+	key := "-----BEGIN KEY-----\n" + canary + "\n-----END KEY-----\n"
+	if r := h.Run(preflightText(t, args), bucketKeys+key); r.Code != 0 || h.Read("/key") != key {
+		t.Errorf("the key is %q: %+v", h.Read("/key"), r)
+	}
+}
+
+func TestPreflightRefusesBuckets(t *testing.T) {
+	code := func(status, code string) string {
+		return `printf '<?xml version="1.0"?><Error><Code>` + code + `</Code><Message>m</Message></Error>' >"$2"; printf ` +
+			status
+	}
+	for name, tt := range map[string]struct{ answer, want string }{
+		"unreachable": {
+			"echo 'curl: (7) Failed to connect' >&2; exit 7",
+			"https://s3.example:9000 cannot be reached from the machine: no copy would get there: check endpoint, insecure " +
+				"and the network: curl: (7)",
+		},
+		"no bucket":      {code("404", "NoSuchBucket"), "https://s3.example:9000 has no bucket etcd"},
+		"region":         {code("400", "AuthorizationHeaderMalformed"), "expects another region than eu-1 for bucket etcd"},
+		"elsewhere":      {code("301", "PermanentRedirect"), "expects another region than eu-1"},
+		"key":            {code("403", "InvalidAccessKeyId"), "refuses the keys for bucket etcd (HTTP 403 Invalid"},
+		"secret":         {code("403", "SignatureDoesNotMatch"), "refuses the keys for bucket etcd"},
+		"rights":         {code("403", "AccessDenied"), "let them list, read and write there"},
+		"user":           {code("404", "XAdminUserNotFound"), "refuses the keys for bucket etcd (HTTP 404"},
+		"clock":          {code("403", "RequestTimeTooSkewed"), "says that the clock of the machine is wrong"},
+		"a web page":     {`echo '<html>' >"$2"; printf 200`, "does not answer as an S3 server does"},
+		"no such page":   {`echo '<html>' >"$2"; printf 404`, "bucket etcd of https://s3.example:9000 cannot be"},
+		"a wrong method": {code("405", "MethodNotAllowed"), "cannot be read (HTTP 405 MethodNotAllowed)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := bucketHost(t, "case $url in */copies) "+listed+"; exit ;; esac\n"+tt.answer)
+			r := h.Run(preflightText(t, testBuckets()), bucketKeys)
+			if !refused(r, "cluster.snapshots: ", tt.want, "error: 1 problem(s)") {
+				t.Errorf("got %+v", r)
+			}
+			r.NoSecret(t, canary)
+		})
+	}
+}
+
+// What cannot be seen yet, or not now, or not by this curl, is told and does not stand in the way.
+func TestPreflightDoesNotLookIntoBuckets(t *testing.T) {
+	for name, tt := range map[string]struct {
+		endpoint, curl, answer, want string
+	}{
+		"a name of the tailnet":   {"nas." + testDomain + ":9000", "8.5.0", "exit 7", "is in the tailnet"},
+		"another's tailnet":       {"nas.other.ts.net", "8.5.0", "exit 7", "is in the tailnet"},
+		"its addresses' start":    {"100.64.0.9:9000", "8.5.0", "exit 7", "is in the tailnet"},
+		"its addresses' end":      {"100.127.255.9", "8.5.0", "exit 7", "is in the tailnet"},
+		"an old curl":             {"s3.example", "7.81.0", "exit 2", "curl is older than 7.88"},
+		"a very old curl":         {"s3.example", "6.99", "exit 2", "curl is older than 7.88"},
+		"a server in trouble":     {"s3.example", "8.5.0", `: >"$2"; printf 503`, "answers HTTP 503"},
+		"100.128 is no tailnet's": {"100.128.0.9", "7.100.0", listed, ""},
+		"100.63 is no tailnet's":  {"100.63.0.9", "10.1", listed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := bucketHost(t, tt.answer)
+			h.Write("/curl", tt.curl)
+			args := testBuckets()
+			args.Buckets = args.Buckets[:1]
+			args.Buckets[0].Endpoint = tt.endpoint
+			r := h.Run(preflightText(t, args), bucketKeys)
+			if r.Code != 0 || !strings.Contains(r.Stderr, tt.want) {
+				t.Errorf("got %+v", r)
+			}
+			if asked := tt.want == "" || tt.want == "answers HTTP 503"; asked != r.Called("curl --config") {
+				t.Errorf("called %q", r.Calls)
+			}
+		})
+	}
+}
+
+// The keys come before git's secret, and stay secret.
+func TestPreflightSecret(t *testing.T) {
+	args := testPreflight()
+	if args.secret() != args.Git.Token {
+		t.Error("without buckets there is more than git's secret")
+	}
+	args.Buckets = []Bucket{
+		{AccessKey: pulumi.String("a"), SecretKey: pulumi.ToSecret(pulumi.String("b")).(pulumi.StringOutput)},
+		{AccessKey: pulumi.String("c"), SecretKey: pulumi.String("d")},
+	}
+	recording, err := pulumitest.Run(func(ctx *pulumi.Context) error {
+		return pulumitest.Probe(ctx, "probe", pulumi.Map{"stdin": args.secret()})
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := recording.Get(t, "probe")
+	if want := "a:b\nc:d\n" + canary; got.Plain()["stdin"] != want || len(got.Secrets()) != 1 {
+		t.Errorf("got %+v, secret: %v", got.Plain(), got.Secrets())
+	}
+}
+
+// All looks are taken, and all that they find is told.
+func TestPreflightLooks(t *testing.T) {
+	args := testPreflight()
+	var taken []string
+	for _, name := range []string{"one", "two", "three"} {
+		args.Looks = append(args.Looks, func(context.Context) error {
+			taken = append(taken, name)
+			if name == "two" {
+				return nil
+			}
+			return errors.New(name + " is wrong")
+		})
+	}
+	err := args.look(t.Context())
+	if len(taken) != 3 || err == nil || err.Error() != "one is wrong\nthree is wrong" {
+		t.Errorf("taken %v: %v", taken, err)
+	}
+	if err := testPreflight().look(t.Context()); err != nil {
+		t.Errorf("nothing to look at: %v", err)
+	}
 }
