@@ -217,3 +217,32 @@ func TestAnotherHostname(t *testing.T) {
 	})
 	nothingToDo(t, l)
 }
+
+// What the settings name outside the machine is looked for before anything is changed: a folder in git that was never
+// pushed, and buckets for copies that nobody made or reaches.
+func TestAPlaceThatIsNotThere(t *testing.T) {
+	l := running(t)
+	before := look(t, l)
+	const branch = "e2e-empty"
+	clone := filepath.Join(t.TempDir(), "clone")
+	runGit(t, l, "clone", "--quiet", layout.GitURL, clone)
+	runGit(t, l, "-C", clone, "checkout", "--quiet", "--orphan", branch)
+	runGit(t, l, "-C", clone, "rm", "--quiet", "-r", "--cached", ".")
+	runGit(t, l, "-C", clone, "commit", "--quiet", "--allow-empty", "--message", "nothing")
+	runGit(t, l, "-C", clone, "push", "--quiet", layout.GitURL, "HEAD:"+branch)
+	t.Cleanup(func() { runGit(t, l, "-C", clone, "push", "--quiet", layout.GitURL, ":"+branch) })
+
+	putBack := change(t, l, func(config map[string]map[string]any) { config["tinyrack:flux"]["branch"] = branch })
+	refused(t, l, l.stack.Up, "flux.path: branch "+branch+" of "+layout.GitURL+" has no ./clusters/lab")
+	putBack()
+	putBack = change(t, l, func(config map[string]map[string]any) {
+		config["tinyrack:cluster"]["snapshots"].(map[string]any)["bucket"] = "nobody-made-it"
+		config["tinyrack:backups"]["region"] = "elsewhere"
+	})
+	refused(t, l, l.stack.Up, "cluster.snapshots: http://"+layout.S3Addr+" has no bucket nobody-made-it",
+		"backups: http://"+layout.S3Addr+" expects another region than elsewhere", "2 problem(s)", "nothing was changed")
+	putBack()
+	unchanged(t, "places were named that are not there", before, look(t, l))
+	upOrFail(t, l)
+	nothingToDo(t, l)
+}
