@@ -1,6 +1,7 @@
 package flux
 
 import (
+	"encoding/base64"
 	"encoding/pem"
 	"net/http"
 	"net/http/cgi"
@@ -91,6 +92,15 @@ func TestLook(t *testing.T) {
 				t.Errorf("left %v", left)
 			}
 		})
+	}
+	local := t.TempDir()
+	clone := exec.Command("git", "clone", "--quiet", "--bare", "--config=http.sslVerify=false", "--config=http.extraHeader="+
+		"Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("flux:"+lookToken)), url, local)
+	if out, err := clone.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := (Sync{URL: "file://" + local, Branch: "main", Path: "./x"}).Look(t.Context(), Login{}); err != nil {
+		t.Errorf("a folder was looked into: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
 	if err := (Sync{URL: url, Branch: "main", Path: "./x"}).Look(t.Context(), good); err != nil {

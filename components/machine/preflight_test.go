@@ -585,7 +585,7 @@ func TestPreflightDoesNotLookIntoBuckets(t *testing.T) {
 	for name, tt := range map[string]struct {
 		endpoint, curl, answer, want string
 	}{
-		"a name of the tailnet":   {"nas." + testDomain + ":9000", "8.5.0", "exit 7", "is in the tailnet"},
+		"a name of the tailnet":   {"nas.net.example:9000", "8.5.0", "exit 7", "is in the tailnet"},
 		"another's tailnet":       {"nas.other.ts.net", "8.5.0", "exit 7", "is in the tailnet"},
 		"its addresses' start":    {"100.64.0.9:9000", "8.5.0", "exit 7", "is in the tailnet"},
 		"its addresses' end":      {"100.127.255.9", "8.5.0", "exit 7", "is in the tailnet"},
@@ -600,7 +600,7 @@ func TestPreflightDoesNotLookIntoBuckets(t *testing.T) {
 			h.Write("/curl", tt.curl)
 			args := testBuckets()
 			args.Buckets = args.Buckets[:1]
-			args.Buckets[0].Endpoint = tt.endpoint
+			args.Buckets[0].Endpoint, args.Host.Domain = tt.endpoint, "net.example"
 			r := h.Run(preflightText(t, args), bucketKeys)
 			if r.Code != 0 || !strings.Contains(r.Stderr, tt.want) {
 				t.Errorf("got %+v", r)
