@@ -94,8 +94,9 @@ func TestLook(t *testing.T) {
 		})
 	}
 	local := t.TempDir()
-	clone := exec.Command("git", "clone", "--quiet", "--bare", "--config=http.sslVerify=false", "--config=http.extraHeader="+
-		"Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("flux:"+lookToken)), url, local)
+	header := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("flux:"+lookToken))
+	clone := exec.Command("git", "clone", "--quiet", "--bare", "--config=http.sslVerify=false",
+		"--config=http.extraHeader="+header, url, local)
 	if out, err := clone.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
