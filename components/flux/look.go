@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path"
@@ -12,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 )
 
 // Login is what Credentials are, in clear, for a look into the repository from the computer that pulumi runs on.
@@ -39,6 +43,13 @@ func (s Sync) Look(ctx context.Context, login Login) error {
 	if err != nil {
 		return nil
 	}
+	if login.SSHKey != "" {
+		agent, err := serveKey(ctx, login.SSHKey, filepath.Join(dir, "agent"))
+		if err != nil {
+			return nil
+		}
+		defer agent.Close()
+	}
 	git := func(args ...string) error {
 		cmd := exec.CommandContext(ctx, "git", args...) //nolint:gosec // no option: Validate has seen URL, branch and path
 		cmd.Dir, cmd.Env = dir, env
@@ -58,8 +69,36 @@ func (s Sync) Look(ctx context.Context, login Login) error {
 		s.Branch, s.URL, s.Path)
 }
 
-// environment is that of git. Nothing secret is an argument; a key lies in dir, which nobody else may read, as long as
-// the look takes.
+// serveKey has an agent hold the key, at a socket: a file with it would outlive a run that is killed.
+func serveKey(ctx context.Context, key, socket string) (net.Listener, error) {
+	private, err := ssh.ParseRawPrivateKey([]byte(strings.TrimSpace(key) + "\n"))
+	if err != nil {
+		return nil, err
+	}
+	keys := agent.NewKeyring()
+	if err := keys.Add(agent.AddedKey{PrivateKey: private}); err != nil {
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer connection.Close()
+				_ = agent.ServeAgent(keys, connection)
+			}()
+		}
+	}()
+	return listener, nil
+}
+
+// environment is that of git, with dir for what is not secret: nothing that is becomes an argument or a file.
 func (l Login) environment(url, dir string) ([]string, error) {
 	var env []string
 	for _, variable := range os.Environ() {
@@ -91,8 +130,9 @@ func (l Login) environment(url, dir string) ([]string, error) {
 		env = append(env, fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, setting[1]))
 	}
 	if l.SSHKey != "" {
-		env = append(env, "GIT_SSH_COMMAND=ssh -F none -i "+write("key", l.SSHKey)+" -o BatchMode=yes -o IdentitiesOnly=yes"+
-			" -o StrictHostKeyChecking=yes -o ConnectTimeout=15 -o UserKnownHostsFile="+write("known_hosts", l.KnownHosts))
+		env = append(env, "SSH_AUTH_SOCK="+filepath.Join(dir, "agent"),
+			"GIT_SSH_COMMAND=ssh -F none -o IdentityFile=none -o BatchMode=yes -o StrictHostKeyChecking=yes "+
+				"-o ConnectTimeout=15 -o UserKnownHostsFile="+write("known_hosts", l.KnownHosts))
 	}
 	env = append(env, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)), "GIT_CONFIG_GLOBAL="+os.DevNull)
 	return append(env, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0"), errors.Join(errs...)

@@ -1,8 +1,12 @@
 package flux
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
+	"net"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -11,12 +15,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 const lookToken = "c4n4ry-t0ken"
 
-// gitServer serves a repository with clusters/acme in its branch main over HTTPS, to who has the token.
-func gitServer(t *testing.T) (url, authority string) {
+// siteRepository is a repository with clusters/acme in its branch main, in the folder site of root.
+func siteRepository(t *testing.T) (path string) {
 	t.Helper()
 	root := t.TempDir()
 	for _, args := range [][]string{
@@ -41,6 +47,13 @@ func gitServer(t *testing.T) (url, authority string) {
 			t.Fatalf("git %s: %v\n%s", args, err, out)
 		}
 	}
+	return filepath.Join(root, "site")
+}
+
+// gitServer serves the repository over HTTPS, to who has the token.
+func gitServer(t *testing.T) (url, authority string) {
+	t.Helper()
+	root := filepath.Dir(siteRepository(t))
 	path, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -109,18 +122,31 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// ssh gets the key in a file that nobody else may read, and trusts the given host alone.
+// ssh asks an agent, which alone has the key, and trusts the given host alone.
 func TestLookOverSSH(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
 	bin, seen := t.TempDir(), t.TempDir()
 	script := "#!/bin/sh\nprintf '%s\\n' \"$*\" >" + seen + "/args\n" +
-		"while [ $# -gt 0 ]; do case $1 in -i) cp -p \"$2\" " + seen + "/key ;; " +
-		"UserKnownHostsFile=*) cp \"${1#*=}\" " + seen + "/known ;; esac; shift; done\nexit 255\n"
+		"while [ $# -gt 0 ]; do case $1 in UserKnownHostsFile=*) known=${1#*=} ;; esac; shift; done\n" +
+		"cp \"$known\" " + seen + "/known\nssh-add -L >" + seen + "/keys\n" +
+		"grep -rlF 'PRIVATE KEY' \"$(dirname \"$known\")\" >" + seen + "/files\nexit 255\n"
 	if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	sync := Sync{URL: "ssh://git@git.example:2222/o/r.git", Branch: "main", Path: "./x"}
-	login := Login{SSHKey: "-----BEGIN KEY-----\nc4n4ry\n-----END KEY-----", KnownHosts: "git.example ssh-ed25519 AAAA"}
+	login := Login{SSHKey: string(pem.EncodeToMemory(block)), KnownHosts: "git.example ssh-ed25519 AAAA"}
 	if err := sync.Look(t.Context(), login); err != nil {
 		t.Errorf("got %v", err)
 	}
@@ -131,15 +157,130 @@ func TestLookOverSSH(t *testing.T) {
 		}
 		return string(text)
 	}
-	info, err := os.Stat(filepath.Join(seen, "key"))
-	if err != nil || info.Mode().Perm() != 0o600 || read("key") != login.SSHKey+"\n" ||
-		read("known") != login.KnownHosts+"\n" {
-		t.Errorf("%v: key %q, hosts %q", err, read("key"), read("known"))
+	if key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(wanted))); strings.TrimSpace(read("keys")) != key ||
+		read("known") != login.KnownHosts+"\n" || read("files") != "" {
+		t.Errorf("keys %q, want %q; hosts %q; files with the key: %s", read("keys"), key, read("known"), read("files"))
 	}
 	args := read("args")
-	for _, want := range []string{"StrictHostKeyChecking=yes", "-F none", "-p 2222", "git@git.example"} {
-		if !strings.Contains(args, want) || strings.Contains(args, "c4n4ry") {
+	for _, want := range []string{
+		"StrictHostKeyChecking=yes", "-F none", "IdentityFile=none", "-p 2222", "git@git.example",
+	} {
+		if !strings.Contains(args, want) {
 			t.Errorf("ssh was called with %s", args)
 		}
+	}
+	if err := sync.Look(t.Context(), Login{SSHKey: "no key"}); err != nil {
+		t.Errorf("with a key that is none: %v", err)
+	}
+}
+
+// sshServer serves the repository in root over SSH to who has the key, and tells its own key.
+func sshServer(t *testing.T, root string, admitted ssh.PublicKey) (address string, host ssh.PublicKey) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ServerConfig{
+		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if !bytes.Equal(key.Marshal(), admitted.Marshal()) {
+				return nil, errors.New("another key")
+			}
+			return &ssh.Permissions{}, nil
+		},
+	}
+	config.AddHostKey(signer)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serveUploadPack(connection, config, root)
+		}
+	}()
+	return listener.Addr().String(), signer.PublicKey()
+}
+
+func serveUploadPack(connection net.Conn, config *ssh.ServerConfig, root string) {
+	defer connection.Close()
+	_, channels, requests, err := ssh.NewServerConn(connection, config)
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	for offered := range channels {
+		channel, requests, err := offered.Accept()
+		if err != nil {
+			return
+		}
+		for request := range requests {
+			if request.Type != "exec" {
+				_ = request.Reply(false, nil)
+				continue
+			}
+			_ = request.Reply(true, nil)
+			pack := exec.Command("git", "upload-pack", root)
+			pack.Stdin, pack.Stdout = channel, channel
+			status := make([]byte, 4)
+			if pack.Run() != nil {
+				status[3] = 1
+			}
+			_, _ = channel.SendRequest("exit-status", false, status)
+			channel.Close()
+		}
+	}
+}
+
+// The real ssh: with the key, with another, and at a host that is not the one that is trusted.
+func TestLookOverRealSSH(t *testing.T) {
+	root := siteRepository(t)
+	newKey := func() (string, ssh.PublicKey) {
+		public, private, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, err := ssh.MarshalPrivateKey(private, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := ssh.NewPublicKey(public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(block)), key
+	}
+	key, public := newKey()
+	another, stranger := newKey()
+	address, host := sshServer(t, root, public)
+	name, port, _ := net.SplitHostPort(address)
+	known := func(key ssh.PublicKey) string {
+		return "[" + name + "]:" + port + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
+	}
+	for what, tt := range map[string]struct {
+		path  string
+		login Login
+		found bool
+	}{
+		"there":        {"./clusters/acme", Login{SSHKey: key, KnownHosts: known(host)}, false},
+		"not there":    {"./clusters/none", Login{SSHKey: key, KnownHosts: known(host)}, true},
+		"another key":  {"./clusters/none", Login{SSHKey: another, KnownHosts: known(host)}, false},
+		"another host": {"./clusters/none", Login{SSHKey: key, KnownHosts: known(stranger)}, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			err := Sync{URL: "ssh://git@" + address + "/site", Branch: "main", Path: tt.path}.Look(t.Context(), tt.login)
+			if tt.found != (err != nil) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
