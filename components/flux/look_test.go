@@ -1,8 +1,6 @@
 package flux
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -124,18 +122,7 @@ func TestLook(t *testing.T) {
 
 // ssh asks an agent, which alone has the key, and trusts the given host alone.
 func TestLookOverSSH(t *testing.T) {
-	public, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	wanted, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
+	private, public := newSSHKey(t)
 	bin, seen := t.TempDir(), t.TempDir()
 	script := "#!/bin/sh\nprintf '%s\\n' \"$*\" >" + seen + "/args\n" +
 		"while [ $# -gt 0 ]; do case $1 in UserKnownHostsFile=*) known=${1#*=} ;; esac; shift; done\n" +
@@ -146,7 +133,7 @@ func TestLookOverSSH(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	sync := Sync{URL: "ssh://git@git.example:2222/o/r.git", Branch: "main", Path: "./x"}
-	login := Login{SSHKey: string(pem.EncodeToMemory(block)), KnownHosts: "git.example ssh-ed25519 AAAA"}
+	login := Login{SSHKey: private, KnownHosts: "git.example ssh-ed25519 AAAA"}
 	if err := sync.Look(t.Context(), login); err != nil {
 		t.Errorf("got %v", err)
 	}
@@ -157,7 +144,7 @@ func TestLookOverSSH(t *testing.T) {
 		}
 		return string(text)
 	}
-	if key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(wanted))); strings.TrimSpace(read("keys")) != key ||
+	if key := strings.TrimSpace(public); strings.TrimSpace(read("keys")) != key ||
 		read("known") != login.KnownHosts+"\n" || read("files") != "" {
 		t.Errorf("keys %q, want %q; hosts %q; files with the key: %s", read("keys"), key, read("known"), read("files"))
 	}
@@ -174,20 +161,17 @@ func TestLookOverSSH(t *testing.T) {
 	}
 }
 
-// sshServer serves the repository in root over SSH to who has the key, and tells its own key.
-func sshServer(t *testing.T, root string, admitted ssh.PublicKey) (address string, host ssh.PublicKey) {
+// sshServer serves the repository in root over SSH to who has the key, and tells its own.
+func sshServer(t *testing.T, root, admitted string) (address, host string) {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(private)
+	private, host := newSSHKey(t)
+	signer, err := ssh.ParsePrivateKey([]byte(private))
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := &ssh.ServerConfig{
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if !bytes.Equal(key.Marshal(), admitted.Marshal()) {
+			if string(ssh.MarshalAuthorizedKey(key)) != admitted {
 				return nil, errors.New("another key")
 			}
 			return &ssh.Permissions{}, nil
@@ -208,7 +192,7 @@ func sshServer(t *testing.T, root string, admitted ssh.PublicKey) (address strin
 			go serveUploadPack(connection, config, root)
 		}
 	}()
-	return listener.Addr().String(), signer.PublicKey()
+	return listener.Addr().String(), host
 }
 
 func serveUploadPack(connection net.Conn, config *ssh.ServerConfig, root string) {
@@ -244,28 +228,11 @@ func serveUploadPack(connection net.Conn, config *ssh.ServerConfig, root string)
 // The real ssh: with the key, with another, and at a host that is not the one that is trusted.
 func TestLookOverRealSSH(t *testing.T) {
 	root := siteRepository(t)
-	newKey := func() (string, ssh.PublicKey) {
-		public, private, err := ed25519.GenerateKey(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		block, err := ssh.MarshalPrivateKey(private, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := ssh.NewPublicKey(public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(pem.EncodeToMemory(block)), key
-	}
-	key, public := newKey()
-	another, stranger := newKey()
+	key, public := newSSHKey(t)
+	another, stranger := newSSHKey(t)
 	address, host := sshServer(t, root, public)
 	name, port, _ := net.SplitHostPort(address)
-	known := func(key ssh.PublicKey) string {
-		return "[" + name + "]:" + port + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-	}
+	known := func(key string) string { return "[" + name + "]:" + port + " " + key }
 	for what, tt := range map[string]struct {
 		path  string
 		login Login
