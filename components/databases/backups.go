@@ -47,12 +47,7 @@ func (b *Backups) Credentials(accessKey, secretKey pulumi.StringInput) map[strin
 func (b *Backups) Current() int { return max(1, b.Incarnation) }
 
 // url is the S3 server's address.
-func (b *Backups) url() string {
-	if b.Insecure {
-		return "http://" + b.Endpoint
-	}
-	return "https://" + b.Endpoint
-}
+func (b *Backups) url() string { return s3.URL(b.Endpoint, b.Insecure) }
 
 // Variables are what the tree's manifests read of it. There is no secret among them.
 func (b *Backups) Variables() map[string]string {

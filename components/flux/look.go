@@ -55,11 +55,8 @@ func (s Sync) Look(ctx context.Context, login Login) error {
 		cmd.Dir, cmd.Env = dir, env
 		return cmd.Run()
 	}
-	if err := errors.Join(
-		git("init", "--quiet", "--bare", "."),
-		git("fetch", "--quiet", "--depth=1", "--filter=blob:none", "--no-tags", s.URL, "refs/heads/"+s.Branch),
-		git("cat-file", "-e", "FETCH_HEAD^{tree}"),
-	); err != nil {
+	if git("init", "--quiet", "--bare", ".") != nil || git("fetch", "--quiet", "--depth=1", "--filter=blob:none",
+		"--no-tags", s.URL, "refs/heads/"+s.Branch) != nil {
 		return nil
 	}
 	if git("cat-file", "-e", "FETCH_HEAD:"+path.Clean(s.Path)) == nil || ctx.Err() != nil {

@@ -19,10 +19,16 @@ import (
 
 const lookToken = "c4n4ry-t0ken"
 
-// siteRepository is a repository with clusters/acme in its branch main, in the folder site of root.
+// siteRepository is the path of a repository with clusters/acme in its branch main, and nothing in other.
 func siteRepository(t *testing.T) (path string) {
 	t.Helper()
 	root := t.TempDir()
+	folder := filepath.Join(root, "site/clusters/acme")
+	if err := errors.Join(
+		os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "apps.yaml"), []byte("{}\n"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{
 		{"init", "--quiet", "--initial-branch=main", "site"},
 		{"-C", "site", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "empty"},
@@ -31,14 +37,6 @@ func siteRepository(t *testing.T) (path string) {
 		{"-C", "site", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--all", "-m", "site"},
 		{"-C", "site", "config", "uploadpack.allowFilter", "true"},
 	} {
-		if args[2] == "add" {
-			if err := os.MkdirAll(filepath.Join(root, "site/clusters/acme"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(root, "site/clusters/acme/apps.yaml"), []byte("{}\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
 		cmd := exec.Command("git", args...)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/tinyrack-net/infrastructure/components/internal/s3"
 	"github.com/tinyrack-net/infrastructure/components/remote"
 )
 
@@ -196,11 +197,9 @@ func (a *PreflightArgs) text() remote.Text {
 	}
 	var buckets []string
 	for _, b := range a.Buckets {
-		scheme := "https://"
-		if b.Insecure {
-			scheme = "http://"
-		}
-		buckets = append(buckets, strings.Join([]string{b.Setting, scheme + b.Endpoint, b.Region, b.Name}, " "))
+		buckets = append(buckets, strings.Join([]string{
+			b.Setting, s3.URL(b.Endpoint, b.Insecure), b.Region, b.Name,
+		}, " "))
 	}
 	vars := slices.Concat([]remote.Var{
 		{Name: "SETTINGS", Value: a.Settings},

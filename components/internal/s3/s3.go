@@ -15,6 +15,14 @@ type Bucket struct {
 	Name     string
 }
 
+// URL is a server's address: of its endpoint, and whether it speaks http instead of https.
+func URL(endpoint string, insecure bool) string {
+	if insecure {
+		return "http://" + endpoint
+	}
+	return "https://" + endpoint
+}
+
 var (
 	endpointForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
 	bucketForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
