@@ -23,6 +23,8 @@ type applying struct {
 	repo   *repository.Repository
 	stack  string
 	engine *engine.Engine
+	// box is where the published state is tried as those without a secret will.
+	box    *sandbox.Box
 	commit string
 	// pull is the pull request that the commit came from: 0 for none.
 	pull int
@@ -52,16 +54,25 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 		return report.Failed, err
 	}
 	a := &applying{repo: repo, stack: flags.Arg(0), dangerous: *dangerous, secrets: []string{token()}}
+	if *unlock {
+		return report.NoChange, a.lock().Break(ctx)
+	}
 	if a.engine, err = engine.Find(repo.Dir); err != nil {
 		return report.Failed, err
 	}
 	if a.commit, err = repo.Commit(ctx, "HEAD"); err != nil {
 		return report.Failed, err
 	}
-	switch {
-	case *unlock:
-		return report.NoChange, a.lock().Break(ctx)
-	case *publish:
+	// What publishing needs is missed now, and not once all is applied.
+	scratch, err := os.MkdirTemp("", "apply")
+	if err != nil {
+		return report.Failed, err
+	}
+	defer os.RemoveAll(scratch)
+	if a.box, err = sandbox.New(ctx, scratch); err != nil {
+		return report.Failed, fmt.Errorf("what is applied could not be published: nothing was applied: %w", err)
+	}
+	if *publish {
 		return report.NoChange, a.lock().Do(ctx, a.publishApplied)
 	}
 	tell := func(string) error { return nil }
@@ -226,15 +237,6 @@ func (a *applying) publishApplied(ctx context.Context) error {
 // publish makes the state known to those who preview without a secret.
 func (a *applying) publish(ctx context.Context) error {
 	say("%s: publish the state without its secrets", a.stack)
-	dir, err := os.MkdirTemp("", "publish")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	box, err := sandbox.New(ctx, dir)
-	if err != nil {
-		return err
-	}
 	secrets, err := a.engine.Secrets(ctx, a.stack)
 	if err != nil {
 		return err
@@ -243,11 +245,11 @@ func (a *applying) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tree, err := a.repo.Worktree(ctx, a.commit, dir)
+	tree, err := a.repo.Worktree(ctx, a.commit, a.box.Dir)
 	if err != nil {
 		return err
 	}
-	state, err := published.Make(ctx, box, a.stack, a.commit, tree, exported, secrets)
+	state, err := published.Make(ctx, a.box, a.stack, a.commit, tree, exported, secrets)
 	if err != nil {
 		return err
 	}

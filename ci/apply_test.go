@@ -179,8 +179,23 @@ func TestApplyTellsNoSecret(t *testing.T) {
 	s.ran(whole)
 }
 
+// What publishing needs is missed before anything is applied.
+func TestApplyWantsABox(t *testing.T) {
+	s := newSite(t)
+	s.tell("events", changing)
+	if err := os.RemoveAll(filepath.Join(os.Getenv("PULUMI_HOME"), "plugins")); err != nil {
+		t.Fatal(err)
+	}
+	s.want(1, []string{"nothing was applied", "holds no plugin", "pulumi install"}, "apply", "lab")
+	s.ran("")
+}
+
+// A lock is broken where there is nothing to apply with.
 func TestUnlock(t *testing.T) {
 	s := newSite(t)
+	if err := os.Remove(filepath.Join(s.fake, "../bin/pulumi")); err != nil {
+		t.Fatal(err)
+	}
 	s.git("push", "--quiet", "origin", "HEAD:refs/heads/lock/lab")
 	s.want(0, []string{"breaking the lock"}, "apply", "--unlock", "lab")
 	s.ran("")
