@@ -249,3 +249,20 @@ func TestTurn(t *testing.T) {
 		t.Errorf("ran: %v, %v", ran, err)
 	}
 }
+
+// Two of a family would both compile what they share; but no turn is left unused.
+func TestNext(t *testing.T) {
+	waiting := []Binary{fluxOperator, cnpg, gitea, coredns}
+	for _, c := range []struct {
+		making []string
+		want   int
+	}{{nil, 0}, {[]string{kubernetes}, 2}, {[]string{kubernetes, "gitea"}, 3}, {[]string{kubernetes, "gitea", tools}, 0}} {
+		making := map[string]int{"done": 0}
+		for _, family := range c.making {
+			making[family]++
+		}
+		if got := next(waiting, making); got != c.want {
+			t.Errorf("beside %v: %s", c.making, waiting[got].Name)
+		}
+	}
+}

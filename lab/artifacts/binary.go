@@ -43,9 +43,12 @@ type Binary struct {
 // image is the name of the image that upstream releases the program in, and for which the lab's own stands.
 func (b Binary) image() string { return b.Release.fill(b.Release.Image) }
 
+// family are the programs that b is built beside, by name.
+func (b Binary) family() string { return cmp.Or(b.Family, b.Name) }
+
 // scratch is the folder of the family's build and module caches: ten gigabytes that nobody needs once the programs are
 // there. They are the lab's own, so that they can be thrown away, family by family.
-func (c *Cache) scratch(b Binary) string { return c.path("work", "scratch", cmp.Or(b.Family, b.Name)) }
+func (c *Cache) scratch(b Binary) string { return c.path("work", "scratch", b.family()) }
 
 // Program returns the path of the program. One that is not in the cache is downloaded, where it is released and the
 // network allows it, and built otherwise.

@@ -186,7 +186,7 @@ var (
 		},
 	}
 	kubeseal = Binary{
-		Name: "kubeseal", Family: kubernetes, Module: sealedSecretsModule, Package: "./cmd/kubeseal",
+		Name: "kubeseal", Family: operators, Module: sealedSecretsModule, Package: "./cmd/kubeseal",
 		Release: &Release{
 			Version: SealedSecretsVersion, Archive: TarGz, Member: "kubeseal",
 			URL:  github + "bitnami/sealed-secrets/releases/download/{version}/kubeseal-{number}-linux-amd64.tar.gz",
@@ -194,7 +194,7 @@ var (
 		},
 	}
 	sealedSecrets = Binary{
-		Name: "sealed-secrets", Family: kubernetes, Module: sealedSecretsModule,
+		Name: "sealed-secrets", Family: operators, Module: sealedSecretsModule,
 		Package: "./cmd/controller",
 		Release: &Release{
 			Version: SealedSecretsVersion, Image: "docker.io/bitnami/sealed-secrets-controller:{number}",
@@ -202,15 +202,16 @@ var (
 		},
 	}
 	metallbController = Binary{
-		Name: "metallb-controller", Family: kubernetes, Module: metallbModule, Package: "./controller",
+		Name: "metallb-controller", Family: operators, Module: metallbModule, Package: "./controller",
 		Release: &Release{Version: MetalLBVersion, Image: "quay.io/metallb/controller:{version}", Member: "controller"},
 	}
 	metallbSpeaker = Binary{
-		Name: "metallb-speaker", Family: kubernetes, Module: metallbModule, Package: "./speaker",
+		Name: "metallb-speaker", Family: operators, Module: metallbModule, Package: "./speaker",
 		Release: &Release{Version: MetalLBVersion, Image: "quay.io/metallb/speaker:{version}", Member: "speaker"},
 	}
 	coredns = Binary{
 		Name: "coredns", Family: tools, Module: corednsModule, Package: ".",
+		Files: map[string]string{"core/plugin/zplugin.go": corednsPlugins},
 		Release: &Release{
 			Version: CoreDNSVersion, Archive: TarGz, Member: "coredns",
 			URL:  github + "coredns/coredns/releases/download/{version}/coredns_{number}_linux_amd64.tgz",
@@ -218,7 +219,7 @@ var (
 		},
 	}
 	localPath = Binary{
-		Name: "local-path-provisioner", Family: kubernetes, Module: localPathModule, Package: ".",
+		Name: "local-path-provisioner", Family: operators, Module: localPathModule, Package: ".",
 		Release: &Release{
 			Version: localPathModule.Version, Image: localPathRepository + ":{version}", Member: "usr/bin/local-path-provisioner",
 		},
@@ -248,7 +249,7 @@ var (
 		},
 	}
 	mariadb = Binary{
-		Name: "mariadb-operator", Family: kubernetes, Module: mariadbModule, Package: "./cmd/controller",
+		Name: "mariadb-operator", Family: operators, Module: mariadbModule, Package: "./cmd/controller",
 		Release: &Release{
 			Version: MariaDBVersion, Image: "docker-registry3.mariadb.com/mariadb-operator/mariadb-operator:{number}",
 			Member: "bin/mariadb-operator",
@@ -265,6 +266,20 @@ var (
 		},
 	}
 )
+
+// corednsPlugins is the list of plugins, which upstream has everybody write who compiles it. What asks a cloud or etcd
+// for names (azure, clouddns, etcd, route53) and what reports to a tracer (trace) is not in the lab's: with it, it takes
+// twice the time.
+var corednsPlugins = func() string {
+	var imports strings.Builder
+	for _, name := range strings.Fields(`acl any auto autopath bind bufsize cache cancel chaos debug dns64 dnssec dnstap
+		erratic errors file forward geoip grpc header health hosts k8s_external kubernetes loadbalance local log loop
+		metadata metrics minimal multisocket nsid pprof ready reload rewrite root secondary sign template timeouts tls
+		transfer tsig view whoami`) {
+		imports.WriteString("\t_ \"github.com/coredns/coredns/plugin/" + name + "\"\n")
+	}
+	return "package plugin\n\nimport (\n\t_ \"github.com/coredns/caddy/onevent\"\n" + imports.String() + ")\n"
+}()
 
 // tailscale is the daemon and the command in one program, as upstream ships it for small machines. What a server does
 // not use is left out (KB 1207): it takes a third of the size. The stamps are what `tailscale version` shows.
@@ -345,8 +360,11 @@ const tailnet = "tailnet"
 // tools is the family of the pure Go programs that have little else in common.
 const tools = "tools"
 
-// kubernetes is the family of what is built around the Kubernetes client.
+// kubernetes is the family of what is built around one version of the Kubernetes client.
 const kubernetes = "kubernetes"
+
+// operators is the family of what is built around some other, and shares little but Go's own library.
+const operators = "operators"
 
 // fluxController is one of the controllers of the Flux version above. Its module takes its own API from a folder that
 // the published module does not contain, hence the extra sums.
@@ -371,10 +389,11 @@ var fluxControllers = []Binary{
 }
 
 // binaries are all programs in the order in which they are made, two at a time: the longest first, and family after
-// family, so that few scratch caches are there at once.
+// family, so that few scratch caches are there at once. Beside one of the largest family one of another is made.
 func binaries() []Binary {
 	return slices.Concat(
-		[]Binary{k3s, pulumi, coredns, memos, cloudflared, versitygw, gitea, headscale, tailscale, fluxOperator},
-		fluxControllers, []Binary{cnpg, barmanPlugin, mariadb, sealedSecrets, metallbController, metallbSpeaker, localPath, kubeseal},
+		[]Binary{k3s, pulumi, gitea, fluxOperator}, fluxControllers,
+		[]Binary{cnpg, barmanPlugin, mariadb, sealedSecrets, kubeseal, metallbController, metallbSpeaker, localPath},
+		[]Binary{headscale, tailscale, coredns, versitygw, memos, cloudflared},
 	)
 }

@@ -181,56 +181,67 @@ func (c *Cache) Turn(ctx context.Context, compile func(context.Context) error) e
 
 func (c *Cache) buildAll(ctx context.Context, report *progress.Report) (map[string]string, error) {
 	var (
-		mu    sync.Mutex
-		group sync.WaitGroup
-		errs  []error
-		paths = map[string]string{}
+		mu     sync.Mutex
+		group  sync.WaitGroup
+		errs   []error
+		paths  = map[string]string{}
+		making = map[string]int{}
 	)
 	// Downloads first: what comes of them takes a moment, or is known to be built.
 	var downloads, builds []Binary
 	for _, b := range binaries() {
-		if !c.Has(b) && c.offered(ctx, b) {
+		switch {
+		case c.Has(b):
+			path, err := c.Program(ctx, b)
+			if err != nil {
+				return nil, err
+			}
+			paths[b.Name] = path
+		case c.offered(ctx, b):
 			downloads = append(downloads, b)
-		} else {
+		default:
 			builds = append(builds, b)
 		}
 	}
-	all := slices.Concat(downloads, builds)
-	for i, b := range all {
-		progress.Waiting(ctx, "%d of %d programs", len(all)-i, len(all))
-		run := func(ctx context.Context) error {
-			path, err := c.Program(ctx, b)
-			mu.Lock()
-			defer mu.Unlock()
-			paths[b.Name] = path
-			return err
-		}
-		if c.Has(b) {
-			if err := run(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
+	for waiting := slices.Concat(downloads, builds); len(waiting) > 0; {
+		progress.Waiting(ctx, "%d of %d programs", len(waiting), len(binaries()))
 		c.turns <- struct{}{}
 		if ctx.Err() != nil {
 			<-c.turns
 			break
 		}
+		mu.Lock()
+		i := next(waiting, making)
+		b := waiting[i]
+		waiting = slices.Delete(waiting, i, i+1)
+		making[b.family()]++
+		mu.Unlock()
 		group.Go(func() {
 			defer func() { <-c.turns }()
 			verb := "build "
 			if c.offered(ctx, b) {
 				verb = "download "
 			}
-			if err := report.Step(ctx, verb+b.Name, run); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, err)
-			}
+			var path string
+			err := report.Step(ctx, verb+b.Name, func(ctx context.Context) (err error) {
+				path, err = c.Program(ctx, b)
+				return err
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			making[b.family()]--
+			paths[b.Name] = path
+			errs = append(errs, err)
 		})
 	}
 	group.Wait()
 	return paths, errors.Join(append(errs, ctx.Err())...)
+}
+
+// next is the place of the program to be made now: the first one of whose family none is being made, for two at a time
+// would both compile what they share.
+func next(waiting []Binary, making map[string]int) int {
+	return max(0, slices.IndexFunc(waiting, func(b Binary) bool { return making[b.family()] == 0 }))
 }
 
 // extracts takes the files that the lab needs out of the modules.
