@@ -212,6 +212,7 @@ func (s *stack) machineArgs(name string) *machine.Args {
 			BootstrapSources: h.BootstrapSources,
 			SSHPort:          h.Port,
 			PodCIDR:          s.cfg.Cluster.ClusterCIDR,
+			ServiceCIDR:      s.cfg.Cluster.ServiceCIDR,
 		},
 		Join: s.join(name),
 	}

@@ -29,7 +29,7 @@ func validate(report *Report, c Config, root string) {
 	report.component("cloudflare", s.edgeArgs().Validate())
 	report.component("tailnet", s.tailnetArgs().Validate())
 	for _, name := range sortedKeys(c.Hosts) {
-		report.component("hosts."+name, s.machineArgs(name).Validate(), "join.", "podCIDR")
+		report.component("hosts."+name, s.machineArgs(name).Validate(), "join.", "podCIDR", "serviceCIDR")
 		report.component("hosts."+name, s.tailnetArgs().ValidateHost(s.tailnetHost(name)))
 	}
 	cluster := s.clusterArgs()

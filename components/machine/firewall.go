@@ -55,9 +55,9 @@ type Firewall struct {
 	BootstrapSources []string
 	// SSHPort is the port BootstrapSources may reach: the host's, which remote.Host validates. Zero means 22.
 	SSHPort int
-	// PodCIDR is the network of the cluster's pods. Whether it overlaps that of the Services, which no packet comes from,
-	// is for the owner of both to say.
-	PodCIDR string
+	// PodCIDR is the network of the cluster's pods, and ServiceCIDR that of its Services, which no packet comes from.
+	// Whether they overlap is for the owner of both to say.
+	PodCIDR, ServiceCIDR string
 	// Nodes are the addresses of the cluster's other hosts, as their packets come in here.
 	Nodes []netip.Addr
 }
@@ -86,6 +86,9 @@ func (f Firewall) Validate() error {
 	if p, err := netip.ParsePrefix(f.PodCIDR); err != nil || p.Addr().Is4In6() {
 		refuse("podCIDR: %q is not a CIDR: pods could not reach the API server: use a form like 10.55.0.0/16", f.PodCIDR)
 	}
+	if p, err := netip.ParsePrefix(f.ServiceCIDR); err != nil || p.Addr().Is4In6() {
+		refuse("serviceCIDR: %q is not a CIDR: the firewall would not load: use a form like 10.56.0.0/16", f.ServiceCIDR)
+	}
 	for i, a := range f.Nodes {
 		if !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() {
 			refuse("nodes[%d]: %q is not the address of a host: the hosts of the cluster could not reach each other: use a "+
@@ -108,12 +111,13 @@ func (f Firewall) Ruleset() (string, error) {
 		return "", err
 	}
 	four, six := splitSources(f.BootstrapSources)
-	pods := netip.MustParsePrefix(f.PodCIDR).Masked()
+	pods, services := netip.MustParsePrefix(f.PodCIDR).Masked(), netip.MustParsePrefix(f.ServiceCIDR).Masked()
 	text := strings.NewReplacer(
 		"@SSH_PORT@", strconv.Itoa(f.sshPort()),
 		"@BOOTSTRAP4@", setElements(four),
 		"@BOOTSTRAP6@", setElements(six),
 		"@PODS@", family(pods.Addr())+" saddr "+pods.String(),
+		"@SERVICES@", family(services.Addr())+" daddr "+services.String(),
 		"@PING@", map[string]string{"ip": "icmp", "ip6": "icmpv6"}[family(pods.Addr())]+" type echo-request",
 		"@NODES@", f.nodeRules(),
 	).Replace(rulesetText)
@@ -178,6 +182,9 @@ table inet tinyrack {
 
 	# Pods reach each other and the Internet, but neither the tailnet's peers nor what a cloud tells about the machine.
 	chain pods_out {
+		# Still addressed to a Service: kube-proxy has not come so far. Let out, it would be tracked as it is, and a pod that
+		# starts with the machine would try that connection in vain for half a minute. Refused, it tries another.
+		@SERVICES@ reject
 		oifname "tailscale0" drop
 		ip daddr 169.254.0.0/16 drop
 		ip6 daddr fd00:ec2::254 drop

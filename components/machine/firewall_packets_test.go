@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -125,6 +127,10 @@ func TestMain(m *testing.M) {
 		}
 		all.Wait()
 		fmt.Println(strings.Join(answers, "\n"))
+		os.Exit(0)
+	case "refused":
+		_, err := net.DialTimeout("tcp", what[0], 10*time.Second)
+		fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -258,7 +264,7 @@ on tailscale0 100.64.0.10/24 fd7a:115c:a1e0::10/64
 on cni0 10.55.0.1/24 2001:db8:55::1/64
 on flannel.1 10.55.1.254/24 2001:db8:55:1::fe/64
 at $P 192.0.2.2/24 192.0.2.3/24 192.0.2.11/24 2001:db8::2/64 2001:db8::3/64 2001:db8::11/64 fe80::3/64 \
-	169.254.169.254/32 fd00:ec2::254/128 10.55.9.9/32 2001:db8:55:9::9/128
+	169.254.169.254/32 fd00:ec2::254/128 10.55.9.9/32 2001:db8:55:9::9/128 10.56.9.9/32 2001:db8:56:9::9/128
 at $T 100.64.0.2/24 fd7a:115c:a1e0::2/64
 at $C 10.55.0.2/24 2001:db8:55::2/64
 at $R 10.55.1.2/24 2001:db8:55:1::2/64
@@ -267,9 +273,9 @@ route $P 192.0.2.1 2001:db8::1
 route $T 100.64.0.10 fd7a:115c:a1e0::10
 route $C 10.55.0.1 2001:db8:55::1
 route $R 10.55.1.254 2001:db8:55:1::fe
-# What is behind the public side: metadata, and somebody who pretends to be a pod.
-for a in 169.254.169.254 10.55.9.9; do ip route add $a via 192.0.2.2; done
-for a in fd00:ec2::254 2001:db8:55:9::9; do ip -6 route add $a via 2001:db8::2; done
+# What is behind the public side: metadata, and somebody who pretends to be a pod, and a Service.
+for a in 169.254.169.254 10.55.9.9 10.56.9.9; do ip route add $a via 192.0.2.2; done
+for a in fd00:ec2::254 2001:db8:55:9::9 2001:db8:56:9::9; do ip -6 route add $a via 2001:db8::2; done
 echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done
@@ -332,6 +338,7 @@ RULES`, public.env("P"), tailnet.env("T"), pod.env("C"), remotePod.env("R"))
 		{"tailnet to a NodePort", tailnet, "tcp", "T", "U:30080", true},
 		{"pod to the API", pod, "tcp", "C", "M:6443", true},
 		{"pod to the Service kubernetes", pod, "tcp", "C", "K:443", true},
+		{"pod to a Service that nobody rewrites", pod, "tcp", "C", "V:443", false},
 		{"pod to the kubelet", pod, "tcp", "C", "M:10250", true},
 		{"pod to SSH", pod, "tcp", "C", "M:22", false},
 		{"pod to rpcbind", pod, "tcp", "C", "M:111", false},
@@ -355,12 +362,12 @@ RULES`, public.env("P"), tailnet.env("T"), pod.env("C"), remotePod.env("R"))
 	}
 	fours := expand(both, map[byte]string{
 		'M': "192.0.2.1", 'B': "192.0.2.2", 'S': "192.0.2.3", 'N': "192.0.2.11", 'C': "10.55.0.2", 'G': "10.55.0.1",
-		'R': "10.55.1.2", 'F': "10.55.9.9", 'U': "100.64.0.10", 'T': "100.64.0.2", 'K': "10.56.0.1", 'D': "169.254.169.254",
+		'R': "10.55.1.2", 'F': "10.55.9.9", 'V': "10.56.9.9", 'U': "100.64.0.10", 'T': "100.64.0.2", 'K': "10.56.0.1", 'D': "169.254.169.254",
 	})
 	sixes := expand(both, map[byte]string{
 		'M': "2001:db8::1", 'B': "2001:db8::2", 'S': "2001:db8::3", 'N': "2001:db8::11", 'C': "2001:db8:55::2",
 		'G': "2001:db8:55::1", 'R': "2001:db8:55:1::2", 'F': "2001:db8:55:9::9", 'U': "fd7a:115c:a1e0::10",
-		'T': "fd7a:115c:a1e0::2", 'K': "2001:db8:56::1", 'D': "fd00:ec2::254",
+		'T': "fd7a:115c:a1e0::2", 'V': "2001:db8:56:9::9", 'K': "2001:db8:56::1", 'D': "fd00:ec2::254",
 	})
 	fours = append(
 		fours,
@@ -387,8 +394,14 @@ RULES`, public.env("P"), tailnet.env("T"), pod.env("C"), remotePod.env("R"))
 
 	f := Firewall{BootstrapSources: []string{"192.0.2.2/32", "2001:db8::2"}}
 	f.Nodes = []netip.Addr{netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11")}
-	for network, passages := range map[string][]passage{"10.55.0.0/16": fours, "2001:db8:55::/48": sixes} {
-		f.PodCIDR = network
+	for _, network := range []struct {
+		pods, services, nobodys string
+		passages                []passage
+	}{
+		{"10.55.0.0/16", "10.56.0.0/16", "10.56.9.9:443", fours},
+		{"2001:db8:55::/48", "2001:db8:56::/48", "[2001:db8:56:9::9]:443", sixes},
+	} {
+		f.PodCIDR, f.ServiceCIDR = network.pods, network.services
 		path := t.TempDir() + "/rules.nft"
 		if err := os.WriteFile(path, []byte(ruleset(t, f)+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -396,11 +409,15 @@ RULES`, public.env("P"), tailnet.env("T"), pod.env("C"), remotePod.env("R"))
 		shell(t, `for again in 1 2; do nft -c -f "$RULES"; nft -f "$RULES"; done
 [ "$(nft list table inet tinyrack | grep -c 'policy drop')" = 2 ]
 nft list table ip kube-proxy >/dev/null`, "RULES="+path)
-		wantPassages(t, false, passages)
+		wantPassages(t, false, network.passages)
+		// Silence would have the pod wait.
+		if out, err := pod.command(t.Context(), "refused", network.nobodys).CombinedOutput(); string(out) != "true\n" {
+			t.Errorf("%s, which nobody rewrites, does not refuse: %v\n%s", network.nobodys, err, out)
+		}
 	}
 
 	// Without nodes nobody on the public side reaches what they would.
-	f.Nodes, f.BootstrapSources, f.PodCIDR = nil, nil, "10.55.0.0/16"
+	f.Nodes, f.BootstrapSources, f.PodCIDR, f.ServiceCIDR = nil, nil, "10.55.0.0/16", "10.56.0.0/16"
 	shell(t, `printf '%s\n' "$RULES" | nft -f -`, "RULES="+ruleset(t, f))
 	closed := []passage{}
 	for _, p := range fours {

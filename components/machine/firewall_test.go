@@ -28,7 +28,7 @@ func firewallFixture() Firewall {
 		BootstrapSources: []string{
 			"203.0.113.7/32", "198.51.100.0/24", "198.51.100.9", "2001:db8:1::/64", "2001:db8:9::7",
 		},
-		PodCIDR: "10.55.0.0/16",
+		PodCIDR: "10.55.0.0/16", ServiceCIDR: "10.56.0.0/16",
 		Nodes: []netip.Addr{
 			netip.MustParseAddr("192.0.2.12"), netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11"),
 		},
@@ -46,7 +46,9 @@ func ruleset(t *testing.T, f Firewall) string {
 
 func TestFirewallRuleset(t *testing.T) {
 	golden.Check(t, testdata, "firewall.nft", ruleset(t, firewallFixture()))
-	golden.Check(t, testdata, "firewall-closed.nft", ruleset(t, Firewall{SSHPort: 2222, PodCIDR: "2001:db8:55::/56"}))
+	golden.Check(t, testdata, "firewall-closed.nft", ruleset(t, Firewall{
+		SSHPort: 2222, PodCIDR: "2001:db8:55::/56", ServiceCIDR: "2001:db8:56::/112",
+	}))
 }
 
 func TestFirewallRulesetOwnsOneTable(t *testing.T) {
@@ -77,6 +79,7 @@ func TestFirewallRefuses(t *testing.T) {
 		"mapped":         {source("::ffff:192.0.2.1"), `bootstrapSources[1]: "::ffff:192.0.2.1" is an IPv4 address`},
 		"mapped range":   {source("::ffff:192.0.2.0/120"), `bootstrapSources[1]: "::ffff:192.0.2.0/120" is an IPv4 address`},
 		"no pods":        {func(f *Firewall) { f.PodCIDR = "10.55.0.0" }, `podCIDR: "10.55.0.0" is not a CIDR`},
+		"no services":    {func(f *Firewall) { f.ServiceCIDR = "" }, `serviceCIDR: "" is not a CIDR`},
 		"node zone":      {node("fe80::1%eth0"), `nodes[1]: "fe80::1%eth0" is not the address of a host`},
 		"node mapped":    {node("::ffff:192.0.2.1"), `nodes[1]: "::ffff:192.0.2.1" is not`},
 		"node any":       {node("0.0.0.0"), `nodes[1]: "0.0.0.0" is not`},
@@ -103,8 +106,8 @@ func TestFirewallRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	err := Firewall{BootstrapSources: []string{"x", "y"}}.Validate()
-	if n := strings.Count(fmt.Sprint(err), "\n") + 1; n != 3 {
-		t.Errorf("%d problems, want 3: %v", n, err)
+	if n := strings.Count(fmt.Sprint(err), "\n") + 1; n != 4 {
+		t.Errorf("%d problems, want 4: %v", n, err)
 	}
 }
 

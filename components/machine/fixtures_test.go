@@ -32,6 +32,7 @@ func testFirewall() Firewall {
 	return Firewall{
 		BootstrapSources: []string{"203.0.113.7/32", "198.51.100.0/24", "198.51.100.9", "2001:db8::/64"},
 		PodCIDR:          "10.55.0.0/16",
+		ServiceCIDR:      "10.56.0.0/16",
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	// What the lab needs, measured: memory for building (two programs at a time) and for a running cluster, and disk for
 	// the build's scratch cache, Go's module cache, the machine and its images.
 	minMemory   = 5632 << 20 // of a machine with 6 GiB the kernel leaves less
-	minDiskCold = 20 * gib
+	minDiskCold = 22 * gib
 	minDiskWarm = 6 * gib
 
 	rootRequired = "not root: the lab makes a machine, a bridge and a network namespace, which only root may: " +

@@ -53,12 +53,12 @@ func TestRefusals(t *testing.T) {
 		"little memory": {func(f *Facts) { f.Memory = minMemory - 1 }, []string{
 			"5.5 GiB of memory: the cluster and the builds need 6 GiB and would be killed half way: use a larger host",
 		}},
-		"full disk":  {func(f *Facts) { f.Free[1].Free = 19.5 * gib }, []string{disk("19.5", "20")}},
+		"full disk":  {func(f *Facts) { f.Free[1].Free = 21.5 * gib }, []string{disk("21.5", "22")}},
 		"full, warm": {func(f *Facts) { f.Cold, f.Free[1].Free = false, 5*gib }, []string{disk("5.0", "6")}},
 		"all at once": {func(f *Facts) { f.Root, f.Arch, f.Memory, f.Free[1].Free = false, "riscv64", 0, 0 }, []string{
 			onlyRoot, "architecture riscv64: the lab's binaries and images are built for amd64 only: use an amd64 host",
 			"0.0 GiB of memory: the cluster and the builds need 6 GiB and would be killed half way: use a larger host",
-			disk("0.0", "20"),
+			disk("0.0", "22"),
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
