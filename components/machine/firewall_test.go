@@ -373,6 +373,8 @@ esac`)
 	h.Fake("mv", `for to; do :; done
 ! grep -qxF "mv ${to#"$ROOT"}" "$ROOT/state/faults" 2>/dev/null || { echo "mv: No space left on device" >&2; exit 1; }
 exec `+mv+` "$@"`)
+	// Only once the trial's beginning is noted is there something to wait out.
+	h.Fake("sleep", `[ -s "$ROOT/run/tinyrack/firewall-trial/since" ]`)
 	h.now = 5000_00
 	h.connect()
 	return h
@@ -500,6 +502,9 @@ func TestFirewallTrialThenConfirmed(t *testing.T) {
 		t.Fatalf("got %+v", r)
 	}
 	h.wantOnTrial(rules)
+	if !r.Called("sleep 0.02") {
+		t.Errorf("the next connection may begin in the same hundredth of a second: %q", r.Calls)
+	}
 	at := func(prefix string) int {
 		return slices.IndexFunc(r.Calls, func(c string) bool { return strings.HasPrefix(c, prefix) })
 	}
