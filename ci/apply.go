@@ -63,17 +63,8 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 	if a.commit, err = repo.Commit(ctx, "HEAD"); err != nil {
 		return report.Failed, err
 	}
-	// What publishing needs is missed now, and not once all is applied.
-	scratch, err := os.MkdirTemp("", "apply")
-	if err != nil {
-		return report.Failed, err
-	}
-	defer os.RemoveAll(scratch)
-	if a.box, err = sandbox.New(ctx, scratch); err != nil {
-		return report.Failed, fmt.Errorf("what is applied could not be published: nothing was applied: %w", err)
-	}
 	if *publish {
-		return report.NoChange, a.lock().Do(ctx, a.publishApplied)
+		return report.NoChange, a.lock().Do(ctx, a.withBox(a.publishApplied))
 	}
 	tell := func(string) error { return nil }
 	if *comment {
@@ -85,10 +76,10 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 		}
 	}
 	status := report.NoChange
-	err = a.lock().Do(ctx, func(ctx context.Context) error {
+	err = a.lock().Do(ctx, a.withBox(func(ctx context.Context) error {
 		status, err = a.run(ctx)
 		return err
-	})
+	}))
 	text := fmt.Sprintf("%s: %s applied: %s", a.stack, short(a.commit), status)
 	if err != nil {
 		text = fmt.Sprintf("%s: applying %s failed\n%v\nRun it again: it goes on where it stopped.", a.stack,
@@ -128,6 +119,21 @@ func (a *applying) pullRequest(ctx context.Context) (tell func(string) error, er
 func (a *applying) lock() *lock.Lock {
 	return &lock.Lock{
 		Dir: a.repo.Dir, Remote: a.repo.Remote, Stack: a.stack, Holder: holder(), Say: say, Env: a.repo.Env(),
+	}
+}
+
+// withBox is do with a box to publish from: what publishing needs is missed before do, and not once all is applied.
+func (a *applying) withBox(do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		dir, err := os.MkdirTemp("", "apply")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if a.box, err = sandbox.New(ctx, dir); err != nil {
+			return fmt.Errorf("what is applied could not be published: nothing was applied: %w", err)
+		}
+		return do(ctx)
 	}
 }
 

@@ -179,15 +179,20 @@ func TestApplyTellsNoSecret(t *testing.T) {
 	s.ran(whole)
 }
 
-// What publishing needs is missed before anything is applied.
+// What publishing needs is missed before anything is applied, and the pull request is told.
 func TestApplyWantsABox(t *testing.T) {
 	s := newSite(t)
+	s.pull("proposed")
+	s.merge()
 	s.tell("events", changing)
 	if err := os.RemoveAll(filepath.Join(os.Getenv("PULUMI_HOME"), "plugins")); err != nil {
 		t.Fatal(err)
 	}
-	s.want(1, []string{"nothing was applied", "holds no plugin", "pulumi install"}, "apply", "lab")
+	s.want(1, []string{"nothing was applied", "holds no plugin", "pulumi install"}, "apply", "--comment", "lab")
 	s.ran("")
+	if got := s.host.bodies(); len(got) != 1 || !strings.Contains(got[0], "nothing was applied") {
+		t.Errorf("told is %q", got)
+	}
 }
 
 // A lock is broken where there is nothing to apply with.
