@@ -130,7 +130,16 @@ func (m Machine) isOurs(d client.Device) bool {
 }
 
 // isGone tells whether the device is certain to be off the network: a connected one has no time when it was last seen.
-func isGone(d client.Device) bool { return !d.ConnectedToControl && d.LastSeen != nil }
+// One that has logged out may be listed as connected for a while (headscale waits ten seconds for a device to come
+// back); its key has expired with the logout, and nobody reaches it.
+func isGone(d client.Device) bool {
+	return !d.ConnectedToControl && d.LastSeen != nil || isLoggedOut(d)
+}
+
+// isLoggedOut goes by the key: an API that switched its expiry off may still list a date, which then means nothing.
+func isLoggedOut(d client.Device) bool {
+	return !d.KeyExpiryDisabled && !d.Expires.IsZero() && d.Expires.Before(time.Now())
+}
 
 // TakeName makes the machine's name free, and returns what it removed for that: dead devices of this very machine. A
 // connected one that is ours is left: it may be the machine itself, whose key is made anew because the state was lost;
@@ -253,8 +262,11 @@ func describe(d client.Device) string {
 		owner = "with " + strings.Join(d.Tags, ", ")
 	}
 	seen := "connected"
-	if d.LastSeen != nil {
+	switch {
+	case d.LastSeen != nil:
 		seen = "last seen " + d.LastSeen.UTC().Format(time.RFC3339)
+	case isLoggedOut(d):
+		seen = "logged out"
 	}
 	return fmt.Sprintf("device %s (%s, %s, %s)", id(d), d.Name, owner, seen)
 }

@@ -24,6 +24,9 @@ var machine = cloud.Machine{
 
 type object = cloudtest.Object
 
+// passed is when the key of a device that logged out expired.
+const passed = "2026-11-24T10:00:00Z"
+
 // device returns a dead device that is the machine's, changed by the pairs of name and value.
 func device(changes ...any) object {
 	d := object{
@@ -63,6 +66,14 @@ func TestTakeName(t *testing.T) {
 		"alive and came second":  {alive("name", "site-1.example.ts.net"), false, ""},
 		"nobody knows":           {device("lastSeen", nil), false, ""},
 		"alive, and seen before": {device("connectedToControl", true), false, ""},
+		"just logged out":        {alive("expires", passed), true, ""},
+		"its key never expires":  {alive("expires", passed, "keyExpiryDisabled", true), false, ""},
+		"its key expires later":  {alive("expires", "2999-01-01T00:00:00Z"), false, ""},
+		"a person's, logged out": {
+			alive("expires", passed, "tags", nil, "user", "eve@example.org"),
+			false,
+			"device d1 (site.example.ts.net, of eve@example.org, logged out)",
+		},
 		"a person's": {
 			device("tags", nil, "user", "eve@example.org"),
 			false,
@@ -173,6 +184,12 @@ func TestForget(t *testing.T) {
 	}{
 		"nothing listed": {nil, "[]", 0, "site.example.ts.net is not listed"},
 		"logged out":     {map[string]object{"d1": device()}, "[]", 0, "removed device d1"},
+		"just logged out": {
+			map[string]object{"d1": alive("expires", passed)},
+			"[]",
+			0,
+			"removed device d1 (site.example.ts.net, with tag:tinyrack-server, logged out)",
+		},
 		"a live one": {
 			map[string]object{"d1": alive()},
 			"[d1]",
