@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"os/exec"
@@ -245,17 +246,24 @@ func TestSealingKeyFromBackup(t *testing.T) {
 
 func TestSealingKeyNamesStaleSecrets(t *testing.T) {
 	s := newSite(t)
-	stale := filepath.Join(s.root, "apps/lab/token.yaml")
-	if err := os.WriteFile(stale, []byte(s.mustRun(t, "value", "seal.sh", "lab", "memos-system", "memos-token", "token")),
-		0o600); err != nil {
-		t.Fatal(err)
+	stale := []string{"clusters/lab", "infrastructure/configs/lab", "databases/lab", "apps/lab"}
+	for i, dir := range stale {
+		stale[i] = filepath.Join(s.root, dir, "token.yaml")
+		text := s.mustRun(t, "value", "seal.sh", "lab", "memos-system", "memos-token", "token")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(stale[i]), 0o755),
+			os.WriteFile(stale[i], []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, text := rsaPEM(t, 2048)
 	printed := s.mustRun(t, "", "sealing-key.sh", "lab", "--key", s.keep(t, "other.pem", text))
-	want := "sealed with another key, seal them again with " +
-		"scripts/seal.sh:\n  " + resolve(t, s.root) + "/apps/lab/token.yaml\n"
-	if !strings.Contains(printed, want) {
-		t.Errorf("printed:\n%s\nwant in it:\n%s", printed, want)
+	if !strings.Contains(printed, "sealed with another key, seal them again with scripts/seal.sh:\n") {
+		t.Errorf("printed:\n%s", printed)
+	}
+	for _, file := range stale {
+		if !strings.Contains(printed, "\n  "+resolve(t, file)+"\n") {
+			t.Errorf("printed:\n%s\nwithout %s", printed, file)
+		}
 	}
 }
 

@@ -179,12 +179,16 @@ scripts/sealing-key.sh production --key main.key.yaml --out ~/production-sealing
 		},
 		{
 			// In a place of its own: the lab's has the stack already.
-			text: `pulumi login                     # where the state is kept
+			text: `mkdir -p ~/tinyrack-state
+pulumi login "file://$HOME/tinyrack-state?metadata=skip"   # where the state is kept; or s3://<bucket>
 pulumi stack init production     # asks for a passphrase: PULUMI_CONFIG_PASSPHRASE from then on
 pulumi preview -s production`,
-			first: `mkdir ~/state
-export PULUMI_BACKEND_URL="file://$HOME/state?metadata=skip"`,
-			says: []string{"Logged in to ", "stack lab is this site:", " to create"},
+			first: `export PULUMI_BACKEND_URL="file://$HOME/tinyrack-state?metadata=skip"`,
+			says:  []string{"Logged in to ", "stack lab is this site:", " to create"},
+		},
+		{
+			text:  `{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}`,
+			shows: "a policy file; TestRestThatLeavesTheHostsAlone takes it",
 		},
 		{
 			text: `pulumi preview -s production
@@ -195,8 +199,9 @@ pulumi up -s production`,
 		{
 			text: `mkdir -p ~/.kube
 (umask 077; pulumi stack output kubeconfig --show-secrets -s production > ~/.kube/tinyrack)
-kubectl --kubeconfig ~/.kube/tinyrack get kustomizations -A
-kubectl --kubeconfig ~/.kube/tinyrack -n sealed-secrets get secret canary`,
+export KUBECONFIG=~/.kube/tinyrack
+kubectl get kustomizations -A
+kubectl -n sealed-secrets get secret canary`,
 			says: []string{"databases", "canary"},
 		},
 		{

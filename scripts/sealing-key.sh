@@ -169,7 +169,7 @@ install_file() {
 report() {
 	[ -z "$out" ] || printf 'private key: %s (0600): back it up; without it no sealed secret opens again\n' "$out"
 	printf 'certificate: %s\ncanary:      %s\n' "$certificate" "$canary"
-	stale=$(find "$root/clusters/$environment" "$root/infrastructure" "$root/apps" -name '*.yaml' -path "*/$environment/*" -exec grep -l '^kind: SealedSecret' {} + |
+	stale=$(find "$root/clusters/$environment" "$root/infrastructure" "$root/databases" "$root/apps" -name '*.yaml' -path "*/$environment/*" -exec grep -l '^kind: SealedSecret' {} + |
 		while IFS= read -r file; do
 			grep -qF "$fingerprint" "$file" || printf '  %s\n' "$file"
 		done)

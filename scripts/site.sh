@@ -280,7 +280,8 @@ Read them, commit and push. Then, one after the other:
   pulumi stack init $name
   pulumi config set --secret tinyrack:sealingKey --stack $name < $key$git_key
   pulumi preview -s $name
-The last lists all that only you know, with a command for each.
+The last lists what is missing, with a command for each. It cannot ask for these: bootstrapSources of the host, your own
+address for the first up; and bucket and region of cluster.snapshots and backups.
 TEXT
 }
 

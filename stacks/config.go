@@ -161,7 +161,7 @@ type Cluster struct {
 	// Binaries are the release's executables by architecture, `amd64` or `arm64`; a machine takes its own.
 	Binaries map[string]Artifact `json:"binaries"`
 	// InstallScript is the release's `install.sh`.
-	InstallScript Artifact `json:"installScript"`
+	InstallScript Script `json:"installScript"`
 	// FirstServer is the host that makes the cluster and that the others join. To be set with several servers, and then
 	// kept.
 	FirstServer string `json:"firstServer" example:"node" unset:"the only server"`
@@ -195,10 +195,18 @@ type Cluster struct {
 
 // Artifact is a download and what it must be.
 type Artifact struct {
-	// URL is where the release has it: `k3s`, `k3s-arm64` or `install.sh`.
+	// URL is where the release has it: `k3s` or `k3s-arm64`.
 	URL string `json:"url" example:"https://github.com/k3s-io/k3s/releases/download/v1.36.4%2Bk3s1/k3s"`
-	// SHA256 is its checksum: of a binary, its line in `sha256sum-<architecture>.txt` of the release.
+	// SHA256 is its checksum: its line in `sha256sum-<architecture>.txt` of the release.
 	SHA256 string `json:"sha256" example:"835873f37245fc615f547a2fe2af9402a347875f13fa64a1f136de644955ea3f"`
+}
+
+// Script is the installer and what it must be.
+type Script struct {
+	// URL is where the release's source has it.
+	URL string `json:"url" example:"https://raw.githubusercontent.com/k3s-io/k3s/v1.36.4%2Bk3s1/install.sh"`
+	// SHA256 is its checksum, which the release does not list: `scripts/pin k3s` takes it of the file.
+	SHA256 string `json:"sha256" example:"46177d4c99440b4c0311b67233823a8e8a2fc09693f6c89af1a7161e152fbfad"`
 }
 
 // Snapshots is where and when etcd snapshots go.

@@ -142,6 +142,8 @@ func TestRestThatLeavesTheHostsAlone(t *testing.T) {
 		"attributes":          `{"nodeAttrs": [{"target": ["*"], "attr": ["randomize-client-port"]}]}`,
 		"a set of itself":     `{"ipsets": {"ipset:a": ["add ipset:a"]}, "grants": [{"dst": ["ipset:a"]}]}`,
 		"removed from set":    `{"ipsets": {"ipset:a": ["remove 100.64.0.0/10"]}, "grants": [{"dst": ["ipset:a"]}]}`,
+		// The one of the first install.
+		"own devices": `{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := valid()
