@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -28,10 +29,14 @@ type applying struct {
 	commit string
 	// pull is the pull request that the commit came from: 0 for none.
 	pull int
-	// told is the comment by which the pull request was told of a preview; empty where it was told of none.
+	// told is the comment by which the pull request was told of a preview; empty where it was told of none. another says
+	// that something else may be done as well.
 	told      string
+	another   bool
 	dangerous bool
 	secrets   []string
+	// begun says that something may have been changed.
+	begun bool
 }
 
 func applyVerb(ctx context.Context, args []string) (report.Status, error) {
@@ -41,6 +46,7 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 		"and tell it how it went")
 	dangerous := flags.Bool("dangerous", false, "also delete or replace what holds data")
 	another := flags.Bool("another-plan", false, "also do what the pull request was not told of")
+	success := changeIsSuccess(flags)
 	publish := flags.Bool("publish", false, "publish the state without its secrets, and change nothing else")
 	unlock := flags.Bool("unlock", false, "break the lock of a stack whose holder is gone, and do nothing else")
 	if err := flags.Parse(args); err != nil {
@@ -53,7 +59,9 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 	if err != nil {
 		return report.Failed, err
 	}
-	a := &applying{repo: repo, stack: flags.Arg(0), dangerous: *dangerous, secrets: []string{token()}}
+	a := &applying{
+		repo: repo, stack: flags.Arg(0), another: *another, dangerous: *dangerous, secrets: []string{token()},
+	}
 	if *unlock {
 		return report.NoChange, a.lock().Break(ctx)
 	}
@@ -71,9 +79,6 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 		if tell, err = a.pullRequest(ctx); err != nil {
 			return report.Failed, err
 		}
-		if *another {
-			a.told = ""
-		}
 	}
 	status := report.NoChange
 	err = a.lock().Do(ctx, a.withBox(func(ctx context.Context) error {
@@ -82,15 +87,17 @@ func applyVerb(ctx context.Context, args []string) (report.Status, error) {
 	}))
 	text := fmt.Sprintf("%s: %s applied: %s", a.stack, short(a.commit), status)
 	if err != nil {
-		text = fmt.Sprintf("%s: applying %s failed\n%v\nRun it again: it goes on where it stopped.", a.stack,
-			short(a.commit), err)
+		text = fmt.Sprintf("%s: applying %s failed\n%v", a.stack, short(a.commit), err)
+		if a.begun {
+			text += "\nRun it again: it goes on where it stopped."
+		}
 		if report.Leaks(text, a.secrets) {
 			text = fmt.Sprintf("%s: applying %s failed; the reason holds a secret and is not told", a.stack, short(a.commit))
 			err = errors.New(text)
 		}
 	}
 	// What happened is told even when this was interrupted.
-	return status, errors.Join(err, tell(text))
+	return success(status), errors.Join(err, tell(text))
 }
 
 // pullRequest finds the pull request that the commit came from, and returns how to tell it something.
@@ -112,8 +119,37 @@ func (a *applying) pullRequest(ctx context.Context) (tell func(string) error, er
 		a.told = body
 	}
 	return func(text string) error {
-		return host.Add(context.WithoutCancel(ctx), number, report.Code(text, host.Limit()))
+		telling, stop := context.WithTimeout(context.WithoutCancel(ctx), tellLimit)
+		defer stop()
+		return host.Add(telling, number, report.Code(text, host.Limit()))
 	}, nil
+}
+
+// holdToPlan refuses to do what the pull request was not told of, by a preview of the very commit that was merged: a plan
+// has no values.
+func (a *applying) holdToPlan(ctx context.Context, stack report.Stack) error {
+	if a.pull == 0 || a.another {
+		return nil
+	}
+	const byHand = "run scripts/apply.sh --another-plan by hand if it is wanted"
+	if a.told == "" {
+		return fmt.Errorf("pull request %d was told of no preview: nothing was applied: see the preview above, and %s",
+			a.pull, byHand)
+	}
+	merged, err := proposed(ctx, a.repo, a.pull)
+	if err != nil {
+		return err
+	}
+	if previewed := report.Proposed(a.told); previewed != merged {
+		return fmt.Errorf("pull request %d was told of a preview of %s, and %s was merged: nothing was applied: see the "+
+			"preview above, and %s", a.pull, cmp.Or(short(previewed), "another commit"), short(merged), byHand)
+	}
+	if !stack.Told(a.told) {
+		return fmt.Errorf("it would do other than what pull request %d was told: nothing was applied: see what changed "+
+			"since. What was merged before it and is not applied yet is applied by its own run: then run this one again. "+
+			"Else %s", a.pull, byHand)
+	}
+	return nil
 }
 
 func (a *applying) lock() *lock.Lock {
@@ -162,6 +198,9 @@ func (a *applying) run(ctx context.Context) (report.Status, error) {
 		return report.Failed, err
 	}
 	a.secrets = slices.AppendSeq(a.secrets, maps.Values(settings))
+	if err := a.hide(ctx); err != nil {
+		return report.Failed, err
+	}
 	say("%s: preview", a.stack)
 	digest, err := a.engine.Preview(ctx, a.stack)
 	if err != nil {
@@ -179,13 +218,11 @@ func (a *applying) run(ctx context.Context) (report.Status, error) {
 	if status == report.Dangerous && !a.dangerous {
 		return status, errDangerous
 	}
-	if status != report.NoChange && a.told != "" && !stack.Told(a.told) {
-		return report.Failed, fmt.Errorf("it would do other than what pull request %d was told: nothing was applied: see "+
-			"what changed since, and run scripts/apply.sh --another-plan by hand, or push to have it previewed again", a.pull)
-	}
 	if status != report.NoChange {
-		say("%s: up", a.stack)
-		if err := a.engine.Up(ctx, a.stack, os.Stderr); err != nil {
+		if err := a.holdToPlan(ctx, stack); err != nil {
+			return report.Failed, err
+		}
+		if err := a.up(ctx); err != nil {
 			return report.Failed, err
 		}
 		status = report.Changed
@@ -194,6 +231,36 @@ func (a *applying) run(ctx context.Context) (report.Status, error) {
 		return status, nil
 	}
 	return status, a.publish(ctx)
+}
+
+// up applies, and shows what the engine says of it but for secrets.
+func (a *applying) up(ctx context.Context) error {
+	say("%s: up", a.stack)
+	a.begun = true
+	shown := &report.Filter{Out: os.Stderr, Secrets: a.secrets}
+	err := a.engine.Up(ctx, a.stack, shown)
+	if err != nil {
+		// What it made until then may be in what is told of the failure.
+		ended, stop := context.WithTimeout(context.WithoutCancel(ctx), tellLimit)
+		defer stop()
+		err = errors.Join(err, a.hide(ended))
+	}
+	return errors.Join(err, shown.Close())
+}
+
+// hide adds the secrets that the state alone has to those that are told nobody.
+func (a *applying) hide(ctx context.Context) error {
+	exported, err := a.engine.Export(ctx, a.stack)
+	if err != nil {
+		return err
+	}
+	tree, err := a.repo.Worktree(ctx, a.commit, a.box.Dir)
+	if err != nil {
+		return err
+	}
+	secrets, err := published.Secrets(exported, tree)
+	a.secrets = append(a.secrets, secrets...)
+	return err
 }
 
 // errDangerous is a refusal that has an exit status of its own.

@@ -7,14 +7,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tinyrack-net/infrastructure/ci/published"
 )
 
 const (
-	looked = "config_--show-secrets preview_--json"
 	shared = "config_--show-secrets stack_export"
+	looked = shared + " preview_--json"
 	whole  = looked + " up_--yes " + shared
 )
 
@@ -121,32 +120,24 @@ func TestApplyHoldsToThePullRequest(t *testing.T) {
 	s.tell("events", changing)
 	s.tell("up", "echo half of it was done >&2; exit 3")
 	s.want(1, []string{"half of it was done", "pulumi up: exit status 3"}, "apply", "--comment", "lab")
-	s.ran(looked + " up_--yes")
+	s.ran(looked + " up_--yes stack_export")
 	last("half of it was done\nRun it again: it goes on where it stopped.")
 	s.tell("up", ":")
-	s.want(10, nil, "apply", "--comment", "lab")
+	s.want(0, []string{"create a:b:C two"}, "apply", "--comment", "--change-is-success", "lab")
 	s.ran(whole)
 	last("lab: " + s.host.merged[:7] + " applied: changes")
 	// Interrupted, it lets the engine end, releases the lock and says so.
 	s.tell("events", changing)
-	s.tell("up", "touch \"$FAKE/started\"; trap 'exit 130' INT; while :; do sleep 0.1; done")
-	cmd, out, errs := s.command("apply", "--comment", "lab")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(s.fake, "started")); err == nil {
-			break
+	s.tell("up", waiting)
+	for _, signal := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		before := len(s.host.bodies())
+		s.interrupt(signal, "apply", "--comment", "lab")
+		s.ran(looked + " up_--yes stack_export")
+		last("failed")
+		if len(s.host.bodies()) != before+1 {
+			t.Errorf("%s: nothing was told", signal)
 		}
 	}
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.ended(cmd.Wait(), out, errs); got != 1 {
-		t.Errorf("exit status %d:\n%s\n%s", got, s.stdout, s.stderr)
-	}
-	s.ran(looked + " up_--yes")
-	last("failed")
 	s.tell("up", ":")
 	s.tell("events", changingMore)
 	s.want(10, nil, "apply", "--comment", "--another-plan", "lab")
@@ -159,6 +150,64 @@ func TestApplyHoldsToThePullRequest(t *testing.T) {
 	s.want(0, nil, "apply", "--comment", "lab")
 	if len(s.host.bodies()) != before {
 		t.Errorf("told is %q", s.host.bodies())
+	}
+}
+
+// A plan has no values: it counts for the commit that was previewed, and without one nothing is applied unseen.
+func TestApplyHoldsToThePreviewedCommit(t *testing.T) {
+	s := newSite(t)
+	s.tell("events", changing)
+	s.pull("proposed")
+	s.want(10, nil, "preview", "--state", "real", "--pull", "7", "--comment")
+	s.pull("another value")
+	s.merge()
+	s.calls()
+	told := s.git("ls-remote", "origin", "refs/pull/7/head")[:7]
+	s.want(1, []string{"was told of a preview of ", ", and " + told + " was merged: nothing was applied"},
+		"apply", "--comment", "lab")
+	s.ran(looked)
+	if got := s.host.bodies(); len(got) != 2 || strings.Contains(got[1], "Run it again") {
+		t.Errorf("told is %q", got)
+	}
+	s.want(10, nil, "apply", "--comment", "--another-plan", "lab")
+	s.ran(whole)
+}
+
+func TestApplyWantsAPreview(t *testing.T) {
+	s := newSite(t)
+	s.tell("events", changing)
+	s.pull("proposed")
+	s.merge()
+	s.want(1, []string{"pull request 7 was told of no preview: nothing was applied"}, "apply", "--comment", "lab")
+	s.ran(looked)
+	s.tell("events", unchanged)
+	s.want(0, nil, "apply", "--comment", "lab") // nothing changes
+	s.calls()
+	s.tell("events", changing)
+	s.want(10, nil, "apply", "--comment", "--another-plan", "lab")
+}
+
+// What the state alone knows to be secret is neither shown nor told.
+func TestApplyShowsNoSecretOfTheState(t *testing.T) {
+	s := newSite(t)
+	const generated = "generated0123456789abcdef"
+	s.tell("state", strings.Replace(state, canary, generated, 1))
+	s.pull("proposed")
+	s.merge()
+	s.tell("events", changing)
+	s.tell("up", "echo 'it is "+generated+"'; echo 'and this'; exit 3")
+	s.want(1, []string{"(a line with a secret in it)\nand this\n", "the reason holds a secret"},
+		"apply", "--comment", "--another-plan", "lab")
+	if all := s.stdout + s.stderr + strings.Join(s.host.bodies(), ""); strings.Contains(all, generated) {
+		t.Errorf("told is %s", all)
+	}
+	// One that the up made itself.
+	const made = "made0123456789abcdefabcdef"
+	s.tell("made", strings.Replace(state, canary, made, 1))
+	s.tell("up", `cp "$FAKE/made" "$FAKE/state"; echo 'it is `+made+`'; exit 3`)
+	s.want(1, []string{"the reason holds a secret"}, "apply", "--comment", "--another-plan", "lab")
+	if all := strings.Join(s.host.bodies(), ""); strings.Contains(all, made) {
+		t.Errorf("told is %s", all)
 	}
 }
 

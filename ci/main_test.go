@@ -67,6 +67,7 @@ echo "$1 $2" >>"$FAKE/calls"
 case "$1 $2" in
 "config --show-secrets") echo '{"p:gitToken":{"value":"` + canary + `","secret":true}}' ;;
 "preview --json")
+	. "$FAKE/preview"
 	cat "$FAKE/events"
 	! grep -q '"error"' "$FAKE/events" || exit 255
 	;;
@@ -97,7 +98,8 @@ func newSite(t *testing.T) *site {
 		"clone/Pulumi.lab.yaml": "config:\n  p:gitToken:\n    secure: v1:x\nencryptionsalt: v1:y\n",
 		"clone/events.json":     unchanged, "clone/policy.hujson": "{}\n",
 		"fake/events": unchanged, "fake/same": unchanged, "fake/state": state, "fake/up": ":",
-		"bin/pulumi": pulumi, "bin/pulumi-language-go": "", "home/plugins/resource-x-v1.0.0/pulumi-resource-x": "",
+		"fake/preview": ":",
+		"bin/pulumi":   pulumi, "bin/pulumi-language-go": "", "home/plugins/resource-x-v1.0.0/pulumi-resource-x": "",
 	} {
 		s.write(filepath.Join(top, path), text)
 	}
@@ -213,6 +215,30 @@ func (s *site) ended(err error, out, errs *strings.Builder) int {
 	}
 	return 0
 }
+
+// interrupt runs the command, sends it a signal once the engine has begun to wait, and wants it to fail.
+func (s *site) interrupt(signal os.Signal, args ...string) {
+	s.t.Helper()
+	started := filepath.Join(s.fake, "started")
+	cmd, out, errs := s.command(args...)
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(10 * time.Millisecond) {
+		if os.Remove(started) == nil {
+			break
+		}
+	}
+	if err := cmd.Process.Signal(signal); err != nil {
+		s.t.Fatal(err)
+	}
+	if got := s.ended(cmd.Wait(), out, errs); got != 1 {
+		s.t.Errorf("exit status %d:\n%s\n%s", got, s.stdout, s.stderr)
+	}
+}
+
+// waiting is an engine that waits until it is interrupted.
+const waiting = `touch "$FAKE/started"; trap 'exit 130' INT; while :; do sleep 0.1; done`
 
 // want runs the command, and wants an exit status and texts in what it prints.
 func (s *site) want(status int, texts []string, args ...string) {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,16 +29,25 @@ const (
 	publishedState = "published"
 )
 
+const (
+	// previewLimit is how long a preview may take. A CI system ends a run without a word; this is before that.
+	previewLimit = 20 * time.Minute
+	// tellLimit is how long telling may take once a run was interrupted.
+	tellLimit = time.Minute
+)
+
 // previewing is one preview of a change.
 type previewing struct {
 	repo *repository.Repository
 	// base is the commit that the change goes on top of, head the change on top of it.
 	base, head string
-	state      string
-	stacks     []string // these alone; all that the change touches where there are none
-	dir        string   // for everything that is written
-	secrets    []string // what must not be in a report
-	box        func() (*sandbox.Box, error)
+	// proposed is the pull request's own commit. Empty for the checkout's files.
+	proposed string
+	state    string
+	stacks   []string // these alone; all that the change touches where there are none
+	dir      string   // for everything that is written
+	secrets  []string // what must not be in a report
+	box      func() (*sandbox.Box, error)
 }
 
 func previewVerb(ctx context.Context, args []string) (report.Status, error) {
@@ -48,6 +59,7 @@ func previewVerb(ctx context.Context, args []string) (report.Status, error) {
 		"real, with the stack's passphrase and backend")
 	comment := flags.Bool("comment", false, "tell the pull request")
 	out := flags.String("report", "", "write the report to this file, too, as JSON")
+	success := changeIsSuccess(flags)
 	if err := flags.Parse(args); err != nil {
 		return report.Failed, err
 	}
@@ -71,13 +83,35 @@ func previewVerb(ctx context.Context, args []string) (report.Status, error) {
 		box: sync.OnceValues(func() (*sandbox.Box, error) { return sandbox.New(ctx, dir) }),
 	}
 	began := time.Now()
-	found, err := p.run(ctx, *branch, *pull)
+	limited, stop := context.WithTimeoutCause(ctx, previewLimit, fmt.Errorf("it took longer than %s", previewLimit))
+	defer stop()
+	found, err := p.run(limited, *branch, *pull)
+	if limited.Err() != nil {
+		// Whatever was found until then is not all.
+		err = fmt.Errorf("the preview was ended before it was done: %w", errors.Join(context.Cause(limited), err))
+	}
 	if err != nil {
 		// The pull request is told of that, too: silence would look like no change.
 		found = failed(p.base, p.head, err)
 	}
+	found.Proposed = p.proposed
 	say("previewed in %s", time.Since(began).Round(time.Second))
-	return finish(ctx, *found, p.secrets, *pull, *comment, *out)
+	// What is known is told even when this was interrupted: the comment that stands would be taken for this one.
+	telling, stop := context.WithTimeout(context.WithoutCancel(ctx), tellLimit)
+	defer stop()
+	status, err := finish(telling, *found, p.secrets, *pull, *comment, *out)
+	return success(status), err
+}
+
+// changeIsSuccess adds the flag for a CI system, to which every exit status but 0 is a failure.
+func changeIsSuccess(flags *flag.FlagSet) func(report.Status) report.Status {
+	set := flags.Bool("change-is-success", false, "exit with 0 where something changes, too, as a CI system wants it")
+	return func(status report.Status) report.Status {
+		if *set && status == report.Changed {
+			return report.NoChange
+		}
+		return status
+	}
 }
 
 // failed is the report of a preview that there is none of.
@@ -135,11 +169,14 @@ func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.
 	if err != nil {
 		return nil, err
 	}
+	if found.Stacks, err = p.removed(ctx, files, stacks); err != nil {
+		return nil, err
+	}
 	touched := changes.Of(files, stacks)
 	if len(p.stacks) > 0 {
 		touched.Stacks = p.stacks
 	}
-	if touched.None() {
+	if touched.None() && len(found.Stacks) == 0 {
 		found.Untouched = "no stack and nothing that Flux applies depends on what changes: " + list(files)
 		return found, nil
 	}
@@ -161,6 +198,39 @@ func (p *previewing) run(ctx context.Context, branch string, pull int) (*report.
 	return found, nil
 }
 
+// removed are the stacks whose settings the change takes away while a state of them is published: what is applied would
+// be left to itself, and nothing of that would show.
+func (p *previewing) removed(ctx context.Context, files, stacks []string) ([]report.Stack, error) {
+	var found []report.Stack
+	for _, file := range files {
+		name := changes.Stack(file)
+		if name == "" || slices.Contains(stacks, name) {
+			continue
+		}
+		_, applied, err := findState(ctx, p.repo, name)
+		if err != nil {
+			return nil, err
+		}
+		if applied {
+			found = append(found, report.Stack{Name: name, Error: fmt.Sprintf("%s is taken away, and the stack is applied: "+
+				"what it made would be left to itself, and changed by nothing any more: destroy the stack first and delete "+
+				"the branch %s, or keep the file", file, published.Branch(name))})
+		}
+	}
+	return found, nil
+}
+
+// proposed gets the commit of a pull request, from the ref that its host keeps.
+func proposed(ctx context.Context, repo *repository.Repository, pull int) (string, error) {
+	for _, ref := range []string{"refs/pull/%d/head", "refs/merge-requests/%d/head"} {
+		head, found, err := repo.Fetch(ctx, fmt.Sprintf(ref, pull))
+		if err != nil || found {
+			return head, err
+		}
+	}
+	return "", fmt.Errorf("%s has no pull request %d: there is nothing to preview", repo.Remote, pull)
+}
+
 // commits finds the two commits to compare.
 func (p *previewing) commits(ctx context.Context, branch string, pull int) error {
 	base, found, err := p.repo.Fetch(ctx, "refs/heads/"+branch)
@@ -179,17 +249,11 @@ func (p *previewing) commits(ctx context.Context, branch string, pull int) error
 		p.head, err = p.repo.Merge(ctx, base, files)
 		return err
 	}
-	for _, ref := range []string{"refs/pull/%d/head", "refs/merge-requests/%d/head"} {
-		head, found, err := p.repo.Fetch(ctx, fmt.Sprintf(ref, pull))
-		if err != nil {
-			return err
-		}
-		if found {
-			p.head, err = p.repo.Merge(ctx, base, head)
-			return err
-		}
+	if p.proposed, err = proposed(ctx, p.repo, pull); err != nil {
+		return err
 	}
-	return fmt.Errorf("%s has no pull request %d: there is nothing to preview", p.repo.Remote, pull)
+	p.head, err = p.repo.Merge(ctx, base, p.proposed)
+	return err
 }
 
 // stack previews one stack. What goes wrong is in its part of the report.
@@ -207,11 +271,11 @@ func (p *previewing) stack(ctx context.Context, name string) report.Stack {
 }
 
 func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Digest, error) {
-	folder, err := p.repo.Worktree(ctx, p.head, p.dir)
-	if err != nil {
-		return nil, err
-	}
 	if p.state == realState {
+		folder, err := p.repo.Worktree(ctx, p.head, p.dir)
+		if err != nil {
+			return nil, err
+		}
 		s.State = "the real state"
 		e, err := engine.Find(folder)
 		if err != nil {
@@ -221,9 +285,16 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 		if err != nil {
 			return nil, err
 		}
-		for _, secret := range secrets {
-			p.secrets = append(p.secrets, secret)
+		p.secrets = slices.AppendSeq(p.secrets, maps.Values(secrets))
+		exported, err := e.Export(ctx, s.Name)
+		if err != nil {
+			return nil, err
 		}
+		generated, err := published.Secrets(exported, folder)
+		if err != nil {
+			return nil, err
+		}
+		p.secrets = append(p.secrets, generated...)
 		return e.Preview(ctx, s.Name)
 	}
 	state, found, err := findState(ctx, p.repo, s.Name)
@@ -232,10 +303,10 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 	}
 	if !found {
 		// A stack that nobody applies, or not from here, is no reason to fail every change of the program.
-		s.Behind = fmt.Sprintf("not previewed, for no state of it is published: run scripts/apply.sh %s, or "+
+		s.NotPreviewed = fmt.Sprintf("no state of it is published: run scripts/apply.sh %s, or "+
 			"scripts/apply.sh --publish %s, where the passphrase is", s.Name, s.Name)
 		if len(p.stacks) > 0 {
-			return nil, fmt.Errorf("%s: %s", s.Name, s.Behind)
+			return nil, fmt.Errorf("%s: not previewed: %s", s.Name, s.NotPreviewed)
 		}
 		return nil, nil //nolint:nilnil // nothing to compare
 	}
@@ -246,6 +317,10 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 		}
 	}
 	box, err := p.box()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := p.repo.Worktree(ctx, p.head, p.dir)
 	if err != nil {
 		return nil, err
 	}

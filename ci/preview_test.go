@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tinyrack-net/infrastructure/ci/report"
@@ -57,8 +58,35 @@ func TestPreview(t *testing.T) {
 	s.want(1, []string{"origin has no branch none"}, "preview", "--base", "none")
 	s.want(1, []string{"does not appear to be a git repository"}, "preview", "--remote", "none")
 	s.file("policy.hujson", "another")
-	s.want(0, []string{"not previewed, for no state of it is published"}, "preview")
-	s.want(1, []string{"lab: not previewed, for no state of it is published"}, "preview", "lab")
+	s.want(1, []string{"not previewed: no state of it is published"}, "preview")
+	s.want(1, []string{"lab: not previewed: no state of it is published"}, "preview", "lab")
+}
+
+// A stack that is applied is not left to itself without a word.
+func TestSettingsAreTakenAway(t *testing.T) {
+	s := newSite(t)
+	s.want(0, nil, "apply", "lab")
+	s.git("mv", "Pulumi.lab.yaml", "Pulumi.other.yaml")
+	s.want(1, []string{"Pulumi.lab.yaml is taken away, and the stack", "stack other: not previewed"}, "preview")
+	s.git("push", "--quiet", "origin", ":refs/heads/published/lab")
+	s.want(1, []string{"stack other: not previewed"}, "preview")
+	if strings.Contains(s.stdout, "taken away") {
+		t.Errorf("nothing of it is applied, and it says\n%s", s.stdout)
+	}
+}
+
+// A preview that is ended from outside says so: the comment before it would be taken for this one's.
+func TestInterruptedPreview(t *testing.T) {
+	s := newSite(t)
+	s.pull("proposed")
+	s.tell("events", changing)
+	s.want(0, nil, "preview", "--state", "real", "--pull", "7", "--comment", "--change-is-success")
+	s.tell("preview", waiting)
+	s.interrupt(syscall.SIGTERM, "preview", "--state", "real", "--pull", "7", "--comment")
+	if got := s.host.bodies(); len(got) != 1 || !strings.Contains(got[0], "**failed**") ||
+		!strings.Contains(got[0], "the preview was ended before it was done") {
+		t.Errorf("told is %q", got)
+	}
 }
 
 // A pull request has one comment, which says what is true now.

@@ -5,6 +5,7 @@
 #   scripts/apply.sh STACK
 #   scripts/apply.sh --dangerous STACK     also delete or replace what holds data
 #   scripts/apply.sh --comment STACK       hold to what the merged pull request was told, and tell it: how CI calls it
+#   scripts/apply.sh --change-is-success … exit with 0 for 10, as a CI system wants it
 #   scripts/apply.sh --another-plan STACK  also do what the merged pull request was not told of
 #   scripts/apply.sh --publish STACK       publish the state and change nothing else
 #   scripts/apply.sh --unlock STACK        break the lock, when its holder is gone

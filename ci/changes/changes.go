@@ -31,10 +31,9 @@ func Of(files, stacks []string) Touched {
 	all := false
 	for _, file := range files {
 		folder, _, below := strings.Cut(file, "/")
-		stack, settings := strings.CutPrefix(file, "Pulumi.")
-		stack, yaml := strings.CutSuffix(stack, ".yaml")
+		stack := Stack(file)
 		switch {
-		case settings && yaml:
+		case stack != "":
 			// The variables of the tree are settings, too. A stack that is gone is no stack to preview.
 			t.Tree = true
 			t.add(stack, stacks)
@@ -54,6 +53,16 @@ func Of(files, stacks []string) Touched {
 	}
 	slices.Sort(t.Stacks)
 	return t
+}
+
+// Stack is the stack that a file holds the settings of: none where it is another kind of file.
+func Stack(file string) string {
+	name, settings := strings.CutPrefix(file, "Pulumi.")
+	name, yaml := strings.CutSuffix(name, ".yaml")
+	if !settings || !yaml || strings.Contains(name, "/") {
+		return ""
+	}
+	return name
 }
 
 func (t *Touched) add(stack string, known []string) {

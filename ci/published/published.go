@@ -123,6 +123,15 @@ func Make(
 	return s, nil
 }
 
+// Secrets are those in an exported state that have to be looked for, given that anybody can read the files in tree.
+func Secrets(exported, tree string) ([]string, error) {
+	raw := &deployment{}
+	if err := json.Unmarshal([]byte(exported), raw); err != nil {
+		return nil, errors.New("the exported state is not what the engine writes: what is secret in it is not known")
+	}
+	return notPublic(raw.secrets(), tree)
+}
+
 // notPublic are the secrets in these texts that have to be looked for. A secret object, a connection for one, has names
 // of hosts in it, and what anybody can read in the repository: settings, or the words of a script. A script holds more
 // than its secrets, which are texts of their own elsewhere.

@@ -17,14 +17,14 @@ func (r Report) Digest() string {
 		Stacks []Stack
 		Trees  []Tree
 	}
-	failed := func(text string) string {
+	is := func(word, text string) string {
 		if text != "" {
-			return "failed"
+			return word
 		}
 		return ""
 	}
 	for _, s := range r.Stacks {
-		same := Stack{Name: s.Name, Error: failed(s.Error)}
+		same := Stack{Name: s.Name, NotPreviewed: is("unknown", s.NotPreviewed), Error: is("failed", s.Error)}
 		for _, c := range s.Changes {
 			change := Change{Op: c.Op, URN: c.URN}
 			for _, p := range c.Properties {
@@ -39,7 +39,7 @@ func (r Report) Digest() string {
 		all.Stacks = append(all.Stacks, same)
 	}
 	for _, t := range r.Trees {
-		same := Tree{Environment: t.Environment, Note: t.Note, Error: failed(t.Error)}
+		same := Tree{Environment: t.Environment, Note: t.Note, Error: is("failed", t.Error)}
 		for _, o := range t.Objects {
 			same.Objects = append(same.Objects, Object{Op: o.Op, Layer: o.Layer, ID: o.ID, Note: o.Note, Diff: o.Diff})
 		}
@@ -79,13 +79,27 @@ func (s Stack) Told(body string) bool {
 	return false
 }
 
+// Proposed is the commit that a comment that Markdown made is about: empty where it names none. The last one counts.
+func Proposed(body string) string {
+	found := proposedLine.FindAllStringSubmatch(body, -1)
+	if len(found) == 0 {
+		return ""
+	}
+	return found[len(found)-1][1]
+}
+
+var (
+	commitHash   = regexp.MustCompile(`^[0-9a-f]{40,64}$`)
+	proposedLine = regexp.MustCompile(`(?m)^<!-- proposed: ([0-9a-f]{40,64}) -->\r?$`)
+)
+
 var planLine = regexp.MustCompile(`(?m)^<!-- plan: ([0-9a-f]{64}) -->\r?$`)
 
 // plans are the lines by which Told knows a comment's stacks.
 func (r Report) plans() string {
 	lines := ""
 	for _, s := range r.Stacks {
-		if s.Error == "" {
+		if s.Error == "" && s.NotPreviewed == "" {
 			lines += "<!-- plan: " + s.Plan() + " -->\n"
 		}
 	}

@@ -1,9 +1,11 @@
 package report
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"html"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,6 +37,45 @@ func Leaks(text string, secrets []string) bool {
 		}
 	}
 	return false
+}
+
+// Filter is a writer that passes lines on, but for those that hold a secret. Close passes on what has no end.
+type Filter struct {
+	Out     io.Writer
+	Secrets []string
+	rest    []byte
+}
+
+func (f *Filter) Write(text []byte) (int, error) {
+	f.rest = append(f.rest, text...)
+	for {
+		end := bytes.IndexByte(f.rest, '\n') + 1
+		if end == 0 {
+			return len(text), nil
+		}
+		if err := f.pass(f.rest[:end]); err != nil {
+			return 0, err
+		}
+		f.rest = f.rest[end:]
+	}
+}
+
+// Close ends the last line.
+func (f *Filter) Close() error {
+	if len(f.rest) == 0 {
+		return nil
+	}
+	err := f.pass(append(f.rest, '\n'))
+	f.rest = nil
+	return err
+}
+
+func (f *Filter) pass(line []byte) error {
+	if Leaks(string(line), f.Secrets) {
+		line = []byte("(a line with a secret in it)\n")
+	}
+	_, err := f.Out.Write(line)
+	return err
 }
 
 // needles are the texts that give a secret away.

@@ -117,3 +117,23 @@ func TestNoLeak(t *testing.T) {
 		t.Error("nothing is found")
 	}
 }
+
+func TestFilter(t *testing.T) {
+	var out strings.Builder
+	f := &Filter{Out: &out, Secrets: []string{"s3cret-text"}}
+	for _, part := range []string{"one\ntwo s3cr", "et-text\n", "\nthree", " s3cret-", "text"} {
+		if n, err := f.Write([]byte(part)); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if got := out.String(); got != "one\n(a line with a secret in it)\n\n" {
+		t.Errorf("passed is %q", got)
+	}
+	out.Reset()
+	if err := f.Close(); err != nil || out.String() != "(a line with a secret in it)\n" {
+		t.Errorf("the end is %q, %v", out.String(), err)
+	}
+	if err := f.Close(); err != nil || out.Len() > 40 {
+		t.Errorf("closed again it passes on %q, %v", out.String(), err)
+	}
+}

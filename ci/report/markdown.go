@@ -32,6 +32,9 @@ const (
 func (r Report) Markdown(limit int) string {
 	limit = max(limit, leastLimit)
 	tail := "<!-- digest: " + r.Digest() + " -->"
+	if commitHash.MatchString(r.Proposed) {
+		tail = "<!-- proposed: " + r.Proposed + " -->\n" + tail
+	}
 	if plans := r.plans(); len(plans) < limit/4 {
 		tail = plans + tail
 	}
@@ -43,7 +46,9 @@ func (r Report) Markdown(limit int) string {
 	if r.Untouched != "" {
 		b.sentence(sentence{"Nothing was previewed:", r.Untouched})
 	}
-	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(b.failures(), a.failures()) })
+	slices.SortStableFunc(parts, func(a, b part) int {
+		return cmp.Or(cmp.Compare(b.failures(), a.failures()), cmp.Compare(b.unknowns(), a.unknowns()))
+	})
 	for _, p := range parts {
 		b.details(p)
 	}
@@ -57,16 +62,21 @@ func (r Report) Markdown(limit int) string {
 
 // verdict is one line.
 func (r Report) verdict(parts []part) string {
-	var changes, dangers, failures int
+	var changes, dangers, failures, unknown int
 	for _, p := range parts {
 		changes += len(p.items)
 		dangers += p.dangers()
 		failures += p.failures()
+		unknown += p.unknowns()
 	}
 	status := r.Status()
 	line := "**" + status.String() + "**: "
 	switch status {
 	case Failed:
+		if failures == 0 {
+			line += "no stack was previewed: what the change does is not known."
+			break
+		}
 		line += fmt.Sprintf("%s of %d could not be made: what the change does is not known.",
 			count(failures, "preview"), len(parts))
 	case Dangerous:
@@ -75,7 +85,14 @@ func (r Report) verdict(parts []part) string {
 	case Changed:
 		line += count(changes, "change") + ", none of which loses data."
 	default:
+		if unknown > 0 {
+			line += "what was previewed stays as it is."
+			break
+		}
 		line += "everything stays as it is."
+	}
+	if unknown > 0 && status != Failed {
+		line += fmt.Sprintf(" **Not previewed: %d of %s.**", unknown, count(len(r.Stacks), "stack"))
 	}
 	if r.Head != "" {
 		line += " Previewed is " + code(short(r.Head)) + " onto " + code(short(r.Base)) + "."
@@ -136,13 +153,13 @@ func (b *body) table(parts []part, ceiling int) {
 		row := "| " + p.kind + " " + code(p.name) + " |"
 		counts := p.counts()
 		for _, column := range columns {
-			if p.failure != "" {
+			if p.failure != "" || p.unknown != "" {
 				row += " ? |"
 			} else {
 				row += fmt.Sprintf(" %d |", counts[column])
 			}
 		}
-		if p.failure != "" || p.same < 0 {
+		if p.failure != "" || p.unknown != "" || p.same < 0 {
 			row += " |\n"
 		} else {
 			row += fmt.Sprintf(" %d |\n", p.same)
@@ -209,11 +226,11 @@ func (b *body) details(p part) {
 		return
 	}
 	open := "<details>"
-	if p.failure != "" {
+	if p.failure != "" || p.unknown != "" {
 		open = "<details open>"
 	}
-	if !b.add(open + "<summary>" + p.kind + " " + code(p.name) + ": " + told(p.failure, len(p.items), p.same) +
-		"</summary>\n\n") {
+	if !b.add(open + "<summary>" + p.kind + " " + code(p.name) + ": " +
+		told(p.failure, p.unknown, len(p.items), p.same) + "</summary>\n\n") {
 		b.leftItems += len(p.items)
 		b.leftLines += 1 + len(p.intro) + len(cleanLines(p.site)) + len(cleanLines(p.failure))
 		return

@@ -37,10 +37,28 @@ func TestAPlanIsTold(t *testing.T) {
 	if (Stack{Name: "lab"}).Told(failed) {
 		t.Error("a preview that failed told a plan")
 	}
+	unknown := Report{Stacks: []Stack{{Name: "lab", NotPreviewed: "why"}}}.Markdown(5000)
+	if (Stack{Name: "lab"}).Told(unknown) {
+		t.Error("a preview that was not made told a plan")
+	}
 	// What is quoted cannot look like a plan.
 	forged := Report{Stacks: []Stack{{Name: "x", Error: strings.Replace(body, "digest", "", 1)}}}.Markdown(5000)
 	if s.Told(forged) {
 		t.Error("a comment that quotes a plan told it")
+	}
+}
+
+func TestProposed(t *testing.T) {
+	body := Report{Proposed: proposed, Stacks: []Stack{{Name: "lab"}}}.Markdown(5000)
+	if got := Proposed(body); got != proposed {
+		t.Errorf("it is about %q", got)
+	}
+	quoting := Report{Stacks: []Stack{{Name: "x", Error: strings.Replace(body, "digest", "", 1)}}}
+	if got := Proposed(quoting.Markdown(5000)); got != "" {
+		t.Errorf("a comment that quotes one is about %q", got)
+	}
+	if got := Proposed(Report{Proposed: "main -->"}.Markdown(5000)); got != "" {
+		t.Errorf("what is no commit is %q", got)
 	}
 }
 

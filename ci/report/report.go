@@ -7,6 +7,8 @@ type Report struct {
 	// Base and Head are the commits compared, in full: what the change would be merged into, and the change.
 	Base string `json:"base"`
 	Head string `json:"head"`
+	// Proposed is the pull request's own commit, which Head is made of. Empty for the files of a checkout.
+	Proposed string `json:"proposed,omitempty"`
 	// Untouched says, in a sentence, why nothing was previewed: the change is of documents alone, say. Else empty.
 	Untouched string  `json:"untouched,omitempty"`
 	Stacks    []Stack `json:"stacks,omitempty"`
@@ -25,6 +27,8 @@ type Stack struct {
 	// Changes are the resources that do not stay the same, in the engine's order. Same is the number of those that do.
 	Changes []Change `json:"changes,omitempty"`
 	Same    int      `json:"same"`
+	// NotPreviewed says, in a sentence, why nothing is known of the stack, which is no failure. Else empty.
+	NotPreviewed string `json:"notPreviewed,omitempty"`
 	// Error is why there is no preview: of several lines, without secrets. The other fields may be empty then.
 	Error string `json:"error,omitempty"`
 }

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	base = "1111111111111111111111111111111111111111"
-	head = "2222222222222222222222222222222222222222"
+	base     = "1111111111111111111111111111111111111111"
+	head     = "2222222222222222222222222222222222222222"
+	proposed = "3333333333333333333333333333333333333333"
 )
 
 // full is a report with something of everything.
@@ -73,6 +74,10 @@ func TestTold(t *testing.T) {
 		"failed":    failed(),
 		"untouched": {Base: base, Head: head, Untouched: "only documents change: docs/a_b.md"},
 		"nothing":   {Stacks: []Stack{{Name: "lab", Same: 3}}},
+		"unknown": {Base: base, Head: head, Proposed: proposed, Stacks: []Stack{
+			{Name: "lab", Same: 3}, {Name: "production", NotPreviewed: "no state of it is published"},
+		}},
+		"unknown-all": {Stacks: []Stack{{Name: "lab", NotPreviewed: "no state of it is published"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := r.Markdown(60000)
@@ -119,6 +124,9 @@ func TestStatus(t *testing.T) {
 			Report{Stacks: []Stack{{Changes: []Change{lost}}, {Changes: []Change{change}}}}, Dangerous, "DANGEROUS",
 		},
 		"a danger in a tree": {Report{Trees: []Tree{{Objects: []Object{{Danger: "data"}}}}}, Dangerous, "DANGEROUS"},
+		"one unknown":        {Report{Stacks: []Stack{{NotPreviewed: "why"}, {}}}, NoChange, "no change"},
+		"none known":         {Report{Stacks: []Stack{{NotPreviewed: "why"}, {NotPreviewed: "why"}}}, Failed, "failed"},
+		"a tree alone":       {Report{Stacks: []Stack{{NotPreviewed: "why"}}, Trees: []Tree{{}}}, Failed, "failed"},
 		"a failure": {
 			Report{Stacks: []Stack{{Error: "no"}, {Changes: []Change{lost}}}}, Failed, "failed",
 		},
@@ -317,7 +325,8 @@ func FuzzMarkdown(f *testing.F) {
 var (
 	fenceLine = regexp.MustCompile("^(`{3,})([a-z]*)$")
 	// tags are all that may stand outside of a fence.
-	tags = regexp.MustCompile(`</?(code|summary)>|<details( open)?>|</details>|^<!-- (tinyrack: preview|(digest|plan): [0-9a-f]{64}) -->$`)
+	tags = regexp.MustCompile(`</?(code|summary)>|<details( open)?>|</details>|^<!-- (tinyrack: preview|(digest|plan): [0-9a-f]{64}|` +
+		`proposed: [0-9a-f]{40}) -->$`)
 	// escape is the only thing that begins with an ampersand.
 	escape   = regexp.MustCompile(`&#[0-9]+;`)
 	titles   = regexp.MustCompile(`(?m)^(\*\*(create|update|replace|delete)\*\*|<code>import</code>) `)

@@ -27,11 +27,15 @@ func (s Status) String() string {
 	return fmt.Sprintf("status %d", int(s))
 }
 
-// Status is the worst of what the report tells.
+// Status is the worst of what the report tells. Where none of its stacks was previewed, nothing is known.
 func (r Report) Status() Status {
-	status := NoChange
+	status, unknown := NoChange, 0
 	for _, p := range r.parts() {
 		status = worse(status, p.status())
+		unknown += p.unknowns()
+	}
+	if unknown > 0 && unknown == len(r.Stacks) {
+		return Failed
 	}
 	return status
 }
@@ -49,6 +53,7 @@ type part struct {
 	// intro are sentences about it, site a text; what they quote is not ours.
 	intro   []sentence
 	site    string
+	unknown string // why nothing is known, which is no failure
 	failure string
 	items   []item
 	same    int // unknown where negative
@@ -69,12 +74,15 @@ type item struct {
 func (r Report) parts() []part {
 	var parts []part
 	for _, s := range r.Stacks {
-		p := part{kind: "stack", name: s.Name, site: s.Site, failure: s.Error, same: s.Same}
+		p := part{kind: "stack", name: s.Name, site: s.Site, unknown: s.NotPreviewed, failure: s.Error, same: s.Same}
 		if s.State != "" {
 			p.intro = append(p.intro, sentence{"Compared with", s.State})
 		}
 		if s.Behind != "" {
 			p.intro = append(p.intro, sentence{"Behind:", s.Behind})
+		}
+		if s.NotPreviewed != "" {
+			p.intro = append(p.intro, sentence{"Not previewed:", s.NotPreviewed})
 		}
 		for _, c := range s.Changes {
 			i := item{op: c.Op, names: []string{c.Type, c.Name}, danger: c.Danger}
@@ -141,6 +149,13 @@ func (p part) status() Status {
 
 func (p part) failures() int {
 	if p.failure != "" {
+		return 1
+	}
+	return 0
+}
+
+func (p part) unknowns() int {
+	if p.unknown != "" && p.failure == "" {
 		return 1
 	}
 	return 0

@@ -18,12 +18,15 @@ func (r Report) Text() string {
 		fmt.Fprintf(&b, "nothing was previewed: %s\n", oneLine(r.Untouched))
 	}
 	for _, s := range r.Stacks {
-		fmt.Fprintf(&b, "\nstack %s: %s\n", oneLine(s.Name), told(s.Error, len(s.Changes), s.Same))
+		fmt.Fprintf(&b, "\nstack %s: %s\n", oneLine(s.Name), told(s.Error, s.NotPreviewed, len(s.Changes), s.Same))
 		if s.State != "" {
 			fmt.Fprintf(&b, "  compared with %s\n", oneLine(s.State))
 		}
 		if s.Behind != "" {
 			fmt.Fprintf(&b, "  behind: %s\n", oneLine(s.Behind))
+		}
+		if s.NotPreviewed != "" {
+			fmt.Fprintf(&b, "  not previewed: %s\n", oneLine(s.NotPreviewed))
 		}
 		quote(&b, "  ", cleanLines(s.Site))
 		quote(&b, "  ", cleanLines(s.Error))
@@ -39,7 +42,7 @@ func (r Report) Text() string {
 		}
 	}
 	for _, t := range r.Trees {
-		fmt.Fprintf(&b, "\ntree %s: %s\n", oneLine(t.Environment), told(t.Error, len(t.Objects), -1))
+		fmt.Fprintf(&b, "\ntree %s: %s\n", oneLine(t.Environment), told(t.Error, "", len(t.Objects), -1))
 		quote(&b, "  ", cleanLines(t.Error))
 		for _, o := range t.Objects {
 			fmt.Fprintf(&b, "  - %s %s, in %s\n", oneLine(o.Op), oneLine(o.ID), oneLine(o.Layer))
@@ -63,10 +66,12 @@ func quote(b *strings.Builder, indent string, lines []string) {
 }
 
 // told sums up a stack or a tree.
-func told(failure string, changes, same int) string {
+func told(failure, unknown string, changes, same int) string {
 	switch {
 	case failure != "":
 		return "failed"
+	case unknown != "":
+		return "not previewed"
 	case same < 0:
 		return count(changes, "change")
 	}
