@@ -125,8 +125,8 @@ func (a *applying) pullRequest(ctx context.Context) (tell func(string) error, er
 	}, nil
 }
 
-// holdToPlan refuses to do what the pull request was not told of, by a preview of the very commit that was merged: a plan
-// has no values.
+// holdToPlan refuses to do what the pull request was not told of, by a preview of the very commit that was merged: a
+// plan has no values.
 func (a *applying) holdToPlan(ctx context.Context, stack report.Stack) error {
 	if a.pull == 0 || a.another {
 		return nil
