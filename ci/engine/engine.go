@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tinyrack-net/infrastructure/ci/bounded"
 )
 
 // Engine is a Pulumi command line with a program.
@@ -32,6 +33,8 @@ type Engine struct {
 	Env []string
 	// Wrap is put in front of every command. Optional.
 	Wrap []string
+	// Patience is how long a command may last. Optional: an up lasts as long as it lasts.
+	Patience time.Duration
 }
 
 // Find is the command line in PATH, with the caller's environment.
@@ -90,6 +93,10 @@ func (e *Engine) Preview(ctx context.Context, stack string, flags ...string) (*D
 	if runErr == nil {
 		return digest, nil
 	}
+	// One that was ended says nothing of that itself.
+	if ended := bounded.Ended(""); errors.As(runErr, &ended) {
+		return digest, runErr
+	}
 	var said []string
 	for _, d := range digest.Diagnostics {
 		if d.Severity == "error" || d.Severity == "info#err" {
@@ -134,10 +141,12 @@ func readEvents(text string) (*Digest, error) {
 // Up does what a preview shows. What it prints goes to out; the end of it is the reason in an error.
 func (e *Engine) Up(ctx context.Context, stack string, out io.Writer, flags ...string) error {
 	args := append([]string{"up", "--yes", "--skip-preview", "--color", "never", "--suppress-outputs"}, flags...)
-	var said bytes.Buffer
-	out = io.MultiWriter(out, &said)
-	if err := e.run(ctx, out, out, e.args(stack, args...)); err != nil {
-		return fmt.Errorf("%w:\n%s", err, last(said.String()))
+	said := &bounded.Tail{}
+	cmd := e.command(ctx, e.args(stack, args...))
+	out = io.MultiWriter(out, said)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("pulumi up: %w:\n%s", err, last(said.String()))
 	}
 	return nil
 }
@@ -205,12 +214,13 @@ func (e *Engine) args(stack string, args ...string) []string {
 // stack runs a command on a stack. Its error has what it said of its failure, and not what it printed until then: that
 // may be secrets in clear.
 func (e *Engine) stack(ctx context.Context, stack string, args ...string) (string, error) {
-	var out, errs bytes.Buffer
-	err := e.run(ctx, &out, &errs, e.args(stack, args...))
+	out, said, err := bounded.Run(ctx, e.Patience, func(ctx context.Context) *exec.Cmd {
+		return e.command(ctx, e.args(stack, args...))
+	})
 	if err != nil {
-		err = fmt.Errorf("%w: %s", err, last(errs.String()))
+		err = fmt.Errorf("pulumi %s: %w: %s", args[0], err, last(said))
 	}
-	return out.String(), err
+	return out, err
 }
 
 // last is the end of a text: what a command says of its failure.
@@ -219,19 +229,15 @@ func last(text string) string {
 	return strings.ToValidUTF8(text[max(0, len(text)-4<<10):], "")
 }
 
-func (e *Engine) run(ctx context.Context, out, errs io.Writer, args []string) error {
+func (e *Engine) command(ctx context.Context, args []string) *exec.Cmd {
 	line := append(append([]string{}, e.Wrap...), append([]string{e.Command}, args...)...)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // the caller's own program
 	cmd.Dir, cmd.Env = cmp.Or(e.Dir, e.Project), e.Env
-	cmd.Stdout, cmd.Stderr = out, errs
 	// Told once, and politely, to stop: the terminal's own signal must not reach it too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 2 * time.Minute
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("pulumi %s: %w", args[0], err)
-	}
-	return nil
+	return cmd
 }
 
 // Stacks are the stacks whose settings are in a folder.
