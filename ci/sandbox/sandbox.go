@@ -64,6 +64,10 @@ func New(ctx context.Context, dir string) (*Box, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	var err error
+	if b.bwrap, err = sealed(b.bwrap); err != nil {
+		return nil, err
+	}
 	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT", "GOMODCACHE").Output()
 	if err != nil {
 		return nil, fmt.Errorf("go env: %w: the program cannot be built: install Go", err)

@@ -1,14 +1,18 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -32,6 +36,16 @@ func machine(t *testing.T) (bin, home string) {
 	t.Setenv("GIT_HOST_TOKEN", canary)
 	t.Setenv("PULUMI_CONFIG_PASSPHRASE", canary)
 	write(t, filepath.Join(home, "credentials.json"), canary)
+	// One of its own: some write over it.
+	bwrap, err := exec.LookPath("bwrap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(bwrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(bin, "bwrap"), string(text))
 	// The program runs whatever is asked of the engine.
 	write(t, filepath.Join(bin, "pulumi"), "#!/bin/sh\nexec ./.program \"$@\"\n")
 	write(t, filepath.Join(bin, "pulumi-language-go"), "the language host")
@@ -268,6 +282,39 @@ func TestWhatIsTaken(t *testing.T) {
 	})
 	if err := open(t).build(t.Context(), folder); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is run in the place of bwrap is like it, and nobody's to change.
+func TestSealed(t *testing.T) {
+	bin, _ := machine(t)
+	bwrap := filepath.Join(bin, "bwrap")
+	path, err := sealed(bwrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(bwrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || path == bwrap || !bytes.Equal(text, want) {
+		t.Errorf("%s: %v, %d bytes", path, err, len(text))
+	}
+	if file, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+		_, err := file.WriteString("overwritten")
+		if !errors.Is(err, syscall.EPERM) || !errors.Is(file.Truncate(0), syscall.EPERM) {
+			t.Errorf("it can be changed: %v", err)
+		}
+		_ = file.Close()
+	}
+	if _, err := sealed(filepath.Join(bin, "none")); err == nil {
+		t.Error("there is none")
+	}
+	// Another user's stays where it is: root alone can try.
+	if os.Geteuid() != 0 {
+		if path, err := sealed("/bin/sh"); path != "/bin/sh" || err != nil {
+			t.Errorf("%s, %v", path, err)
+		}
 	}
 }
 
