@@ -5,15 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/tinyrack-net/infrastructure/ci/bounded"
 )
 
 // The test binary is what Self runs, too.
@@ -90,12 +96,17 @@ func open(t *testing.T) *Box {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.checkout = "testdata/program"
 	return b
 }
 
 // A program that tries everything has nothing, under both of the engine's ways to be started.
 func TestNothingGetsOut(t *testing.T) {
-	_, home := machine(t)
+	bin, home := machine(t)
+	bwrap, err := os.ReadFile(filepath.Join(bin, "bwrap"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +126,7 @@ func TestNothingGetsOut(t *testing.T) {
 	}
 	b := open(t)
 	const plugin = "/box/home/plugins/resource-random-v4.21.0/pulumi-resource-random"
-	bound := []string{"/usr", "/box/go", "/box/modules", "/box/bin", "/box/home/plugins"}
+	bound := []string{"/", "/dev", "/dev/shm", "/usr", "/box/go", "/box/bin", "/box/home/plugins"}
 	wanted, err := json.Marshal(map[string]any{
 		"Read": []string{
 			"/etc/shadow", "/etc/passwd", self, secret, filepath.Join(home, "credentials.json"),
@@ -130,7 +141,7 @@ func TestNothingGetsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, dir := range []string{"/usr", b.goroot, b.modules} {
+		for _, dir := range []string{"/usr", b.goroot} {
 			if os.Remove(filepath.Join(dir, "escaped")) == nil {
 				t.Errorf("it wrote to %s of this machine", dir)
 			}
@@ -157,6 +168,8 @@ func TestNothingGetsOut(t *testing.T) {
 			Written, Dialed           []string
 			Signalled                 bool
 			Processes, Env, Arguments []string
+			Executables               map[string]string
+			Limits                    map[string]uint64
 		}
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatal(err)
@@ -177,7 +190,7 @@ func TestNothingGetsOut(t *testing.T) {
 		}
 		for path, want := range map[string]string{
 			"/": "bin box dev lib lib64 proc tmp usr", "/etc": "", "/root": "", "/home": "", "/tmp": "", "/sys": "",
-			"/box": "bin go home modules state tree", "/box/bin": "pulumi pulumi-language-go", "/box/home": "logs plugins",
+			"/box": "bin go home state tree", "/box/bin": "pulumi pulumi-language-go", "/box/home": "logs plugins",
 			"/box/state": "",
 		} {
 			if got.List[path] != want {
@@ -189,9 +202,26 @@ func TestNothingGetsOut(t *testing.T) {
 			t.Errorf("%s: it sees the processes %q, and reaches another: %v", name, got.Processes, got.Signalled)
 		}
 		for _, path := range got.Written {
-			if path != "/box/bin" && path != "/box/home/plugins" { // folders of the box alone
+			if path != "/box/home/plugins" { // a folder of the box alone
 				t.Errorf("%s: it wrote to %s", name, path)
 			}
+		}
+		if len(got.Executables) < 2 {
+			t.Errorf("%s: it saw no programs: %v", name, got.Executables)
+		}
+		for path, said := range got.Executables {
+			var host syscall.Stat_t
+			if err := syscall.Stat(filepath.Join(bin, "bwrap"), &host); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(said, fmt.Sprintf("%d:%d ", host.Dev, host.Ino)) || strings.HasSuffix(said, " <nil>") {
+				t.Errorf("%s: %s is a file of this machine, or can be written to: %s", name, path, said)
+			}
+		}
+		if want := map[string]uint64{
+			"core": 0, "data": 8 << 30, "file": 1 << 30, "open files": 4096, "processes": 8192, "/tmp": 256 << 20,
+		}; !maps.Equal(got.Limits, want) {
+			t.Errorf("%s: its limits are %v, want %v", name, got.Limits, want)
 		}
 		if len(got.Dialed) > 0 {
 			t.Errorf("%s: it reached %q", name, got.Dialed)
@@ -203,6 +233,16 @@ func TestNothingGetsOut(t *testing.T) {
 		if !slices.Contains(got.Arguments, "/box/tree") {
 			t.Errorf("%s: arguments are %q", name, got.Arguments)
 		}
+	}
+	write(t, filepath.Join(folder, "wanted.json"), `{"Overwrite": true}`)
+	for range 10 {
+		// What holds it open keeps it from being run for as long as that.
+		if err := e.Init(t.Context(), "lab"); err != nil && !errors.Is(err, syscall.ETXTBSY) {
+			t.Fatal(err)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(bin, "bwrap")); err != nil || !bytes.Equal(text, bwrap) {
+		t.Errorf("it wrote over bwrap: %.20q, %v", text, err)
 	}
 	if entries, err := os.ReadDir(filepath.Join(home, "plugins")); err != nil || len(entries) != 1 {
 		t.Errorf("the machine's plugins are %v, %v", entries, err)
@@ -318,6 +358,191 @@ func TestSealed(t *testing.T) {
 	}
 }
 
+// What compiles a change opens files that its source names, and shows them in its errors: there is none to see.
+func TestCompilingShowsNothingOfTheMachine(t *testing.T) {
+	machine(t)
+	secret := filepath.Join(t.TempDir(), "hosts.yml")
+	const token = "gho_Canary123" // as the assembler would show it
+	write(t, secret, "github.com:\n    oauth_token: "+token+"\n")
+	t.Setenv("GIT_HOST_TOKEN", token)
+	b := open(t)
+	const calls = "package main\n\nfunc f()\n\nfunc main() { f() }\n"
+	for _, path := range []string{secret, "/proc/self/environ", "/proc/1/environ", "/etc/passwd"} {
+		for _, suffix := range []string{"amd64", "arm64"} {
+			err := b.build(t.Context(), change(t, map[string]string{
+				"main.go": calls, "a_" + suffix + ".s": "#include \"" + path + "\"\nTEXT ·f(SB), 4, $0\n\tRET\n",
+			}))
+			if suffix == runtime.GOARCH && err == nil && path != "/proc/1/environ" { // which is empty
+				t.Errorf("%s: it was compiled", path)
+			}
+			if err != nil && (strings.Contains(err.Error(), token) || strings.Contains(err.Error(), "root")) {
+				t.Errorf("%s: it shows %v", path, err)
+			}
+		}
+	}
+}
+
+// Outside of a box Go is given no secret, and sees nothing of a change but what its modules are.
+func TestWhatIsRunOutside(t *testing.T) {
+	bin, _ := machine(t)
+	t.Setenv("GOPROXY", "https://proxy.test,direct")
+	t.Setenv("GOPRIVATE", "example.org/private")
+	t.Setenv("HTTPS_PROXY", "http://proxy.test:3128")
+	t.Setenv("GOAUTH", "command")
+	command, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	write(t, filepath.Join(bin, "go"), "#!/bin/sh\n{ echo \"called $*\"; pwd; find . -type f; env; } >>"+log+"\n"+
+		"[ \"$2\" = download ] || exec "+command+" \"$@\"\n")
+	b := open(t)
+	if err := os.Remove(log); err != nil { // by New, which knows no change
+		t.Fatal(err)
+	}
+	folder := change(t, map[string]string{
+		"x/go.mod": "module example.org/x\n", "x/x.go": "package x\n", "go.sum": "",
+		"go.mod": "module example.org/program\n\ngo 1.26.0\n\nreplace example.org/x => ./x\n",
+	})
+	if err := b.build(t.Context(), folder); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := strings.Split(string(text), "called ")[1:]
+	var commands []string
+	for _, call := range calls {
+		command, rest, _ := strings.Cut(call, "\n")
+		commands = append(commands, command)
+		if strings.Contains(rest, canary) || strings.Contains(rest, "GOAUTH") || strings.Contains(rest, folder) {
+			t.Errorf("%s: is told %s", command, rest)
+		}
+		for _, want := range []string{
+			"GOPROXY=https://proxy.test", "GONOPROXY=none", "GOVCS=*:off", "GOENV=off", "GOWORK=off", "GOTOOLCHAIN=local",
+			"GONOSUMDB=example.org/private", "HTTPS_PROXY=http://proxy.test:3128", "HOME=" + os.Getenv("HOME"),
+		} {
+			if !strings.Contains(rest, want+"\n") {
+				t.Errorf("%s: is not told %s:\n%s", command, want, rest)
+			}
+		}
+		if strings.HasPrefix(command, "mod ") {
+			for file := range strings.Lines(rest) {
+				if name, isFile := strings.CutPrefix(file, "./"); isFile && !slices.Contains([]string{"go.mod", "go.sum"},
+					filepath.Base(strings.TrimSpace(name))) {
+					t.Errorf("%s: sees %s", command, name)
+				}
+			}
+		}
+	}
+	want := []string{"mod edit -json", "mod download", "list -export -f {{.ImportPath}} ."}
+	if !slices.Equal(commands, want) {
+		t.Errorf("it ran %q, want %q", commands, want)
+	}
+}
+
+func TestProxies(t *testing.T) {
+	for list, want := range map[string]string{
+		"https://proxy.golang.org,direct":    "https://proxy.golang.org",
+		"https://one.test|https://two.test":  "https://one.test,https://two.test",
+		"direct":                             "off",
+		"":                                   "off",
+		"off":                                "off",
+		"file:///modules, direct":            "file:///modules",
+		"https://direct.test/direct |direct": "https://direct.test/direct",
+	} {
+		if got := proxies(list); got != want {
+			t.Errorf("%q: %s, want %s", list, got, want)
+		}
+	}
+}
+
+// A change leaves nothing where the next one is compiled from.
+func TestACacheThatNoChangeWritesTo(t *testing.T) {
+	machine(t)
+	b := open(t)
+	if err := b.compileCheckout(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files := func() (found []string) {
+		err := filepath.WalkDir(b.cache, func(path string, _ fs.DirEntry, err error) error {
+			found = append(found, path)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	before := files()
+	if len(before) < 300 {
+		t.Errorf("%d files in the cache: the checkout's program is not compiled", len(before))
+	}
+	folder := change(t, map[string]string{
+		"own/own.go": "package own\n\nconst Own = \"" + time.Now().String() + "\"\n",
+		"main.go":    "package main\n\nimport \"example.org/program/own\"\n\nfunc main() { println(own.Own) }\n",
+	})
+	if err := b.build(t.Context(), folder); err != nil {
+		t.Fatal(err)
+	}
+	if after := files(); !slices.Equal(before, after) {
+		t.Errorf("%d files in the cache, %d before", len(after), len(before))
+	}
+}
+
+// A checkout that cannot be compiled does not keep a change from being previewed that repairs it.
+func TestACheckoutThatCannotBeCompiled(t *testing.T) {
+	machine(t)
+	b := open(t)
+	b.checkout = change(t, map[string]string{"go.mod": "no module"})
+	b.cache = filepath.Join(t.TempDir(), "cache")
+	b.fetching = append(b.fetching, "GOCACHE="+b.cache)
+	folder := change(t, map[string]string{"main.go": "package main\n\nfunc main() {}\n"})
+	if err := b.build(t.Context(), folder); err != nil {
+		t.Error(err)
+	}
+}
+
+// A program that prints or lasts without end is ended, and so is all that it started.
+func TestWhatHasNoEndIsEnded(t *testing.T) {
+	machine(t)
+	b := open(t)
+	marker := filepath.Base(t.TempDir()) + "-endless"
+	const begin = "package main\n\nimport (\n\t\"os\"\n\t\"time\"\n\t\"bytes\"\n)\n\nfunc main() {\n\t" +
+		"go time.Sleep(1)\n\ttext := bytes.Repeat([]byte(\"a\"), 1<<20)\n\t"
+	for want, body := range map[string]string{
+		"it printed more than 64 MiB": "for {\n\t\t_, _ = os.Stdout.Write(text)\n\t}\n}\n",
+		"it lasted longer than 5s":    "for {\n\t\ttime.Sleep(time.Second)\n\t\t_, _ = os.Stderr.Write(text)\n\t}\n}\n",
+	} {
+		e, err := b.Engine(t.Context(), change(t, map[string]string{"main.go": begin + body}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Patience = 5 * time.Second
+		_, err = e.Preview(t.Context(), marker)
+		var ended bounded.Ended
+		if !errors.As(err, &ended) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.500v, want %s", err, want)
+		}
+	}
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lines {
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), marker) {
+			t.Errorf("still there: %q", text)
+		}
+	}
+	endless := t.TempDir()
+	write(t, filepath.Join(endless, "endless"), "")
+	_, err = b.Self(t.Context(), "self", endless)
+	if err == nil || !strings.Contains(err.Error(), "it printed more than 64 MiB") {
+		t.Errorf("Self: %.500v", err)
+	}
+}
+
 func TestNew(t *testing.T) {
 	_, home := machine(t)
 	if err := os.RemoveAll(filepath.Join(home, "plugins")); err != nil {
@@ -344,6 +569,12 @@ type seen struct {
 }
 
 func self(folders []string) {
+	for folders[0] == "/box/0" {
+		if _, err := os.Stat("/box/0/endless"); err != nil {
+			break
+		}
+		fmt.Println(strings.Repeat("a", 1<<20))
+	}
 	s := seen{Files: map[string]string{}, Env: os.Environ()}
 	for _, folder := range folders {
 		text, err := os.ReadFile(filepath.Join(folder, "file"))

@@ -16,6 +16,7 @@ import (
 type wanted struct {
 	Read, List, Write, Dial []string
 	Pid                     int
+	Overwrite               bool
 }
 
 type got struct {
@@ -23,6 +24,9 @@ type got struct {
 	Written, Dialed           []string
 	Signalled                 bool
 	Processes, Env, Arguments []string
+	// Executables are the device, the file and what came of a try to write, of each process.
+	Executables map[string]string
+	Limits      map[string]uint64
 }
 
 func main() {
@@ -34,6 +38,10 @@ func main() {
 	check(err)
 	if len(os.Args) > 1 && os.Args[1] == "nested" {
 		remount(w)
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "overwrite" {
+		overwrite()
 		return
 	}
 	g := got{Read: map[string]string{}, List: map[string]string{}, Env: os.Environ(), Arguments: os.Args[1:]}
@@ -55,6 +63,8 @@ func main() {
 		}
 		g.List[path] = strings.Join(names, " ")
 	}
+	g.Executables = executables()
+	g.Limits = limits()
 	remount(w)
 	// Once more as root of a namespace of its own.
 	nested := exec.Command("/proc/self/exe", "nested")
@@ -82,6 +92,11 @@ func main() {
 	text, err = json.Marshal(g)
 	check(err)
 	check(os.WriteFile("got.json", text, 0o600))
+	if w.Overwrite {
+		// It is there when the first process of the box, whose file cannot be written to while it runs, is no more.
+		check(exec.Command("/proc/self/exe", "overwrite").Start())
+		time.Sleep(100 * time.Millisecond)
+	}
 	fmt.Println(`{"summaryEvent":{}}`)
 }
 
@@ -91,6 +106,51 @@ func remount(w wanted) {
 		_ = syscall.Mount("", path, "", syscall.MS_REMOUNT|syscall.MS_BIND, "")
 		_ = os.WriteFile(path+"/escaped", nil, 0o600)
 	}
+}
+
+func executables() map[string]string {
+	found := map[string]string{}
+	paths, err := filepath.Glob("/proc/[0-9]*/exe")
+	check(err)
+	for _, path := range paths {
+		var info syscall.Stat_t
+		if err := syscall.Stat(path, &info); err != nil {
+			found[path] = err.Error()
+			continue
+		}
+		_, err := os.OpenFile(path, os.O_WRONLY, 0)
+		found[path] = fmt.Sprintf("%d:%d %v", info.Dev, info.Ino, err)
+	}
+	return found
+}
+
+// overwrite writes over the file that the first process was started from, as soon as it can.
+func overwrite() {
+	file, err := os.Open("/proc/1/exe")
+	check(err)
+	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
+	for {
+		if f, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+			_, _ = f.WriteString("overwritten")
+			_ = f.Close()
+		}
+	}
+}
+
+func limits() map[string]uint64 {
+	found := map[string]uint64{}
+	for name, number := range map[string]int{
+		"core": syscall.RLIMIT_CORE, "data": syscall.RLIMIT_DATA, "file": syscall.RLIMIT_FSIZE,
+		"open files": syscall.RLIMIT_NOFILE, "processes": 6,
+	} {
+		var limit syscall.Rlimit
+		check(syscall.Getrlimit(number, &limit))
+		found[name] = limit.Max
+	}
+	var memory syscall.Statfs_t
+	check(syscall.Statfs("/tmp", &memory))
+	found["/tmp"] = memory.Blocks * uint64(memory.Bsize)
+	return found
 }
 
 func check(err error) {
