@@ -31,7 +31,7 @@ const (
 
 const (
 	// previewLimit is how long a preview may take. A CI system ends a run without a word; this is before that.
-	previewLimit = 20 * time.Minute
+	previewLimit = 25 * time.Minute
 	// tellLimit is how long telling may take once a run was interrupted.
 	tellLimit = time.Minute
 )
