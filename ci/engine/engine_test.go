@@ -191,6 +191,16 @@ func TestFailuresSayWhatTheEngineSaid(t *testing.T) {
 	}
 }
 
+// What was said until a command was ended is not why.
+func TestWhatLastsTooLongIsEnded(t *testing.T) {
+	e, _ := fake(t, "cat <<'E'\n"+prelude+failure+"E\nexec sleep 60\n")
+	e.Patience = 300 * time.Millisecond
+	_, err := e.Preview(t.Context(), "lab")
+	if err == nil || !strings.HasPrefix(err.Error(), "pulumi preview: it lasted longer than 300ms: it was ended") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // What is printed in clear is not quoted when the command fails afterwards.
 func TestASecretIsInNoError(t *testing.T) {
 	e, _ := fake(t, "echo canary-value; echo 'the reason' >&2; exit 1\n")
