@@ -62,6 +62,8 @@ type Box struct {
 	plugins map[string]string
 	// goroot and modules are Go's own folders, cache what was compiled of the checkout's program.
 	goroot, modules, cache string
+	// command is Go's own: the one in PATH may only have chosen it.
+	command string
 	// checkout is the folder of that program, which is trusted as this program is; the current one where it is empty.
 	checkout string
 	compile  sync.Once
@@ -154,7 +156,7 @@ func (b *Box) findGo(ctx context.Context) error {
 	if err := json.Unmarshal(out, &env); err != nil {
 		return fmt.Errorf("go env: %w: the program cannot be built: install Go", err)
 	}
-	b.goroot, b.modules = env.GOROOT, env.GOMODCACHE
+	b.goroot, b.modules, b.command = env.GOROOT, env.GOMODCACHE, filepath.Join(env.GOROOT, "bin", "go")
 	// Below Go's own, which CI systems keep from run to run, and which Go removes nothing else from.
 	b.cache = filepath.Join(env.GOCACHE, "previews")
 	b.fetching = append(goEnv(b.goroot, b.modules, b.cache),
@@ -269,13 +271,12 @@ func run(ctx context.Context, folder string, env, line []string) (out, said stri
 
 // wrap is the box of an engine: everything in it is named here.
 func (b *Box) wrap(folder, own string) ([]string, error) {
-	line := []string{
-		// The language host wants a go, and does without modules: what of them the program needs is compiled into it.
-		"--ro-bind", b.goroot, root + "/go",
+	// The language host wants a go, and does without modules: what of them the program needs is compiled into it.
+	goroot, line := b.goInside()
+	line = append(line,
 		"--bind", folder, tree, "--bind", filepath.Join(own, "home"), home, "--bind", filepath.Join(own, "state"), state,
 		// Pulumi would log every property that it passes on: it goes on without, a third sooner.
-		"--ro-bind", "/dev/null", home + "/logs", "--chdir", tree,
-	}
+		"--ro-bind", "/dev/null", home+"/logs", "--chdir", tree)
 	for _, name := range []string{"pulumi", "pulumi-language-go"} {
 		path, err := filepath.EvalSymlinks(filepath.Join(filepath.Dir(b.pulumi), name))
 		if err != nil {
@@ -286,11 +287,20 @@ func (b *Box) wrap(folder, own string) ([]string, error) {
 	for below, path := range b.plugins {
 		line = append(line, "--ro-bind", path, home+"/"+below)
 	}
-	env := append(goEnv(root+"/go", home+"/modules", home+"/cache"), "GOPROXY=off",
-		"PATH="+root+"/bin:"+root+"/go/bin:/usr/bin:/bin", "HOME="+home, "USER=nobody", "PULUMI_HOME="+home,
+	env := append(goEnv(goroot, home+"/modules", home+"/cache"), "GOPROXY=off",
+		"PATH="+root+"/bin:"+goroot+"/bin:/usr/bin:/bin", "HOME="+home, "USER=nobody", "PULUMI_HOME="+home,
 		"PULUMI_BACKEND_URL=file://"+state, "PULUMI_CONFIG_PASSPHRASE=published", "PULUMI_SKIP_UPDATE_CHECK=true",
 		"PULUMI_ENABLE_STREAMING_JSON_PREVIEW=true", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true")
 	return b.line(append(line, setenv(env)...)...), nil
+}
+
+// goInside is where Go is in a box, and what puts it there. A distribution's own is below /usr, where every box has it,
+// and is made of links that lead nowhere from another place.
+func (b *Box) goInside() (goroot string, bind []string) {
+	if strings.HasPrefix(b.goroot, "/usr/") {
+		return b.goroot, nil
+	}
+	return root + "/go", []string{"--ro-bind", b.goroot, root + "/go"}
 }
 
 func setenv(env []string) []string {
@@ -330,14 +340,15 @@ func (b *Box) build(ctx context.Context, folder string) error {
 	if err := b.compileCheckout(ctx); err != nil {
 		return err
 	}
-	env := append(goEnv(root+"/go", root+"/modules", root+"/cache"), "GOPROXY=off", "GOTMPDIR="+work, "HOME="+work,
-		"PATH="+root+"/go/bin:/usr/bin:/bin",
+	goroot, inside := b.goInside()
+	env := append(goEnv(goroot, root+"/modules", root+"/cache"), "GOPROXY=off", "GOTMPDIR="+work, "HOME="+work,
+		"PATH="+goroot+"/bin:/usr/bin:/bin",
 		// Go's index of modules is the one thing that it insists on writing to the cache; it reads the modules instead.
 		"GODEBUG=goindex=0")
-	line := b.line(append([]string{
-		"--ro-bind", b.goroot, root + "/go", "--ro-bind", b.modules, root + "/modules", "--ro-bind", b.cache, root + "/cache",
-		"--bind", folder, tree, "--bind", temporary, work, "--chdir", tree,
-	}, setenv(env)...)...)
+	inside = append(inside,
+		"--ro-bind", b.modules, root+"/modules", "--ro-bind", b.cache, root+"/cache",
+		"--bind", folder, tree, "--bind", temporary, work, "--chdir", tree)
+	line := b.line(append(inside, setenv(env)...)...)
 	_, said, err := run(ctx, folder, []string{}, append(line, "go", "build", "-o", program, "."))
 	if err != nil {
 		err = fmt.Errorf("build the program: %w:\n%s", err, strings.TrimSpace(said))
@@ -414,7 +425,7 @@ func (b *Box) compileCheckout(ctx context.Context) error {
 
 // goOutside runs Go outside of a box, without this program's environment, which may hold secrets.
 func (b *Box) goOutside(ctx context.Context, folder string, args ...string) (string, error) {
-	out, said, err := run(ctx, folder, b.fetching, append([]string{"go"}, args...))
+	out, said, err := run(ctx, folder, b.fetching, append([]string{b.command}, args...))
 	if err != nil {
 		return "", fmt.Errorf("go %s %s: %w:\n%s", args[0], args[1], err, strings.TrimSpace(said))
 	}

@@ -125,6 +125,12 @@ func TestNothingGetsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := open(t)
+	// As if it were not below /usr.
+	elsewhere := filepath.Join(t.TempDir(), "go")
+	if err := os.Symlink(b.goroot, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	b.goroot = elsewhere
 	const plugin = "/box/home/plugins/resource-random-v4.21.0/pulumi-resource-random"
 	bound := []string{"/", "/dev", "/dev/shm", "/usr", "/box/go", "/box/bin", "/box/home/plugins"}
 	wanted, err := json.Marshal(map[string]any{
@@ -389,17 +395,11 @@ func TestWhatIsRunOutside(t *testing.T) {
 	t.Setenv("GOPRIVATE", "example.org/private")
 	t.Setenv("HTTPS_PROXY", "http://proxy.test:3128")
 	t.Setenv("GOAUTH", "command")
-	command, err := exec.LookPath("go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	log := filepath.Join(t.TempDir(), "log")
-	write(t, filepath.Join(bin, "go"), "#!/bin/sh\n{ echo \"called $*\"; pwd; find . -type f; env; } >>"+log+"\n"+
-		"[ \"$2\" = download ] || exec "+command+" \"$@\"\n")
 	b := open(t)
-	if err := os.Remove(log); err != nil { // by New, which knows no change
-		t.Fatal(err)
-	}
+	write(t, filepath.Join(bin, "go"), "#!/bin/sh\n{ echo \"called $*\"; pwd; find . -type f; env; } >>"+log+"\n"+
+		"[ \"$2\" = download ] || exec "+b.command+" \"$@\"\n")
+	b.command = filepath.Join(bin, "go")
 	folder := change(t, map[string]string{
 		"x/go.mod": "module example.org/x\n", "x/x.go": "package x\n", "go.sum": "",
 		"go.mod": "module example.org/program\n\ngo 1.26.0\n\nreplace example.org/x => ./x\n",
