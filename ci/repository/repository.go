@@ -3,7 +3,6 @@
 package repository
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -62,17 +61,30 @@ func (r *Repository) Git(ctx context.Context, args ...string) (string, error) {
 
 // gitFrom is Git with a standard input.
 func (r *Repository) gitFrom(ctx context.Context, in io.Reader, args ...string) (string, error) {
-	args = append([]string{"-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"}, args...)
-	cmd := exec.CommandContext(ctx, "git", args...) //nolint:gosec // commands of this package's callers
-	cmd.Dir, cmd.Env, cmd.Stdin = r.Dir, r.Env(), in
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd, failed := r.command(ctx, args...)
+	cmd.Stdin = in
 	out, err := cmd.Output()
 	if err != nil {
-		said := WithoutLogin(strings.TrimSpace(stderr.String()))
-		return "", fmt.Errorf("git %s: %w", args[4], errors.Join(err, errors.New(said)))
+		return "", failed(err)
 	}
 	return strings.TrimSuffix(string(out), "\n"), nil
+}
+
+// command is git in the clone, and what makes an error of its failure.
+func (r *Repository) command(ctx context.Context, args ...string) (cmd *exec.Cmd, failed func(error) error) {
+	settings := []string{"-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"}
+	//nolint:gosec // commands of this package's callers
+	cmd = exec.CommandContext(ctx, "git", append(settings, args...)...)
+	cmd.Dir, cmd.Env = r.Dir, r.Env()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	return cmd, func(err error) error {
+		for len(args) > 2 && args[0] == "-c" {
+			args = args[2:]
+		}
+		said := WithoutLogin(strings.TrimSpace(stderr.String()))
+		return fmt.Errorf("git %s: %w", args[0], errors.Join(err, errors.New(said)))
+	}
 }
 
 // login is what stands before the host of a URL, up to the last @: a password may have one.
@@ -95,10 +107,29 @@ func (r *Repository) Fetch(ctx context.Context, ref string) (commit string, foun
 	if commit = Listed(listed, ref); commit == "" {
 		return "", false, nil
 	}
-	if _, err := r.Git(ctx, "fetch", "--quiet", "--no-tags", "--", r.Remote, ref); err != nil {
+	args := append(checked(), "fetch", "--quiet", "--no-tags", "--", r.Remote, ref)
+	if _, err := r.Git(ctx, args...); err != nil {
+		if strings.Contains(err.Error(), "fsck error") {
+			err = fmt.Errorf("%w: an object of %s is none that git makes: nothing of it is read: see git fsck where it was "+
+				"pushed from", err, ref)
+		}
 		return "", false, err
 	}
 	return commit, true, nil
+}
+
+// checked has git look at what it fetches: a tree that somebody made by hand can hold a name twice, or .git. What old
+// programs wrote into commits and modes is no harm, and a history cannot be changed any more: it is let in.
+func checked() []string {
+	args := []string{"-c", "fetch.fsckObjects=true"}
+	for _, harmless := range []string{
+		"badDate", "badDateOverflow", "badEmail", "badName", "badTimezone", "missingEmail", "missingNameBeforeEmail",
+		"missingSpaceBeforeDate", "missingSpaceBeforeEmail", "multipleAuthors", "nulInCommit", "zeroPaddedDate",
+		"zeroPaddedFilemode",
+	} {
+		args = append(args, "-c", "fetch.fsck."+harmless+"=warn")
+	}
+	return args
 }
 
 // Listed is the commit of a ref in what git ls-remote prints, or nothing. It lists every ref that ends so:
@@ -129,114 +160,6 @@ func (r *Repository) Changed(ctx context.Context, base, head string) ([]string, 
 		return nil, err
 	}
 	return strings.FieldsFunc(out, func(c rune) bool { return c == 0 }), nil
-}
-
-// Worktree puts a commit's files, without a .git, into a new folder below dir: byte for byte, as Flux reads them. What
-// the change says of that in attributes (another encoding, files that are left out) does not count. Links that lead out
-// of the folder are left out: who reads it would read files of this machine.
-func (r *Repository) Worktree(ctx context.Context, commit, dir string) (string, error) {
-	listed, err := r.Git(ctx, "ls-tree", "-r", "-z", "--full-tree", commit)
-	if err != nil {
-		return "", err
-	}
-	root, err := os.MkdirTemp(dir, "tree")
-	if err != nil {
-		return "", err
-	}
-	blobs, err := r.blobs(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer blobs.close()
-	for entry := range strings.SplitSeq(listed, "\x00") {
-		about, name, _ := strings.Cut(entry, "\t")
-		fields := strings.Fields(about) // mode, type, object
-		if len(fields) != 3 || fields[1] != "blob" {
-			continue
-		}
-		content, err := blobs.read(fields[2])
-		if err == nil {
-			err = place(root, name, fields[0], content)
-		}
-		if err != nil {
-			return "", fmt.Errorf("%s of %s: %w", name, commit, err)
-		}
-	}
-	return root, removeLinksOut(root)
-}
-
-// removeLinksOut removes the links that lead out of a folder, or nowhere. Where one leads is asked of the file system:
-// a path that stays inside by its letters can leave through other links.
-func removeLinksOut(root string) error {
-	inside, err := filepath.EvalSymlinks(root)
-	if err != nil {
-		return err
-	}
-	return filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.Type()&os.ModeSymlink == 0 {
-			return err
-		}
-		to, err := filepath.EvalSymlinks(path)
-		if err == nil && (to == inside || strings.HasPrefix(to, inside+string(filepath.Separator))) {
-			return nil
-		}
-		return os.Remove(path)
-	})
-}
-
-// place writes one file of a commit. Git itself refuses names that lead out, or into .git.
-func place(root, name, mode string, content []byte) error {
-	if !filepath.IsLocal(name) {
-		return errors.New("leads out of the repository: nothing of it is read")
-	}
-	path := filepath.Join(root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	switch mode {
-	case "120000":
-		return os.Symlink(string(content), path)
-	case "100755":
-		return os.WriteFile(path, content, 0o755) //nolint:gosec // a program
-	}
-	return os.WriteFile(path, content, 0o644) //nolint:gosec // as git does
-}
-
-// blobs is a git that reads files out of the repository.
-type blobs struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
-func (r *Repository) blobs(ctx context.Context) (*blobs, error) {
-	cmd := exec.CommandContext(ctx, "git", "cat-file", "--batch")
-	cmd.Dir, cmd.Env = r.Dir, r.Env()
-	in, inErr := cmd.StdinPipe()
-	out, outErr := cmd.StdoutPipe()
-	if err := errors.Join(inErr, outErr); err != nil {
-		return nil, err
-	}
-	return &blobs{cmd, in, bufio.NewReader(out)}, cmd.Start()
-}
-
-func (b *blobs) read(object string) ([]byte, error) {
-	if _, err := fmt.Fprintln(b.in, object); err != nil {
-		return nil, err
-	}
-	var name, kind string
-	var size int
-	if _, err := fmt.Fscanf(b.out, "%s %s %d\n", &name, &kind, &size); err != nil || size < 0 {
-		return nil, fmt.Errorf("git cat-file: object %s cannot be read: %w", object, err)
-	}
-	content := make([]byte, size+1) // a line break follows
-	_, err := io.ReadFull(b.out, content)
-	return content[:size], err
-}
-
-func (b *blobs) close() {
-	_ = b.in.Close()
-	_ = b.cmd.Wait() // it has said all that was asked
 }
 
 // Publish makes a branch of the remote hold one commit with one file and no history: what was there is forgotten.
@@ -292,6 +215,10 @@ func (r *Repository) Snapshot(ctx context.Context) (string, error) {
 
 // Merge is what a merge of a change into its base would be: head itself where it has all of base.
 func (r *Repository) Merge(ctx context.Context, base, head string) (string, error) {
+	// Before git merges it, or lists what it changes: neither has a limit.
+	if _, err := r.files(ctx, head); err != nil {
+		return "", err
+	}
 	common, err := r.MergeBase(ctx, base, head)
 	if err != nil {
 		return "", err

@@ -177,52 +177,6 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func TestWorktree(t *testing.T) {
-	r, _ := clone(t)
-	write(t, filepath.Join(r.Dir, "folder", "file"), "text")
-	trees := t.TempDir()
-	outside := filepath.Join(filepath.Dir(trees), "outside")
-	write(t, outside, "")
-	for name, to := range map[string]string{
-		"inside": "folder/file", "folder/up": "../one", "absolute": "/etc/passwd", "out": "../../etc/passwd",
-		"folder/out": "../../one", "itself": ".", "a": ".", "b": ".", "nowhere": "missing",
-		// Inside by its letters, outside by the links a and b.
-		"through": "a/b/../../" + filepath.Base(outside),
-	} {
-		if err := os.Symlink(to, filepath.Join(r.Dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// Attributes that would hide a file, or show it otherwise than Flux reads it.
-	write(t, filepath.Join(r.Dir, ".gitattributes"), "hidden export-ignore\nother text eol=crlf\nother export-subst\n")
-	write(t, filepath.Join(r.Dir, "hidden"), "")
-	write(t, filepath.Join(r.Dir, "other"), "one\n$Format:%H$\n")
-	write(t, filepath.Join(r.Dir, "program"), "")
-	if err := os.Chmod(filepath.Join(r.Dir, "program"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	commit := r.change(t, "last", "")
-	tree, err := r.Worktree(t.Context(), commit, trees)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]bool{
-		"one": true, "folder/file": true, "inside": true, "folder/up": true, "itself": true, "last": true,
-		"hidden": true, "absolute": false, "out": false, "folder/out": false, ".git": false,
-		"through": false, "nowhere": false,
-	} {
-		if _, err := os.Lstat(filepath.Join(tree, name)); (err == nil) != want {
-			t.Errorf("%s: there: %v", name, err == nil)
-		}
-	}
-	if text, err := os.ReadFile(filepath.Join(tree, "other")); err != nil || string(text) != "one\n$Format:%H$\n" {
-		t.Errorf("another file than in git: %q, %v", text, err)
-	}
-	if info, err := os.Stat(filepath.Join(tree, "program")); err != nil || info.Mode().Perm()&0o100 == 0 {
-		t.Errorf("a program is none: %v", err)
-	}
-}
-
 // A published branch has one commit, whatever it had before.
 func TestPublish(t *testing.T) {
 	r, remote := clone(t)
