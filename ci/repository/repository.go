@@ -9,10 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,6 +27,8 @@ type Repository struct {
 	Remote string
 	// Token is an access token of a remote over HTTPS: a secret. Optional.
 	Token string
+	// server is the scheme and host of such a remote, which alone is told the token; empty for any other.
+	server string
 	// extra is more of git's environment.
 	extra []string
 	// patience is how long the first wait is for a remote that took no push.
@@ -38,20 +43,54 @@ func Open(ctx context.Context, dir, remote, token string) (*Repository, error) {
 		return nil, fmt.Errorf("%s: %w: there is nothing to compare: run it in a clone of the repository", dir, err)
 	}
 	r.Dir = top
-	return r, nil
+	if token == "" {
+		return r, nil
+	}
+	address, err := r.Git(ctx, "ls-remote", "--get-url", "--", remote)
+	if err != nil {
+		return nil, err
+	}
+	r.server, err = server(address)
+	return r, err
+}
+
+// server is the part of a remote's URL that a token is bound to. A remote of another kind than HTTP is told none.
+func server(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return "", nil //nolint:nilerr // a path, or a host of SSH
+	}
+	if u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback() {
+		return "", fmt.Errorf("the remote %s is plain HTTP: everybody on the way could read the token: nothing was sent: "+
+			"use https", WithoutLogin(address))
+	}
+	return u.Scheme + "://" + u.Host + "/", nil
 }
 
 // Env is the environment of git: no question is asked, and the token is known to git alone. Arguments can be read by
-// everybody, so it is in none.
+// everybody, so it is in none. Git would take it along to where a server redirects, so it follows nobody.
 func (r *Repository) Env() []string {
 	env := append(append(os.Environ(), "GIT_TERMINAL_PROMPT=0"), r.extra...)
-	if r.Token == "" {
+	if r.Token == "" || r.server == "" {
 		return env
 	}
 	// Every host takes a token as the password of any user name.
 	basic := base64.StdEncoding.EncodeToString([]byte("x-access-token:" + r.Token))
-	return append(env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http.extraHeader",
-		"GIT_CONFIG_VALUE_0=Authorization: Basic "+basic)
+	// After what the caller has set there.
+	count, err := strconv.Atoi(os.Getenv("GIT_CONFIG_COUNT"))
+	if err != nil {
+		count = 0
+	}
+	for _, setting := range [][2]string{
+		{"extraHeader", ""}, // a login of the caller's, which would be a second one: hosts refuse two
+		{"extraHeader", "Authorization: Basic " + basic},
+		{"followRedirects", "false"},
+	} {
+		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=http.%s.%s", count, r.server, setting[0]),
+			fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", count, setting[1]))
+		count++
+	}
+	return append(env, fmt.Sprintf("GIT_CONFIG_COUNT=%d", count))
 }
 
 // Git runs git in the clone and returns what it prints, without the last line break.
@@ -83,7 +122,12 @@ func (r *Repository) command(ctx context.Context, args ...string) (cmd *exec.Cmd
 			args = args[2:]
 		}
 		said := WithoutLogin(strings.TrimSpace(stderr.String()))
-		return fmt.Errorf("git %s: %w", args[0], errors.Join(err, errors.New(said)))
+		err = fmt.Errorf("git %s: %w", args[0], errors.Join(err, errors.New(said)))
+		if strings.Contains(said, "returned error: 30") {
+			err = fmt.Errorf("%w: the remote is elsewhere now, and the token is not taken there: correct its URL: git remote "+
+				"set-url", err)
+		}
+		return err
 	}
 }
 

@@ -2,6 +2,9 @@ package repository
 
 import (
 	"errors"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,15 +73,99 @@ func TestOpen(t *testing.T) {
 }
 
 func TestTheTokenIsInNoArgument(t *testing.T) {
-	r := &Repository{Dir: t.TempDir(), Token: "canary"}
+	r := &Repository{Dir: t.TempDir(), Token: "canary", server: "https://127.0.0.1:1/"}
 	if env := strings.Join(r.Env(), "\n"); strings.Contains(env, "canary") ||
-		!strings.Contains(env, "GIT_CONFIG_VALUE_0=Authorization: Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5\n") &&
-			!strings.HasSuffix(env, "GIT_CONFIG_VALUE_0=Authorization: Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5") {
+		!strings.Contains(env, "=Authorization: Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5\n") {
 		t.Errorf("git's environment is %s", env)
 	}
 	_, err := r.Git(t.Context(), "ls-remote", "https://me:p@ss-canary@127.0.0.1:1/x.git")
 	if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "127.0.0.1") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// gitServer serves a folder of repositories over HTTP and notes the logins of all requests.
+func gitServer(t *testing.T, folder string) (address string, logins *[]string) {
+	t.Helper()
+	logins = &[]string{}
+	handler := &cgi.Handler{
+		Path: filepath.Join(run(t, folder, "--exec-path"), "git-http-backend"),
+		Env:  []string{"GIT_PROJECT_ROOT=" + folder, "GIT_HTTP_EXPORT_ALL=1"},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*logins = append(*logins, strings.Join(r.Header.Values("Authorization"), " and "))
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, logins
+}
+
+// TestTheTokenIsForOneServer: neither where another remote is, nor where a server redirects to, is it told.
+func TestTheTokenIsForOneServer(t *testing.T) {
+	const login = "Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5"
+	other, remote := clone(t)
+	address, logins := gitServer(t, filepath.Dir(remote))
+	// What the caller has set stays, but for a login.
+	t.Setenv("GIT_CONFIG_COUNT", "2")
+	t.Setenv("GIT_CONFIG_KEY_0", "caller.setting")
+	t.Setenv("GIT_CONFIG_VALUE_0", "stays")
+	t.Setenv("GIT_CONFIG_KEY_1", "http."+address+"/.extraHeader")
+	t.Setenv("GIT_CONFIG_VALUE_1", "Authorization: Basic caller")
+	open := func(remote string) *Repository {
+		t.Helper()
+		r, err := Open(t.Context(), other.Dir, remote, "canary")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	run(t, other.Dir, "remote", "set-url", "origin", address+"/remote.git")
+	r := open("origin")
+	if _, found, err := r.Fetch(t.Context(), "refs/heads/main"); err != nil || !found {
+		t.Errorf("%v, %v", found, err)
+	}
+	if len(*logins) < 2 || slices.ContainsFunc(*logins, func(got string) bool { return got != login }) {
+		t.Errorf("its own server is told %q", *logins)
+	}
+	if got, err := r.Git(t.Context(), "config", "caller.setting"); err != nil || got != "stays" {
+		t.Errorf("the caller's setting is %q, %v", got, err)
+	}
+	*logins = nil
+	moved := httptest.NewServer(http.RedirectHandler(address+"/remote.git/info/refs?service=git-upload-pack",
+		http.StatusMovedPermanently))
+	t.Cleanup(moved.Close)
+	_, _, err := open(moved.URL+"/remote.git").Fetch(t.Context(), "refs/heads/main")
+	if err == nil || !strings.Contains(err.Error(), "git remote set-url") || len(*logins) > 0 {
+		t.Errorf("%v, and another server is told %q", err, *logins)
+	}
+	t.Setenv("GIT_CONFIG_COUNT", "0")
+	if _, err := r.Git(t.Context(), "ls-remote", address+"/remote.git"); err != nil {
+		t.Error(err)
+	}
+	if _, err := open("https://127.0.0.1:1/x").Git(t.Context(), "ls-remote", address+"/remote.git"); err != nil ||
+		(*logins)[len(*logins)-1] != "" {
+		t.Errorf("%v, and the server of another remote is told %q", err, *logins)
+	}
+	for remote, want := range map[string]string{
+		"http://git.example.org/x.git": "plain HTTP", "http://me:secret@10.77.0.1:3000/x": "plain HTTP",
+		"http://127.0.0.1.example.org/x": "plain HTTP",
+	} {
+		_, err := Open(t.Context(), other.Dir, remote, "canary")
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", remote, err)
+		}
+		if _, err := Open(t.Context(), other.Dir, remote, ""); err != nil {
+			t.Errorf("%s without a token: %v", remote, err)
+		}
+	}
+	for remote, want := range map[string]string{
+		"https://me@git.example.org:3000/a/b.git": "https://git.example.org:3000/", "http://[::1]:80/a": "http://[::1]:80/",
+		"http://localhost/a": "http://localhost/", "git@github.com:a/b.git": "", "ssh://git@github.com/a/b.git": "",
+		other.Dir: "", "none": "",
+	} {
+		if got := open(remote).server; got != want {
+			t.Errorf("%s: the token is for %q, want %q", remote, got, want)
+		}
 	}
 }
 
