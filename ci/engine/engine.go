@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -240,15 +241,30 @@ func (e *Engine) command(ctx context.Context, args []string) *exec.Cmd {
 	return cmd
 }
 
+// mostStacks is how many stacks there may be: each is a checkout and a preview, and a file of no bytes makes one.
+const mostStacks = 50
+
+// stackName is what Pulumi takes as the name of a stack.
+var stackName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
+
 // Stacks are the stacks whose settings are in a folder.
 func Stacks(dir string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "Pulumi.*.yaml"))
 	if err != nil {
 		return nil, err
 	}
+	if len(files) > mostStacks {
+		return nil, fmt.Errorf("there are %d files Pulumi.*.yaml, and at most %d stacks are previewed: remove those of no "+
+			"stack", len(files), mostStacks)
+	}
 	var names []string
 	for _, file := range files {
-		names = append(names, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml"))
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		if !stackName.MatchString(name) {
+			return nil, fmt.Errorf("the file %q: %q is no name of a stack: nothing is previewed: use letters, digits, _, . "+
+				"and -, at most 100", filepath.Base(file), name)
+		}
+		names = append(names, name)
 	}
 	return names, nil
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -285,5 +286,36 @@ func TestStacks(t *testing.T) {
 	}
 	if got, err := Stacks(dir); err != nil || !slices.Equal(got, []string{"a.b", "lab"}) {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A change may have files whose names are none of a stack, or stacks without end.
+func TestStacksAreRefused(t *testing.T) {
+	write := func(dir, name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{
+		"", "a b", "::error title=x::y", "a\n::error::y", "lab\n", "ünï", strings.Repeat("a", 101),
+	} {
+		dir := t.TempDir()
+		write(dir, "Pulumi."+name+".yaml")
+		got, err := Stacks(dir)
+		if err == nil || !strings.Contains(err.Error(), strconv.Quote(name)+" is no name of a stack") ||
+			strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+	dir := t.TempDir()
+	for i := range 51 {
+		if got, err := Stacks(dir); err != nil || len(got) != i {
+			t.Fatalf("%d stacks: %q, %v", i, got, err)
+		}
+		write(dir, fmt.Sprintf("Pulumi.%d.yaml", i))
+	}
+	if _, err := Stacks(dir); err == nil || !strings.Contains(err.Error(), "51 files Pulumi.*.yaml, and at most 50") {
+		t.Errorf("51 stacks: %v", err)
 	}
 }
