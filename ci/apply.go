@@ -165,7 +165,7 @@ func (a *applying) withBox(do func(context.Context) error) func(context.Context)
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer remove(dir)
 		if a.box, err = sandbox.New(ctx, dir); err != nil {
 			return fmt.Errorf("what is applied could not be published: nothing was applied: %w", err)
 		}

@@ -34,7 +34,7 @@ func main() {
 		os.Exit(0)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "\nci: %v\n", err)
+		say("\nci: %v", err)
 		status = report.Failed
 		if errors.Is(err, errDangerous) {
 			status = report.Dangerous
@@ -53,6 +53,3 @@ func run(ctx context.Context, args []string) (report.Status, error) {
 	}
 	return verb(ctx, args[1:])
 }
-
-// say tells a person how far it is, beside the report on standard output.
-func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -73,7 +73,7 @@ func previewVerb(ctx context.Context, args []string) (report.Status, error) {
 	if err != nil {
 		return report.Failed, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove(dir)
 	repo, err := repository.Open(ctx, ".", *remote, token())
 	if err != nil {
 		return report.Failed, err
