@@ -15,6 +15,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"regexp"
@@ -41,8 +42,9 @@ func newPlaceholders(secrets []string) *placeholders {
 	return p
 }
 
-// server stands before the secret part of a token of k3s.
-const server = "::server:"
+// A token of k3s begins with version, and has server before its secret part: the program refuses what has colons and
+// neither.
+const version, server = "K10", "::server:"
 
 // of is the placeholder of a secret.
 func (p *placeholders) of(secret string) string {
@@ -69,8 +71,8 @@ func (p *placeholders) form(secret string) string {
 	if text, key, ok := p.open(secret); ok {
 		return seal(p.of(text), p.of(key))
 	}
-	if before, bare, found := strings.Cut(secret, server); found {
-		return before[:min(3, len(before))] + random(before[min(3, len(before)):]) + server + p.of(bare)
+	if before, bare, found := strings.Cut(secret, server); found && strings.HasPrefix(before, version) {
+		return version + random(before[len(version):]) + server + p.of(bare)
 	}
 	return random(secret)
 }
@@ -80,34 +82,53 @@ var (
 	credentials = regexp.MustCompile(`[a-z-]*(?:-data|token|password): \S+`)
 )
 
-// random is a text of the same length with other letters and digits. The first word of a token, which says whose it is
-// ("tskey-"), stays: the program refuses tokens of others.
-func random(secret string) string {
-	out := []byte(secret)
-	start := 0
-	if prefix := tokenPrefix.FindString(secret); len(secret) > 3*len(prefix) {
-		start = len(prefix)
+// number is the placeholder of a secret number: sign, exponent and how many digits there are before and after the point
+// stay. A text of the same digits has the same placeholder.
+func (p *placeholders) number(n json.Number) json.Number {
+	parts := number.FindStringSubmatch(n.String())
+	if parts == nil {
+		return "0" // no JSON has one
 	}
-	dice := make([]byte, len(out))
-	_, _ = rand.Read(dice) // never fails
-	for i := start; i < len(out); i++ {
-		switch c := out[i]; {
-		case '0' <= c && c <= '9':
-			out[i] = '0' + dice[i]%10
-		case 'a' <= c && c <= 'f':
-			out[i] = 'a' + dice[i]%6 // hexadecimal stays so
-		case 'g' <= c && c <= 'z':
-			out[i] = 'g' + dice[i]%20
-		case 'A' <= c && c <= 'F':
-			out[i] = 'A' + dice[i]%6
-		case 'G' <= c && c <= 'Z':
-			out[i] = 'G' + dice[i]%20
-		}
+	made := parts[1] + p.of(parts[2])
+	if parts[3] != "" {
+		made += "." + p.of(parts[3])
 	}
-	return string(out)
+	return json.Number(made + parts[4])
 }
 
-var tokenPrefix = regexp.MustCompile(`^[a-z]{2,12}[-_](?:[a-z]{2,12}[-_])?`)
+var number = regexp.MustCompile(`^(-?)([0-9]+)(?:\.([0-9]+))?([eE][+-]?[0-9]+)?$`)
+
+// random is another text of as many bytes. It tells no more than the program and the providers look at: whether all are
+// digits, or hexadecimal ones, and the padding of base64. Anything else becomes lower-case letters and digits, which a
+// token, a name, a password and base64 can have. No word stays: a person may have chosen it.
+func random(secret string) string {
+	body, padding := secret, ""
+	if _, err := base64.StdEncoding.DecodeString(secret); err == nil {
+		body = strings.TrimRight(secret, "=")
+		padding = secret[len(body):]
+	}
+	alphabet := "abcdefghijklmnopqrstuvwxyz0123456789"
+	for _, narrow := range []string{"0123456789", "0123456789abcdef", "0123456789ABCDEF"} {
+		if strings.Trim(secret, narrow) == "" {
+			alphabet = narrow
+			break
+		}
+	}
+	for {
+		out := make([]byte, len(body))
+		_, _ = rand.Read(out) // never fails
+		for i := range out {
+			out[i] = alphabet[int(out[i])%len(alphabet)]
+		}
+		// A number has no zero before its other digits: where the secret has none the placeholder has none.
+		if body != "" && len(alphabet) == 10 && body[0] != '0' && out[0] == '0' {
+			continue
+		}
+		if made := string(out) + padding; made != secret || body == "" {
+			return made
+		}
+	}
+}
 
 // keyLike is a new private key of the kind of a PEM block, or nothing when it is none.
 func keyLike(block *pem.Block) string {
