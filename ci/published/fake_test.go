@@ -165,6 +165,8 @@ func (p *pulumi) program(values map[string]string, outputs func(string) map[stri
 		// Of what another came to be: not known while that changes.
 		"chain":  {"of": map[string]any{"sum": outputs("url")["sum"]}},
 		"keeper": {},
+		// Public settings in a secret object.
+		"command": {"connection": engine.Secret(connectionTo(values["p:sealingKey"]))},
 	}
 	switch {
 	case has("never"):
@@ -176,6 +178,12 @@ func (p *pulumi) program(values map[string]string, outputs func(string) map[stri
 		delete(all, "keeper")
 	}
 	return all
+}
+
+func connectionTo(key string) map[string]any {
+	return map[string]any{
+		"host": "10.0.0.1", "port": 48211, "perDialTimeout": 15, "proxy": nil, "on": true, "privateKey": key,
+	}
 }
 
 func (p *pulumi) preview(plan string, inClear bool) error {

@@ -4,6 +4,8 @@
 package published
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,12 +13,15 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tinyrack-net/infrastructure/ci/engine"
 	"github.com/tinyrack-net/infrastructure/ci/report"
@@ -71,13 +76,28 @@ func Make(
 	if err != nil {
 		return nil, err
 	}
-	known := raw.secrets()
+	public, err := readAll(tree)
+	if err != nil {
+		return nil, err
+	}
+	known, err := raw.secrets(func(name string) error {
+		if isPublic(name, public) {
+			return nil
+		}
+		return errors.New("a secret object has a name in it that stands in no file of the repository: it may be secret " +
+			"as well: mark the values as secret and not the object, or make the object a text")
+	})
+	if err != nil {
+		return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
+	}
 	for _, value := range secrets {
 		known = append(known, value)
 	}
 	places := newPlaceholders(known)
 	s := &State{Stack: stack, Commit: commit, Secrets: map[string]Placeholder{}, Protected: raw.unprotect()}
-	raw.replace(places)
+	if err := raw.replace(places); err != nil {
+		return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
+	}
 	files, err := readSettings(tree, stack)
 	if err != nil {
 		return nil, err
@@ -112,11 +132,7 @@ func Make(
 	if err != nil {
 		return nil, err
 	}
-	private, err := notPublic(known, tree)
-	if err != nil {
-		return nil, err
-	}
-	if report.Leaks(string(text), append(private, slices.Collect(maps.Values(secrets))...)) {
+	if report.Leaks(string(text), append(notPublic(known, public), slices.Collect(maps.Values(secrets))...)) {
 		return nil, fmt.Errorf("publish the state of %s: a secret is still in it: nothing is published: this is a defect of "+
 			"the program, which puts a secret where none belongs", stack)
 	}
@@ -126,20 +142,28 @@ func Make(
 // Secrets are those in an exported state that have to be looked for, given that anybody can read the files in tree.
 func Secrets(exported, tree string) ([]string, error) {
 	raw := &deployment{}
-	if err := json.Unmarshal([]byte(exported), raw); err != nil {
+	if err := readJSON([]byte(exported), raw); err != nil {
 		return nil, errors.New("the exported state is not what the engine writes: what is secret in it is not known")
 	}
-	return notPublic(raw.secrets(), tree)
-}
-
-// notPublic are the secrets in these texts that have to be looked for. A secret object, a connection for one, has names
-// of hosts in it, and what anybody can read in the repository: settings, or the words of a script. A script holds more
-// than its secrets, which are texts of their own elsewhere.
-func notPublic(texts []string, tree string) ([]string, error) {
 	public, err := readAll(tree)
 	if err != nil {
 		return nil, err
 	}
+	// What cannot be published can be hidden.
+	var names []string
+	known, err := raw.secrets(func(name string) error {
+		if !isPublic(name, public) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return notPublic(append(known, names...), public), err
+}
+
+// notPublic are the secrets in these texts that have to be looked for. A secret object, a connection for one, has names
+// of hosts in it, and what anybody can read in the repository, whose text is in public: settings, or the words of a
+// script. A script holds more than its secrets, which are texts of their own elsewhere.
+func notPublic(texts []string, public string) []string {
 	var private []string
 	for _, text := range texts {
 		text = strings.TrimSpace(text)
@@ -153,12 +177,13 @@ func notPublic(texts []string, tree string) ([]string, error) {
 					private = append(private, value)
 				}
 			}
-		case strings.Contains(text, "\n") || hostName.MatchString(text) || strings.Contains(public, text):
+		case strings.Contains(text, "\n") || strings.Contains(public, text):
+		case hostName.MatchString(text) && !number.MatchString(text):
 		default:
 			private = append(private, text)
 		}
 	}
-	return private, nil
+	return private
 }
 
 // readAll is the text of all files of a tree but those that a box put there.
@@ -294,13 +319,26 @@ type deployment struct {
 
 func readDeployment(text string) (*deployment, error) {
 	d := &deployment{}
-	if err := json.Unmarshal([]byte(text), d); err != nil || d.Deployment == nil {
+	if err := readJSON([]byte(text), d); err != nil || d.Deployment == nil {
 		return nil, errors.New("the exported state is not what the engine writes: nothing can be published of it")
 	}
 	// Whose salt opens the real one is nobody's business. Operations that were cut short are no part of a preview.
 	delete(d.Deployment, "secrets_providers")
 	delete(d.Deployment, "pending_operations")
 	return d, nil
+}
+
+// readJSON reads all of a text, and every number as it is written: of a long one a float would lose something.
+func readJSON(text []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more after its end")
+	}
+	return nil
 }
 
 func (d *deployment) text() (json.RawMessage, error) { return json.Marshal(d) }
@@ -316,47 +354,155 @@ func (d *deployment) resources() []map[string]any {
 	return all
 }
 
-// secrets are the texts of all secrets of the state.
-func (d *deployment) secrets() []string {
+// secrets are the texts and the numbers of all secrets of the state. name may refuse a name in a secret object.
+func (d *deployment) secrets(name func(string) error) ([]string, error) {
 	found := map[string]bool{}
-	for _, resource := range d.resources() {
-		mapSecrets(resource, func(value any) any {
-			return leaves(value, func(text string) string { found[text] = true; return text })
-		})
+	err := d.mapSecrets(leaves{
+		text: func(text string) string { found[text] = true; return text },
+		number: func(n json.Number) json.Number {
+			if text := strings.TrimPrefix(n.String(), "-"); digits(text) >= leastNumber {
+				found[text] = true
+			}
+			return n
+		},
+		name: name,
+	})
+	return slices.Sorted(maps.Keys(found)), err
+}
+
+// leastNumber is how many digits a secret number has that is looked for: a shorter one, a port for one, would be found
+// everywhere.
+const leastNumber = 6
+
+// digits is how many there are in a text.
+func digits(text string) int {
+	return len(text) - len(strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, text))
+}
+
+// connection are the names of the secret object that most commands have. Source:
+// github.com/pulumi/pulumi-command/sdk/go/command/remote, ConnectionArgs.
+var connection = []string{
+	"agentSocketPath", "dialErrorLimit", "host", "hostKey", "password", "perDialTimeout", "port", "privateKey",
+	"privateKeyPassword", "proxy", "user",
+}
+
+// isPublic tells whether a name in a secret object, which is published, is known to all who can read the repository,
+// whose text is in public. Another may be somebody's.
+func isPublic(name, public string) bool {
+	return slices.Contains(connection, name) || holdsWord(public, name)
+}
+
+// holdsWord tells whether a name stands in a text, and not as a part of a longer one.
+func holdsWord(text, name string) bool {
+	partOf := func(r rune) bool { return r == '_' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+	for end := 0; ; {
+		i := strings.Index(text[end:], name)
+		if i < 0 || name == "" {
+			return name == "" // which tells nothing
+		}
+		last, _ := utf8.DecodeLastRuneInString(text[:end+i])
+		end += i + len(name)
+		next, _ := utf8.DecodeRuneInString(text[end:])
+		if !partOf(last) && !partOf(next) {
+			return true
+		}
 	}
-	return slices.Sorted(maps.Keys(found))
 }
 
 // replace puts placeholders in the place of all secrets.
-func (d *deployment) replace(places *placeholders) {
+func (d *deployment) replace(places *placeholders) error {
+	return d.mapSecrets(leaves{
+		text: places.of, number: places.number, name: func(string) error { return nil },
+	})
+}
+
+// leaves says what becomes of what a secret is made of.
+type leaves struct {
+	text   func(string) string
+	number func(json.Number) json.Number
+	// name may refuse the name of a property: it stays.
+	name func(string) error
+}
+
+// mapSecrets replaces what every secret holds.
+func (d *deployment) mapSecrets(l leaves) error {
 	for _, resource := range d.resources() {
+		var problem error
 		for key, value := range resource {
-			resource[key] = mapSecrets(value, func(value any) any { return leaves(value, places.of) })
+			resource[key] = engine.Map(value, func(part any) (any, bool) {
+				if !engine.IsSecret(part) {
+					return nil, false
+				}
+				with, err := l.replace(part)
+				problem = cmp.Or(problem, err)
+				return with, true
+			})
+		}
+		if problem != nil {
+			return fmt.Errorf("%v: %w", resource["urn"], problem)
 		}
 	}
+	return nil
 }
 
-// mapSecrets returns a part of a state with what every secret in it holds replaced.
-func mapSecrets(part any, replace func(value any) any) any {
-	return engine.Map(part, func(part any) (any, bool) {
-		if !engine.IsSecret(part) {
-			return nil, false
+// signature marks what is no plain object of a state: secrets, assets, references. Source:
+// github.com/pulumi/pulumi/sdk/v3/go/common/resource, SigKey.
+const signature = "4dabf18193072939515e22adb298388d"
+
+// replace returns a secret, or what is in one, with its leaves replaced. True, false and nothing stay: they are a bit.
+func (l leaves) replace(value any) (any, error) {
+	switch v := value.(type) {
+	case nil, bool:
+		return v, nil
+	case string:
+		return l.text(v), nil
+	case json.Number:
+		return l.number(v), nil
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			var err error
+			if out[i], err = l.replace(v[i]); err != nil {
+				return nil, err
+			}
 		}
-		value, _ := engine.Clear(part)
-		return engine.Secret(replace(value)), true
-	})
+		return out, nil
+	case map[string]any:
+		if _, special := v[signature]; special {
+			return l.replaceSecret(v)
+		}
+		out := make(map[string]any, len(v))
+		for name, child := range v {
+			if err := l.name(name); err != nil {
+				return nil, err
+			}
+			var err error
+			if out[name], err = l.replace(child); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	return nil, errUnknownKind
 }
 
-// leaves returns the value with every text in it replaced.
-func leaves(value any, replace func(string) string) any {
-	return engine.Map(value, func(part any) (any, bool) {
-		text, found := part.(string)
-		if !found {
-			return nil, false
-		}
-		return replace(text), true
-	})
+func (l leaves) replaceSecret(object map[string]any) (any, error) {
+	text, _ := object["plaintext"].(string) // none, while it is encrypted
+	var value any
+	if !engine.IsSecret(object) || readJSON([]byte(text), &value) != nil {
+		return nil, errUnknownKind // no other error, which could quote the secret
+	}
+	value, err := l.replace(value)
+	return engine.Secret(value), err
 }
+
+var errUnknownKind = errors.New("has a secret that is encrypted, or of another kind than texts, numbers, lists and " +
+	"objects: what it holds could not be hidden: make it a text")
 
 // unprotect takes the engine's protection off, and returns what had it.
 func (d *deployment) unprotect() []string {
@@ -387,7 +533,7 @@ func (d *deployment) settle(plan string) error {
 	}
 	text, err := os.ReadFile(plan) //nolint:gosec // in the box's own tree
 	if err == nil {
-		err = json.Unmarshal(text, &planned)
+		err = readJSON(text, &planned)
 	}
 	if err != nil {
 		return fmt.Errorf("the engine's plan: %w", err)

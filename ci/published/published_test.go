@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +22,9 @@ import (
 )
 
 const (
+	// accountNumber is more than a float holds.
+	accountNumber = json.Number("4839201775483920177")
+
 	gitToken = "canary0123456789abcdef0123456789abcdef01"
 	commit   = "0123456789abcdef0123456789abcdef01234567"
 )
@@ -47,6 +52,7 @@ func files() map[string]string {
 	return map[string]string{
 		"Pulumi.yaml": "name: p\nruntime: go\n", "Pulumi.lab.yaml": settingsText,
 		"clusters/lab/sealing.crt": "the real certificate",
+		"main.go":                  `data := map[string]any{"on": true, "tls.key": key, "nested": nil}` + "\n",
 		"Pulumi.other.yaml":        "config:\n  p:gitToken:\n    secure: v1:other\nencryptionsalt: v1:salt-of-the-other\n",
 	}
 }
@@ -76,7 +82,10 @@ func exported(t *testing.T, change func(state map[string]any, resources map[stri
 	resources := map[string]map[string]any{}
 	var list []any
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		outputs := map[string]any{"own": "the cloud's", "made": engine.Secret("canary-made-by-the-cloud")}
+		outputs := map[string]any{
+			"own": "the cloud's", "made": engine.Secret("canary-made-by-the-cloud"), "account": engine.Secret(accountNumber),
+			"data": engine.Secret(map[string]any{"tls.key": "canary-of-a-secret", "nested": engine.Secret([]any{-51.77e21})}),
+		}
 		maps.Copy(outputs, all[name])
 		resources[name] = map[string]any{
 			"urn": urn + name, "type": "a:b:C", "custom": true, "id": "id-" + name, "inputs": all[name], "outputs": outputs,
@@ -123,7 +132,7 @@ func TestMake(t *testing.T) {
 	}
 	for _, forbidden := range []string{
 		"canary", mark(gitToken), mark(realKey()), "v1:", "pending", "protect\"", "secrets_providers", engine.Unknown,
-		"ciphertext",
+		"ciphertext", accountNumber.String(), "5.177",
 	} {
 		if strings.Contains(string(text), forbidden) {
 			t.Errorf("%s is in\n%s", forbidden, text)
@@ -150,15 +159,29 @@ func TestMake(t *testing.T) {
 		"url":   {"value": engine.Secret("https://x:" + token.Value + "@host"), "sum": mark(token.Value)},
 		"key":   {"id": mark(s.Secrets["p:sealingKey"].Value), "zone": "lab.test"},
 		"chain": {"of": map[string]any{"sum": mark(token.Value)}},
+		// What public settings make of it: a port, for one.
+		"command": {"connection": engine.Secret(connectionTo(s.Secrets["p:sealingKey"].Value))},
 	} {
 		if !same(got[name].Inputs, want) {
 			t.Errorf("%s has %v, want %v", name, got[name].Inputs, want)
 		}
 		want["own"] = "the cloud's"
 		// Equal secrets have equal placeholders.
-		want["made"] = got["token"].Outputs["made"]
+		want["made"], want["account"], want["data"] = got["token"].Outputs["made"], got["token"].Outputs["account"],
+			got["token"].Outputs["data"]
 		if !same(got[name].Outputs, want) {
 			t.Errorf("%s came to be %v, want %v", name, got[name].Outputs, want)
+		}
+	}
+	// Numbers stay numbers, however deep.
+	text = s.Deployment
+	for _, form := range []string{
+		`"account":\{"4dab[0-9a-f]+":"[0-9a-f]+","plaintext":"[1-9][0-9]{18}"`,
+		`"plaintext":"\[-[1-9]\.[0-9]{3}e\+22\]"`,
+	} {
+		inner := strings.ReplaceAll(string(text), `\`, "")
+		if !regexp.MustCompile(form).MatchString(inner) {
+			t.Errorf("%s is not in\n%s", form, inner)
 		}
 	}
 	ofKey(t, s.Certificate.Value, s.Secrets["p:sealingKey"].Value)
@@ -218,6 +241,36 @@ func TestMakeRefuses(t *testing.T) {
 			resources["key"]["outputs"].(map[string]any)["own"] = engine.Secret(generated)
 			resources["token"]["outputs"].(map[string]any)["own"] = generated
 		}), stays},
+		"a number of the state's own": {files(), exported(t, func(_ map[string]any, resources map[string]map[string]any) {
+			resources["token"]["id"] = "x-" + accountNumber.String() + "-y"
+		}), stays},
+		"a number with a point": {files(), exported(t, func(_ map[string]any, resources map[string]map[string]any) {
+			resources["key"]["outputs"].(map[string]any)["own"] = engine.Secret(-9157.4821)
+			resources["token"]["outputs"].(map[string]any)["own"] = 9157.4821
+		}), stays},
+		"a name in a secret object": {
+			files(), output(engine.Secret(map[string]any{"canary-private-user": "x"})),
+			"publish the state of lab: " + urn + "key: a secret object has a name in it that stands in no file",
+		},
+		"a name in a list": {
+			files(), output(engine.Secret([]any{map[string]any{"tls.keys": "x"}})), "a name in it that stands in no file",
+		},
+		"an asset": {
+			files(), output(engine.Secret(map[string]any{signature: "c44067f5952c0a294b673a41bacd8c17", "text": "canary"})),
+			"publish the state of lab: " + urn + "key: has a secret that is encrypted, or of another kind",
+		},
+		"what is marked otherwise": {
+			files(), output(engine.Secret([]any{map[string]any{signature: "another", "plaintext": `"canary"`}})),
+			"has a secret that is encrypted, or of another kind",
+		},
+		"what is encrypted": {
+			files(), strings.Replace(output(engine.Secret("canary-x")), `"plaintext":"\"canary-x\""`, `"ciphertext":"x"`, 1),
+			"has a secret that is encrypted",
+		},
+		"what is no JSON": {
+			files(), strings.Replace(output(engine.Secret("canary-x")), `"plaintext":"\"canary-x\""`, `"plaintext":"canary-x"`, 1),
+			"has a secret that is encrypted",
+		},
 		"what never settles": {
 			with("never", ""), exported(t, nil), "publish the state of lab: after 3 rounds " + urn + "key still changes",
 		},
@@ -282,7 +335,10 @@ func TestPreview(t *testing.T) {
 			true,
 		},
 		"the sealing key": {
-			replace("Pulumi.lab.yaml", "v1:sealing-key", "v1:another"), []string{"update key"}, []string{"p:gitToken"}, false,
+			replace("Pulumi.lab.yaml", "v1:sealing-key", "v1:another"),
+			[]string{"update command", "update key"},
+			[]string{"p:gitToken"},
+			false,
 		},
 		"the certificate": {
 			func(files map[string]string) { files["clusters/lab/sealing.crt"] = "another" }, nil,
@@ -335,6 +391,38 @@ func TestPreview(t *testing.T) {
 			t.Errorf("%s: the certificate stays: %v, %v", name, !test.cert, err)
 		}
 		ofKey(t, string(cert), values["p:sealingKey"])
+	}
+}
+
+// A state that was published with placeholders of another form, as earlier ones kept more of it, still compares.
+func TestPreviewOfAStateOfBefore(t *testing.T) {
+	const before = "decree0123456789fedcba9876543210-abcdef01"
+	s := everybodys(t)
+	text, err := s.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := s.Secrets["p:gitToken"].Value
+	changed := strings.NewReplacer(token, before, mark(token), mark(before)).Replace(string(text))
+	s = &State{}
+	if err := json.Unmarshal([]byte(changed), s); err != nil {
+		t.Fatal(err)
+	}
+	b := &box{t: t}
+	digest, err := s.Preview(t.Context(), b, tree(t, files()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changes, _ := digest.Changes(); len(changes) > 0 || b.values()["p:gitToken"] != before {
+		t.Errorf("%v with %v", changes, b.values())
+	}
+	all := files()
+	all["Pulumi.lab.yaml"] = strings.Replace(all["Pulumi.lab.yaml"], "v1:git-token", "v1:another", 1)
+	if digest, err = s.Preview(t.Context(), b, tree(t, all)); err != nil {
+		t.Fatal(err)
+	}
+	if changes, _ := digest.Changes(); len(changes) != 3 {
+		t.Errorf("a secret that changes changes %v", changes)
 	}
 }
 
@@ -469,14 +557,62 @@ func TestNotPublic(t *testing.T) {
 	})
 	kubeconfig := "kind: Config\nusers:\n- user:\n    client-key-data: c2VjcmV0\n" +
 		"    certificate-authority-data: cHVibGlj\n"
-	got, err := notPublic([]string{
-		"a-secret", "in-the-settings", "in-a-script", "host.lab.test", "a script\nof lines", kubeconfig, realKey(),
-	}, at)
-	if want := []string{"a-secret", "c2VjcmV0", strings.TrimSpace(realKey())}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %q, %v", got, err)
+	public, err := readAll(at)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := notPublic(nil, filepath.Join(at, "none")); err == nil {
+	got := notPublic([]string{
+		"a-secret", "in-the-settings", "in-a-script", "host.lab.test", "a script\nof lines", kubeconfig, realKey(),
+		"48211.77", "10.0.0.1",
+	}, public)
+	if want := []string{"a-secret", "c2VjcmV0", strings.TrimSpace(realKey()), "48211.77"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	if _, err := readAll(filepath.Join(at, "none")); err == nil {
 		t.Error("a tree that is not there holds nothing")
+	}
+}
+
+// What an apply may not tell, too: a name that would not be published does not stop it.
+func TestSecrets(t *testing.T) {
+	state := func(own any) string {
+		return exported(t, func(_ map[string]any, resources map[string]map[string]any) {
+			resources["key"]["outputs"].(map[string]any)["own"] = own
+		})
+	}
+	at := tree(t, files())
+	got, err := Secrets(state(engine.Secret(map[string]any{"canary-private-user": "x", "tls.key": -48211.77})), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"canary-private-user": true, "48211.77": true, accountNumber.String(): true, gitToken: true,
+		"tls.key": false, "10.0.0.1": false, "15": false,
+	} {
+		if slices.Contains(got, text) != want {
+			t.Errorf("%s is looked for: %v", text, !want)
+		}
+	}
+	if _, err := Secrets(state(engine.Secret(map[string]any{signature: "another"})), at); !errors.Is(err, errUnknownKind) {
+		t.Errorf("an asset: %v", err)
+	}
+	if _, err := Secrets("no JSON", at); err == nil || !strings.Contains(err.Error(), "secret in it is not known") {
+		t.Errorf("no state: %v", err)
+	}
+	if got, err := Secrets("{}", at); err != nil || len(got) > 0 {
+		t.Errorf("an empty one has %q, %v", got, err)
+	}
+}
+
+func TestNamesAreWords(t *testing.T) {
+	const text = "ssh-user users: user1 {\"tls.key\": x} über"
+	for name, want := range map[string]bool{
+		"tls.key": true, "users": true, "ssh-user": true, "über": true, "x": true, "": true,
+		"user": false, "ls.key": false, "tls.ke": false, "ssh": false, "ber": false, "canary": false,
+	} {
+		if holdsWord(text, name) != want {
+			t.Errorf("%q is one: %v", name, !want)
+		}
 	}
 }
 
