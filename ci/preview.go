@@ -276,6 +276,7 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 		if err != nil {
 			return nil, err
 		}
+		defer remove(folder)
 		s.State = "the real state"
 		e, err := engine.Find(folder)
 		if err != nil {
@@ -324,6 +325,7 @@ func (p *previewing) digest(ctx context.Context, s *report.Stack) (*engine.Diges
 	if err != nil {
 		return nil, err
 	}
+	defer remove(folder) // one for each stack would be many
 	return state.Preview(ctx, box, folder)
 }
 
