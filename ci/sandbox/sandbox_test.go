@@ -444,7 +444,7 @@ func TestWhatIsRunOutside(t *testing.T) {
 
 func TestProxies(t *testing.T) {
 	for list, want := range map[string]string{
-		"https://proxy.golang.org,direct":    "https://proxy.golang.org",
+		"https://proxy.example.org,direct":    "https://proxy.example.org",
 		"https://one.test|https://two.test":  "https://one.test,https://two.test",
 		"direct":                             "off",
 		"":                                   "off",

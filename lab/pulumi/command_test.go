@@ -228,3 +228,19 @@ func TestAStateGoesOutAndIn(t *testing.T) {
 		t.Error("the state stays in clear")
 	}
 }
+
+func TestRebuildForgetsTheCluster(t *testing.T) {
+	s, _ := fake(t, `echo "$PULUMI_K8S_DELETE_UNREACHABLE $*"; exit 3`)
+	var out strings.Builder
+	s.Out = &out
+	if err := s.Rebuild(t.Context(), "a"); err == nil {
+		t.Error("a failure is none")
+	}
+	if got := out.String(); !strings.HasPrefix(got, "true up --skip-preview --yes ") ||
+		!strings.HasSuffix(got, " --replace **::a --refresh\n") {
+		t.Errorf("run is %q", got)
+	}
+	if err := s.Up(t.Context()); err == nil || strings.Count(out.String(), "true") != 1 {
+		t.Errorf("an up forgets the cluster, too: %q", out.String())
+	}
+}

@@ -116,6 +116,14 @@ func (s *Stack) Replace(ctx context.Context, names ...string) error {
 	return s.program(ctx, s.replaceArgs(names))
 }
 
+// Rebuild is a Replace for a stack whose cluster is gone for good with its servers: a refresh drops what was in it from
+// the state before, so that all of it is made anew.
+func (s *Stack) Rebuild(ctx context.Context, names ...string) error {
+	gone := *s
+	gone.Network = append(slices.Clone(s.Network), "env", "PULUMI_K8S_DELETE_UNREACHABLE=true")
+	return gone.program(ctx, append(s.replaceArgs(names), "--refresh"))
+}
+
 // Destroy removes everything that the stack made, protected or not. A person has to say that in the configuration, with
 // an Up; here the state is told, since what is half built or broken could not be brought up before it is removed.
 func (s *Stack) Destroy(ctx context.Context) error {
