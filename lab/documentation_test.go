@@ -249,6 +249,22 @@ pulumi up -s production`,
 			then: "pulumi config get --path tinyrack:restore.volumes -s lab",
 			says: []string{"system-backup-c-1b2d3"},
 		},
+		{
+			// TestADeadServer writes the same, and is the up.
+			text: `pulumi config set --path 'tinyrack:hosts.<host>.address' 192.0.2.10 -s production
+pulumi config set --path 'tinyrack:hosts.<host>.hostKey' 'ssh-ed25519 AAAA…' -s production
+pulumi config set --path 'tinyrack:hosts.<host>.bootstrapSources[0]' 192.0.2.7/32 -s production
+pulumi config set --path 'tinyrack:backups.incarnation' 2 -s production
+pulumi config set --path 'tinyrack:restore.from' 1 -s production
+pulumi config set --path 'tinyrack:restore.phase' apps -s production`,
+			then: "pulumi config get --path 'tinyrack:hosts.tinyrack' -s lab",
+			says: []string{"192.0.2.10", "192.0.2.7/32", "ssh-ed25519 AAAA"},
+		},
+		{
+			text: "PULUMI_K8S_DELETE_UNREACHABLE=true pulumi up -s production --refresh --replace " +
+				"'**TailnetKey::tailnet-key-<host>'",
+			reason: "it is for a server that is gone, which TestADeadServer brings back so",
+		},
 	}},
 }
 
