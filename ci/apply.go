@@ -108,6 +108,7 @@ func (a *applying) pullRequest(ctx context.Context) (tell func(string) error, er
 	}
 	number, found, err := host.PullOf(ctx, a.commit)
 	if err != nil || !found {
+		say("%s came from no pull request: it is held to no preview", short(a.commit))
 		return func(string) error { return nil }, err
 	}
 	a.pull = number
@@ -237,13 +238,15 @@ func (a *applying) run(ctx context.Context) (report.Status, error) {
 func (a *applying) up(ctx context.Context) error {
 	say("%s: up", a.stack)
 	a.begun = true
-	shown := &report.Filter{Out: os.Stderr, Secrets: a.secrets}
+	shown := &report.Filter{Out: lines(say), Secrets: a.secrets}
 	err := a.engine.Up(ctx, a.stack, shown)
 	if err != nil {
 		// What it made until then may be in what is told of the failure.
 		ended, stop := context.WithTimeout(context.WithoutCancel(ctx), tellLimit)
 		defer stop()
-		err = errors.Join(err, a.hide(ended))
+		if failure := a.hide(ended); failure != nil {
+			err = fmt.Errorf("pulumi up failed, and its reason is not told, for what is secret in it is not known: %w", failure)
+		}
 	}
 	return errors.Join(err, shown.Close())
 }

@@ -173,6 +173,22 @@ func TestApplyHoldsToThePreviewedCommit(t *testing.T) {
 	s.ran(whole)
 }
 
+// What an apply that was cut off has left to do is a part of what was told.
+func TestApplyGoesOn(t *testing.T) {
+	s := newSite(t)
+	s.tell("events", changingMore)
+	s.pull("proposed")
+	s.want(10, nil, "preview", "--state", "real", "--pull", "7", "--comment")
+	s.merge()
+	s.tell("up", "echo '  ::error::x'; exit 3")
+	s.want(1, []string{"pulumi up: exit status 3", "\n|   ::error::x\n"}, "apply", "--comment", "lab")
+	s.calls()
+	s.tell("events", changing)
+	s.tell("up", ":")
+	s.want(10, nil, "apply", "--comment", "lab")
+	s.ran(whole)
+}
+
 func TestApplyWantsAPreview(t *testing.T) {
 	s := newSite(t)
 	s.tell("events", changing)

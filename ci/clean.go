@@ -14,6 +14,14 @@ import (
 // command to the runner of a git host.
 func say(format string, args ...any) { fmt.Fprintln(os.Stderr, harmless(fmt.Sprintf(format, args...))) }
 
+// lines is a writer of whole lines, each said by itself.
+type lines func(format string, args ...any)
+
+func (l lines) Write(line []byte) (int, error) {
+	l("%s", strings.TrimSuffix(string(line), "\n"))
+	return len(line), nil
+}
+
 // commands are what runners take for a command wherever it stands in a line.
 var commands = strings.NewReplacer("##[", "## [", "##vso", "## vso")
 

@@ -97,9 +97,7 @@ func previewVerb(ctx context.Context, args []string) (report.Status, error) {
 	found.Proposed = p.proposed
 	say("previewed in %s", time.Since(began).Round(time.Second))
 	// What is known is told even when this was interrupted: the comment that stands would be taken for this one.
-	telling, stop := context.WithTimeout(context.WithoutCancel(ctx), tellLimit)
-	defer stop()
-	status, err := finish(telling, *found, p.secrets, *pull, *comment, *out)
+	status, err := finish(context.WithoutCancel(ctx), *found, p.secrets, *pull, *comment, *out)
 	return success(status), err
 }
 
@@ -144,7 +142,10 @@ func finish(
 		if err != nil {
 			return report.Failed, err
 		}
-		if err := host.Upsert(ctx, pull, report.Marker, found.Markdown(host.Limit())); err != nil {
+		text := found.Markdown(host.Limit())
+		telling, stop := context.WithTimeout(ctx, tellLimit)
+		defer stop()
+		if err := host.Upsert(telling, pull, report.Marker, text); err != nil {
 			return report.Failed, fmt.Errorf("tell pull request %d: %w", pull, err)
 		}
 	}

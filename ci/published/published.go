@@ -90,13 +90,15 @@ func Make(
 	if err != nil {
 		return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
 	}
-	for _, value := range secrets {
-		known = append(known, value)
-	}
+	known = slices.AppendSeq(known, maps.Values(secrets))
 	places := newPlaceholders(known)
 	s := &State{Stack: stack, Commit: commit, Secrets: map[string]Placeholder{}, Protected: raw.unprotect()}
 	if err := raw.replace(places); err != nil {
 		return nil, fmt.Errorf("publish the state of %s: %w", stack, err)
+	}
+	alsoPublic, err := raw.shortNumbers()
+	if err != nil {
+		return nil, err
 	}
 	files, err := readSettings(tree, stack)
 	if err != nil {
@@ -132,7 +134,8 @@ func Make(
 	if err != nil {
 		return nil, err
 	}
-	if report.Leaks(string(text), append(notPublic(known, public), slices.Collect(maps.Values(secrets))...)) {
+	private := slices.DeleteFunc(notPublic(known, public), func(text string) bool { return alsoPublic[text] })
+	if report.Leaks(string(text), slices.AppendSeq(private, maps.Values(secrets))) {
 		return nil, fmt.Errorf("publish the state of %s: a secret is still in it: nothing is published: this is a defect of "+
 			"the program, which puts a secret where none belongs", stack)
 	}
@@ -157,6 +160,9 @@ func Secrets(exported, tree string) ([]string, error) {
 		}
 		return nil
 	})
+	if errors.Is(err, errUnknownKind) {
+		err = nil // it cannot be published; all texts in it are among those found
+	}
 	return notPublic(append(known, names...), public), err
 }
 
@@ -370,6 +376,19 @@ func (d *deployment) secrets(name func(string) error) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), err
 }
 
+// shortNumbers are those that stand in the state, once its secrets are replaced. A secret one that is among them, the
+// size of something for one, is a public one as well. Long ones are alike for a reason.
+func (d *deployment) shortNumbers() (map[string]bool, error) {
+	text, err := d.text()
+	found := map[string]bool{}
+	for _, number := range shortNumber.FindAllString(string(text), -1) {
+		found[number] = true
+	}
+	return found, err
+}
+
+var shortNumber = regexp.MustCompile(`\b[0-9]{1,11}\b`)
+
 // leastNumber is how many digits a secret number has that is looked for: a shorter one, a port for one, would be found
 // everywhere.
 const leastNumber = 6
@@ -429,8 +448,9 @@ type leaves struct {
 	name func(string) error
 }
 
-// mapSecrets replaces what every secret holds.
+// mapSecrets replaces what every secret holds. It goes on after an error, so that all are seen, and returns the first.
 func (d *deployment) mapSecrets(l leaves) error {
+	var first error
 	for _, resource := range d.resources() {
 		var problem error
 		for key, value := range resource {
@@ -443,19 +463,20 @@ func (d *deployment) mapSecrets(l leaves) error {
 				return with, true
 			})
 		}
-		if problem != nil {
-			return fmt.Errorf("%v: %w", resource["urn"], problem)
+		if problem != nil && first == nil {
+			first = fmt.Errorf("%v: %w", resource["urn"], problem)
 		}
 	}
-	return nil
+	return first
 }
 
 // signature marks what is no plain object of a state: secrets, assets, references. Source:
 // github.com/pulumi/pulumi/sdk/v3/go/common/resource, SigKey.
 const signature = "4dabf18193072939515e22adb298388d"
 
-// replace returns a secret, or what is in one, with its leaves replaced. True, false and nothing stay: they are a bit.
-func (l leaves) replace(value any) (any, error) {
+// replace returns a secret, or what is in one, with its leaves replaced, and the first error. True, false and nothing
+// stay: they are a bit.
+func (l leaves) replace(value any) (with any, problem error) {
 	switch v := value.(type) {
 	case nil, bool:
 		return v, nil
@@ -467,26 +488,32 @@ func (l leaves) replace(value any) (any, error) {
 		out := make([]any, len(v))
 		for i := range v {
 			var err error
-			if out[i], err = l.replace(v[i]); err != nil {
-				return nil, err
-			}
+			out[i], err = l.replace(v[i])
+			problem = cmp.Or(problem, err)
 		}
-		return out, nil
+		return out, problem
 	case map[string]any:
-		if _, special := v[signature]; special {
+		_, special := v[signature]
+		if special && engine.IsSecret(v) {
 			return l.replaceSecret(v)
 		}
 		out := make(map[string]any, len(v))
 		for name, child := range v {
-			if err := l.name(name); err != nil {
-				return nil, err
+			if name == signature {
+				continue // says of what kind it is
 			}
 			var err error
-			if out[name], err = l.replace(child); err != nil {
-				return nil, err
+			if !special {
+				err = l.name(name)
 			}
+			problem = cmp.Or(problem, err)
+			out[name], err = l.replace(child)
+			problem = cmp.Or(problem, err)
 		}
-		return out, nil
+		if special {
+			problem = errUnknownKind
+		}
+		return out, problem
 	}
 	return nil, errUnknownKind
 }
@@ -494,7 +521,7 @@ func (l leaves) replace(value any) (any, error) {
 func (l leaves) replaceSecret(object map[string]any) (any, error) {
 	text, _ := object["plaintext"].(string) // none, while it is encrypted
 	var value any
-	if !engine.IsSecret(object) || readJSON([]byte(text), &value) != nil {
+	if readJSON([]byte(text), &value) != nil {
 		return nil, errUnknownKind // no other error, which could quote the secret
 	}
 	value, err := l.replace(value)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Digest is a checksum, in hexadecimal digits, of what the change does: two reports that show the same changes have the
@@ -57,26 +58,50 @@ func (r Report) Digest() string {
 func (s Stack) Plan() string {
 	plan := Stack{Name: s.Name}
 	for _, c := range s.Changes {
-		change := Change{Op: c.Op, URN: c.URN}
-		for _, p := range c.Properties {
-			change.Properties = append(change.Properties, Property{Path: p.Path})
-		}
-		change.Properties = ordered(change.Properties)
-		plan.Changes = append(plan.Changes, change)
+		plan.Changes = append(plan.Changes, c.planned())
 	}
 	plan.Changes = ordered(plan.Changes)
 	sum := sha256.Sum256(marshal(plan))
 	return hex.EncodeToString(sum[:])
 }
 
-// Told tells whether a comment that Markdown made is of a report with this stack's plan.
+// steps are checksums of what happens to each resource, by which what is left of a plan is known.
+func (s Stack) steps() []string {
+	var all []string
+	for _, c := range s.Changes {
+		sum := sha256.Sum256(marshal(Stack{Name: s.Name, Changes: []Change{c.planned()}}))
+		all = append(all, hex.EncodeToString(sum[:stepBytes]))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// stepBytes are enough to tell one step from whatever somebody makes up.
+const stepBytes = 16
+
+// planned is what a plan has of a change.
+func (c Change) planned() Change {
+	change := Change{Op: c.Op, URN: c.URN}
+	for _, p := range c.Properties {
+		change.Properties = append(change.Properties, Property{Path: p.Path})
+	}
+	change.Properties = ordered(change.Properties)
+	return change
+}
+
+// Told tells whether a comment that Markdown made is of a report with this stack's plan, or with one that this is a
+// part of: what an apply that was cut off has left to do.
 func (s Stack) Told(body string) bool {
+	told := map[string]bool{}
 	for _, found := range planLine.FindAllStringSubmatch(body, -1) {
 		if found[1] == s.Plan() {
 			return true
 		}
+		for _, step := range strings.Fields(found[2]) {
+			told[step] = true
+		}
 	}
-	return false
+	return !slices.ContainsFunc(s.steps(), func(step string) bool { return !told[step] }) && len(s.Changes) > 0
 }
 
 // Proposed is the commit that a comment that Markdown made is about: empty where it names none. The last one counts.
@@ -93,17 +118,25 @@ var (
 	proposedLine = regexp.MustCompile(`(?m)^<!-- proposed: ([0-9a-f]{40,64}) -->\r?$`)
 )
 
-var planLine = regexp.MustCompile(`(?m)^<!-- plan: ([0-9a-f]{64}) -->\r?$`)
+var planLine = regexp.MustCompile(`(?m)^<!-- plan: ([0-9a-f]{64})((?: [0-9a-f]{32})*) -->\r?$`)
 
-// plans are the lines by which Told knows a comment's stacks.
-func (r Report) plans() string {
-	lines := ""
+// plans are the lines by which Told knows a comment's stacks, with their steps where there is room for them.
+func (r Report) plans(room int) string {
+	whole, short := "", ""
 	for _, s := range r.Stacks {
 		if s.Error == "" && s.NotPreviewed == "" {
-			lines += "<!-- plan: " + s.Plan() + " -->\n"
+			plan := "<!-- plan: " + s.Plan()
+			short += plan + " -->\n"
+			whole += strings.Join(append([]string{plan}, s.steps()...), " ") + " -->\n"
 		}
 	}
-	return lines
+	switch {
+	case len(whole) < room:
+		return whole
+	case len(short) < room:
+		return short
+	}
+	return ""
 }
 
 // ordered sorts by all that is in an element.

@@ -9,13 +9,17 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const (
 	// leastSecret is the length in bytes below which a secret would be found everywhere, leastLine that of a line of one.
+	// leastDigits is how long one of digits alone has to be that is not found in checksums by chance.
 	leastSecret = 6
 	leastLine   = 16
+	leastDigits = 12
 )
 
 // openSSH begins the first line of every private key of OpenSSH's: "openssh-key-v1", in base64.
@@ -24,7 +28,7 @@ const openSSH = "b3BlbnNzaC1rZXktdjE"
 // Leaks tells whether a text holds one of the secrets: as it is, in base64 (also in the middle of what is encoded), in
 // hexadecimal digits, or escaped as in a URL, in JSON or in HTML, one in the other too. Of a secret of several lines
 // one that is longer than 16 bytes is enough, except for the frame of a PEM. Secrets of less than 6 bytes are not
-// looked for.
+// looked for, and those of less than 12 digits and nothing else not within other digits or letters.
 func Leaks(text string, secrets []string) bool {
 	views := unescaped(text)
 	for _, secret := range secrets {
@@ -44,14 +48,25 @@ type Filter struct {
 	Out     io.Writer
 	Secrets []string
 	rest    []byte
+	long    bool // more of the line was than is kept
 }
+
+// longestLine is how much of a line is kept, in bytes.
+const longestLine = 1 << 20
 
 func (f *Filter) Write(text []byte) (int, error) {
 	f.rest = append(f.rest, text...)
 	for {
 		end := bytes.IndexByte(f.rest, '\n') + 1
 		if end == 0 {
+			if len(f.rest) > longestLine {
+				f.rest, f.long = f.rest[:0], true
+			}
 			return len(text), nil
+		}
+		if f.long {
+			f.rest, f.long = append([]byte("(the end of a long line)\n"), f.rest[end:]...), false
+			continue
 		}
 		if err := f.pass(f.rest[:end]); err != nil {
 			return 0, err
@@ -102,7 +117,11 @@ type view struct {
 }
 
 func (v view) holds(needle string) bool {
-	if strings.Contains(v.text, needle) || strings.Contains(v.lower, hex.EncodeToString([]byte(needle))) {
+	contains := strings.Contains
+	if len(needle) < leastDigits && strings.Trim(needle, "0123456789") == "" {
+		contains = containsWord
+	}
+	if contains(v.text, needle) || strings.Contains(v.lower, hex.EncodeToString([]byte(needle))) {
 		return true
 	}
 	for _, core := range base64Cores(needle) {
@@ -111,6 +130,23 @@ func (v view) holds(needle string) bool {
 		}
 	}
 	return false
+}
+
+// containsWord is strings.Contains for what no letter or digit stands beside.
+func containsWord(text, word string) bool {
+	partOf := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+	for start := 0; ; start++ {
+		at := strings.Index(text[start:], word)
+		if at < 0 {
+			return false
+		}
+		start += at
+		last, _ := utf8.DecodeLastRuneInString(text[:start])
+		next, _ := utf8.DecodeRuneInString(text[start+len(word):])
+		if !partOf(last) && !partOf(next) {
+			return true
+		}
+	}
 }
 
 // base64Cores are the digits that do not depend on what stands before and after, for each place where the text can

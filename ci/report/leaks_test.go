@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -133,7 +134,34 @@ func TestFilter(t *testing.T) {
 	if err := f.Close(); err != nil || out.String() != "(a line with a secret in it)\n" {
 		t.Errorf("the end is %q, %v", out.String(), err)
 	}
-	if err := f.Close(); err != nil || out.Len() > 40 {
+	// A line without an end is not kept.
+	out.Reset()
+	for range 3 {
+		if _, err := f.Write(bytes.Repeat([]byte("x"), longestLine)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.Write([]byte("x\nafter it\n")); err != nil || out.String() != "(the end of a long line)\nafter it\n" {
+		t.Errorf("of a long line it passes on %q, %v", out.String()[:min(100, out.Len())], err)
+	}
+	out.Reset()
+	if err := f.Close(); err != nil || out.Len() > 0 {
 		t.Errorf("closed again it passes on %q, %v", out.String(), err)
+	}
+}
+
+// Digits alone stand in checksums and sizes by chance.
+func TestLeaksOfNumbers(t *testing.T) {
+	for text, want := range map[string]bool{
+		"it is 482113.": true, `{"a":482113,"b":1}`: true, "482113": true, "-482113": true, "4821134 482113": true,
+		"sha256:a482113f": false, "1482113": false, "4821130": false, "482113482113": false, "é482113": false,
+		hex.EncodeToString([]byte("482113")): true,
+	} {
+		if Leaks(text, []string{"482113"}) != want {
+			t.Errorf("%s: found: %v", text, !want)
+		}
+	}
+	if !Leaks("a482113482113f", []string{"482113482113"}) {
+		t.Error("a long one is not found beside a letter")
 	}
 }

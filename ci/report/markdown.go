@@ -35,9 +35,7 @@ func (r Report) Markdown(limit int) string {
 	if commitHash.MatchString(r.Proposed) {
 		tail = "<!-- proposed: " + r.Proposed + " -->\n" + tail
 	}
-	if plans := r.plans(); len(plans) < limit/4 {
-		tail = plans + tail
-	}
+	tail = r.plans(limit/4) + tail
 	parts := r.parts()
 	b := &body{limit: limit - len(tail) - noticeLength}
 	b.text.WriteString(Marker + "\n" + r.verdict(parts) + "\n\n")

@@ -16,6 +16,9 @@ func TestAPlanIsTold(t *testing.T) {
 		"":         func(*Stack) {},
 		"a value":  func(s *Stack) { s.Changes[0].Properties[0].After = "3" },
 		"an order": func(s *Stack) { s.Changes[0], s.Changes[1] = s.Changes[1], s.Changes[0] },
+		// What is left after an apply that was cut off.
+		"one less":     func(s *Stack) { s.Changes = s.Changes[:1] },
+		"another less": func(s *Stack) { s.Changes = s.Changes[1:] },
 	} {
 		if changed := s.with(change); !changed.Told(body) {
 			t.Errorf("%s more, and it is not what was told", name)
@@ -27,7 +30,9 @@ func TestAPlanIsTold(t *testing.T) {
 		"another resource":  func(s *Stack) { s.Changes[1].URN = "c" },
 		"another property":  func(s *Stack) { s.Changes[0].Properties[0].Path = "z" },
 		"one more":          func(s *Stack) { s.Changes = append(s.Changes, Change{Op: Create, URN: "c"}) },
-		"one less":          func(s *Stack) { s.Changes = s.Changes[:1] },
+		"one less, and one that is not told": func(s *Stack) {
+			s.Changes = append(s.Changes[:1], Change{Op: Create, URN: "c"})
+		},
 	} {
 		if changed := s.with(change); changed.Told(body) {
 			t.Errorf("%s, and it counts as told", name)

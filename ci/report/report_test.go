@@ -325,7 +325,7 @@ func FuzzMarkdown(f *testing.F) {
 var (
 	fenceLine = regexp.MustCompile("^(`{3,})([a-z]*)$")
 	// tags are all that may stand outside of a fence.
-	tags = regexp.MustCompile(`</?(code|summary)>|<details( open)?>|</details>|^<!-- (tinyrack: preview|(digest|plan): [0-9a-f]{64}|` +
+	tags = regexp.MustCompile(`</?(code|summary)>|<details( open)?>|</details>|^<!-- (tinyrack: preview|(digest|plan): [0-9a-f]{64}( [0-9a-f]{32})*|` +
 		`proposed: [0-9a-f]{40}) -->$`)
 	// escape is the only thing that begins with an ampersand.
 	escape   = regexp.MustCompile(`&#[0-9]+;`)

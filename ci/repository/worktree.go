@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -64,7 +63,7 @@ func (r *Repository) Worktree(ctx context.Context, commit, dir string) (string, 
 			}
 		}
 	}
-	return top, removeLinksOut(top)
+	return top, removeLinksOut(ctx, root, entries)
 }
 
 // files lists a commit. It reads no more than the limits, and refuses what git itself would not check out: who makes a
@@ -152,22 +151,24 @@ func forbidden(name string) bool {
 }
 
 // removeLinksOut removes the links that lead out of a folder, or nowhere. Where one leads is asked of the file system:
-// a path that stays inside by its letters can leave through other links.
-func removeLinksOut(root string) error {
-	inside, err := filepath.EvalSymlinks(root)
-	if err != nil {
-		return err
-	}
-	return filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.Type()&os.ModeSymlink == 0 {
+// a path that stays inside by its letters can leave through other links. A root follows none that leaves it, and gives
+// up where links make a way that is too long; many of them take their time all the same.
+func removeLinksOut(ctx context.Context, root *os.Root, entries []entry) error {
+	for _, e := range entries {
+		if e.mode != link {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		to, err := filepath.EvalSymlinks(path)
-		if err == nil && (to == inside || strings.HasPrefix(to, inside+string(filepath.Separator))) {
-			return nil
+		if _, err := root.Stat(e.name); err == nil {
+			continue
 		}
-		return os.Remove(path)
-	})
+		if err := root.Remove(e.name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // place writes one file of a commit, where there is none. A root lets nothing be written outside it, by no link.

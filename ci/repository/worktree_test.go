@@ -2,11 +2,14 @@ package repository
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -20,6 +23,8 @@ func TestWorktree(t *testing.T) {
 	for name, to := range map[string]string{
 		"inside": "folder/file", "folder/up": "../one", "absolute": "/etc/passwd", "out": "../../etc/passwd",
 		"folder/out": "../../one", "itself": ".", "a": ".", "b": ".", "nowhere": "missing",
+		// Inside as long as the folder is open here.
+		"open": "/proc/self/fd/" + strconv.Itoa(int(opened(t).Fd())),
 		// Inside by its letters, outside by the links a and b.
 		"through": "a/b/../../" + filepath.Base(outside),
 	} {
@@ -43,7 +48,7 @@ func TestWorktree(t *testing.T) {
 	for name, want := range map[string]bool{
 		"one": true, "folder/file": true, "inside": true, "folder/up": true, "itself": true, "last": true,
 		"hidden": true, "absolute": false, "out": false, "folder/out": false, ".git": false,
-		"through": false, "nowhere": false,
+		"through": false, "nowhere": false, "open": false,
 	} {
 		if _, err := os.Lstat(filepath.Join(tree, name)); (err == nil) != want {
 			t.Errorf("%s: there: %v", name, err == nil)
@@ -54,6 +59,38 @@ func TestWorktree(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(tree, "program")); err != nil || info.Mode().Perm()&0o100 == 0 {
 		t.Errorf("a program is none: %v", err)
+	}
+}
+
+// opened is a folder that is open until the end of a test.
+func opened(t *testing.T) *os.File {
+	t.Helper()
+	folder, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = folder.Close() })
+	return folder
+}
+
+// Links that lead through one another can take hours to follow.
+func TestLinksAreFollowedForAWhile(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := root.Symlink(".", "one"); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	entries := []entry{{mode: link, name: "one"}}
+	if err := removeLinksOut(ended, root, entries); !errors.Is(err, context.Canceled) {
+		t.Errorf("it goes on after its end: %v", err)
+	}
+	if err := removeLinksOut(t.Context(), root, entries); err != nil {
+		t.Error(err)
 	}
 }
 

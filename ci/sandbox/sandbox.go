@@ -236,8 +236,10 @@ func (b *Box) line(inside ...string) []string {
 		"--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
 		"--symlink", "usr/lib64", "/lib64")
 	line = append(line, inside...)
-	// These two are memory, as /tmp is, and have no limit.
-	return append(line, "--remount-ro", "/dev", "--remount-ro", "/", "--", "/bin/sh", "-c", limits, "sh")
+	// The kernel's settings are root's, who needs no capability to write them: bwrap covers them for others alone. The
+	// other two are memory, as /tmp is, and have no limit.
+	line = append(line, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/")
+	return append(line, "--", "/bin/sh", "-c", limits, "sh")
 }
 
 // Self runs this program in a box that holds these folders, read-only, as /box/0, /box/1 and so on, and returns what it

@@ -140,8 +140,10 @@ func TestNothingGetsOut(t *testing.T) {
 		},
 		"List":  []string{"/", "/etc", "/root", "/home", "/tmp", "/sys", "/box", "/box/bin", "/box/home", "/box/state"},
 		"Write": bound,
-		"Dial":  []string{tcp.Addr().String(), abstract},
-		"Pid":   os.Getpid(),
+		// The kernel would run what the first one names, as root and outside of every box.
+		"Open": []string{"/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory", "/proc/sysrq-trigger"},
+		"Dial": []string{tcp.Addr().String(), abstract},
+		"Pid":  os.Getpid(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +173,7 @@ func TestNothingGetsOut(t *testing.T) {
 		}
 		var got struct {
 			Read, List                map[string]string
-			Written, Dialed           []string
+			Written, Opened, Dialed   []string
 			Signalled                 bool
 			Processes, Env, Arguments []string
 			Executables               map[string]string
@@ -228,6 +230,9 @@ func TestNothingGetsOut(t *testing.T) {
 			"core": 0, "data": 8 << 30, "file": 1 << 30, "open files": 4096, "processes": 8192, "/tmp": 256 << 20,
 		}; !maps.Equal(got.Limits, want) {
 			t.Errorf("%s: its limits are %v, want %v", name, got.Limits, want)
+		}
+		if len(got.Opened) > 0 {
+			t.Errorf("%s: it can write to %q", name, got.Opened)
 		}
 		if len(got.Dialed) > 0 {
 			t.Errorf("%s: it reached %q", name, got.Dialed)
@@ -444,7 +449,7 @@ func TestWhatIsRunOutside(t *testing.T) {
 
 func TestProxies(t *testing.T) {
 	for list, want := range map[string]string{
-		"https://proxy.example.org,direct":    "https://proxy.example.org",
+		"https://proxy.example.org,direct":   "https://proxy.example.org",
 		"https://one.test|https://two.test":  "https://one.test,https://two.test",
 		"direct":                             "off",
 		"":                                   "off",

@@ -14,14 +14,14 @@ import (
 )
 
 type wanted struct {
-	Read, List, Write, Dial []string
-	Pid                     int
-	Overwrite               bool
+	Read, List, Write, Open, Dial []string
+	Pid                           int
+	Overwrite                     bool
 }
 
 type got struct {
 	Read, List                map[string]string
-	Written, Dialed           []string
+	Written, Opened, Dialed   []string
 	Signalled                 bool
 	Processes, Env, Arguments []string
 	// Executables are the device, the file and what came of a try to write, of each process.
@@ -76,6 +76,12 @@ func main() {
 	for _, path := range w.Write {
 		if _, err := os.Stat(path + "/escaped"); err == nil {
 			g.Written = append(g.Written, path)
+		}
+	}
+	for _, path := range w.Open {
+		if file, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+			g.Opened = append(g.Opened, path)
+			_ = file.Close()
 		}
 	}
 	for _, address := range w.Dial {
