@@ -1,7 +1,9 @@
 package kubernetes_test
 
 import (
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -307,6 +309,41 @@ func TestPreviewWithoutACluster(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("an unreachable cluster held things up for %s", took)
+	}
+}
+
+// A refresh that drops a cluster which does not answer asks it once, whatever it holds.
+func TestACompleteLossIsFoundOnce(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var asked atomic.Int64
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	for _, drop := range []bool{true, false} {
+		p := plugintest.Start(t, kubernetes.New, plugintest.Map(map[string]any{
+			"kubeconfig": kubeconfigFor("http://" + listener.Addr().String()), "clusterIdentifier": "x",
+			"deleteUnreachable": drop, "skipUpdateUnreachable": !drop,
+		}))
+		in := object("v1", "ConfigMap", "ns", "c", nil, map[string]any{"data": map[string]any{"a": "1"}})
+		for look := range 2 {
+			if id, _, _ := p.Read(configMapToken, "ns/c", in, in); (id == "") != drop {
+				t.Errorf("dropped: %v, want %v", id == "", drop)
+			}
+			if times := asked.Swap(0); (times == 0) != (drop && look == 1) {
+				t.Errorf("look %d, dropped %v: it was asked %d times", look, drop, times)
+			}
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	property "github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
@@ -31,6 +32,10 @@ type Provider struct {
 
 	cluster  cluster
 	settings settings
+
+	// unreachable is why nothing answers, once a Read that drops what it does not reach has found out for all.
+	unreachable error
+	finding     sync.Mutex
 }
 
 // settings are the provider's options beside the cluster.
@@ -251,7 +256,7 @@ func (p *Provider) Read(ctx context.Context, req plugin.ReadRequest) (plugin.Rea
 	ctx, cancel := p.Context(ctx)
 	defer cancel()
 	obj := objectOf(req.Inputs)
-	live, err := p.cluster.get(ctx, obj, 0)
+	live, err := p.find(ctx, obj)
 	switch {
 	case gone(err) || meta.IsNoMatchError(err):
 		return plugin.ReadResponse{}, nil
@@ -270,6 +275,24 @@ func (p *Provider) Read(ctx context.Context, req plugin.ReadRequest) (plugin.Rea
 		Inputs:  inputs,
 		Outputs: stateOf(inputs, managerOf(req.URN, req.Inputs, req.State)),
 	}}, nil
+}
+
+// find gets an object. Where what is not reached is dropped, the first one that is not speaks for all: the official
+// plugin asks once whether the cluster answers, when it is configured.
+func (p *Provider) find(ctx context.Context, obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if !p.settings.deleteUnreachable {
+		return p.cluster.get(ctx, obj, 0)
+	}
+	p.finding.Lock()
+	defer p.finding.Unlock()
+	if p.unreachable != nil {
+		return nil, p.unreachable
+	}
+	live, err := p.cluster.get(ctx, obj, 0)
+	if errors.Is(err, errUnreachable) {
+		p.unreachable = err
+	}
+	return live, err
 }
 
 // Delete implements plugin.Provider: it waits until the object is gone.
