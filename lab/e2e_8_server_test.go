@@ -64,6 +64,9 @@ func anotherServer(t *testing.T, l *lab) *artifacts.Set {
 	if err := machine.New(l.Layout, first(l)).Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := machine.MakeNetwork(t.Context(), l.Layout); err != nil { // and the record by which `down` finds it
+		t.Fatal(err)
+	}
 	delete(l.secrets.HostKeys, first(l).Name)
 	if err := machine.Start(t.Context(), l.Layout, []layout.Machine{first(l)}, set, l.secrets); err != nil {
 		t.Fatal(err)
