@@ -253,17 +253,22 @@ func (a *applying) up(ctx context.Context) error {
 
 // hide adds the secrets that the state alone has to those that are told nobody.
 func (a *applying) hide(ctx context.Context) error {
-	exported, err := a.engine.Export(ctx, a.stack)
-	if err != nil {
-		return err
-	}
-	tree, err := a.repo.Worktree(ctx, a.commit, a.box.Dir)
+	exported, tree, err := a.state(ctx)
 	if err != nil {
 		return err
 	}
 	secrets, err := published.Secrets(exported, tree)
 	a.secrets = append(a.secrets, secrets...)
 	return err
+}
+
+// state is the stack's state in clear, and a folder of its own with the files of the commit.
+func (a *applying) state(ctx context.Context) (exported, tree string, err error) {
+	if exported, err = a.engine.Export(ctx, a.stack); err != nil {
+		return "", "", err
+	}
+	tree, err = a.repo.Worktree(ctx, a.commit, a.box.Dir)
+	return exported, tree, err
 }
 
 // errDangerous is a refusal that has an exit status of its own.
@@ -317,11 +322,7 @@ func (a *applying) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	exported, err := a.engine.Export(ctx, a.stack)
-	if err != nil {
-		return err
-	}
-	tree, err := a.repo.Worktree(ctx, a.commit, a.box.Dir)
+	exported, tree, err := a.state(ctx)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,19 @@ func nothingToDo(t *testing.T, l *lab) {
 	}
 }
 
+// deviceIsOff waits for the machine's former self: a name is taken only from a device that is certain to be off.
+func deviceIsOff(t *testing.T, l *lab) {
+	t.Helper()
+	eventually(t, time.Minute, "the former device is off", func() error {
+		for _, d := range tailnetNow(t).Objects.Devices {
+			if d.Name == first(l).FQDN() && d.ConnectedToControl {
+				return errors.New("it is connected")
+			}
+		}
+		return nil
+	})
+}
+
 // TestAForeignTailnet finds the machine in somebody else's tailnet, of another control server.
 func TestAForeignTailnet(t *testing.T) {
 	l := running(t)

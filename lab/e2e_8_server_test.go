@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"testing"
 	"time"
@@ -78,14 +77,6 @@ func anotherServer(t *testing.T, l *lab) *artifacts.Set {
 	changeForGood(t, l, func(config map[string]map[string]any) {
 		config["tinyrack:hosts"][first(l).Name].(map[string]any)["hostKey"] = key
 	})
-	// A name is taken only from a device that is certain to be off.
-	eventually(t, time.Minute, "the dead server's device is off", func() error {
-		for _, d := range tailnetNow(t).Objects.Devices {
-			if d.Name == first(l).FQDN() && d.ConnectedToControl {
-				return errors.New("it is connected")
-			}
-		}
-		return nil
-	})
+	deviceIsOff(t, l)
 	return set
 }

@@ -45,15 +45,7 @@ func lostLogin(t *testing.T) {
 		t.Errorf("refused for another reason:\n%s", said)
 	}
 	unchanged(t, "the login was lost", before, lookWithoutLogin(t, l))
-	// A name is taken only from a device that is certain to be off.
-	eventually(t, time.Minute, "the former device is off", func() error {
-		for _, d := range tailnetNow(t).Objects.Devices {
-			if d.Name == first(l).FQDN() && d.ConnectedToControl {
-				return errors.New("it is connected")
-			}
-		}
-		return nil
-	})
+	deviceIsOff(t, l)
 	mustAgain(t, l, way)
 	unchanged(t, "the machine joined again", before, lookWithoutLogin(t, l))
 	if now := login(t, l); now == former || !strings.Contains(now, `"DNSName": "`+first(l).FQDN()+`."`) {

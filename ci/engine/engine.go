@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tinyrack-net/infrastructure/ci/bounded"
+	"github.com/tinyrack-net/infrastructure/ci/changes"
 )
 
 // Engine is a Pulumi command line with a program.
@@ -259,7 +260,7 @@ func Stacks(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, file := range files {
-		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		name := changes.Stack(filepath.Base(file))
 		if !stackName.MatchString(name) {
 			return nil, fmt.Errorf("the file %q: %q is no name of a stack: nothing is previewed: use letters, digits, _, . "+
 				"and -, at most 100", filepath.Base(file), name)

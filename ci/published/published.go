@@ -20,8 +20,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/tinyrack-net/infrastructure/ci/engine"
 	"github.com/tinyrack-net/infrastructure/ci/report"
@@ -413,24 +411,7 @@ var connection = []string{
 // isPublic tells whether a name in a secret object, which is published, is known to all who can read the repository,
 // whose text is in public. Another may be somebody's.
 func isPublic(name, public string) bool {
-	return slices.Contains(connection, name) || holdsWord(public, name)
-}
-
-// holdsWord tells whether a name stands in a text, and not as a part of a longer one.
-func holdsWord(text, name string) bool {
-	partOf := func(r rune) bool { return r == '_' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) }
-	for end := 0; ; {
-		i := strings.Index(text[end:], name)
-		if i < 0 || name == "" {
-			return name == "" // which tells nothing
-		}
-		last, _ := utf8.DecodeLastRuneInString(text[:end+i])
-		end += i + len(name)
-		next, _ := utf8.DecodeRuneInString(text[end:])
-		if !partOf(last) && !partOf(next) {
-			return true
-		}
-	}
+	return slices.Contains(connection, name) || report.HoldsWord(public, name, "_-")
 }
 
 // replace puts placeholders in the place of all secrets.

@@ -119,7 +119,7 @@ type view struct {
 func (v view) holds(needle string) bool {
 	contains := strings.Contains
 	if len(needle) < leastDigits && strings.Trim(needle, "0123456789") == "" {
-		contains = containsWord
+		contains = func(text, number string) bool { return HoldsWord(text, number, "") }
 	}
 	if contains(v.text, needle) || strings.Contains(v.lower, hex.EncodeToString([]byte(needle))) {
 		return true
@@ -132,17 +132,18 @@ func (v view) holds(needle string) bool {
 	return false
 }
 
-// containsWord is strings.Contains for what no letter or digit stands beside.
-func containsWord(text, word string) bool {
-	partOf := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
-	for start := 0; ; start++ {
-		at := strings.Index(text[start:], word)
-		if at < 0 {
-			return false
+// HoldsWord tells whether a word stands in a text, and not as a part of a longer one, which letters, digits and these
+// others make.
+func HoldsWord(text, word, others string) bool {
+	partOf := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(others, r) }
+	for end := 0; ; {
+		i := strings.Index(text[end:], word)
+		if i < 0 || word == "" {
+			return word == "" // which tells nothing
 		}
-		start += at
-		last, _ := utf8.DecodeLastRuneInString(text[:start])
-		next, _ := utf8.DecodeRuneInString(text[start+len(word):])
+		last, _ := utf8.DecodeLastRuneInString(text[:end+i])
+		end += i + len(word)
+		next, _ := utf8.DecodeRuneInString(text[end:])
 		if !partOf(last) && !partOf(next) {
 			return true
 		}
