@@ -190,7 +190,7 @@ func deviceID(t *testing.T, l *lab) string {
 // called waits until the machine knows that it is called so in the tailnet.
 func called(t *testing.T, l *lab, name string) {
 	t.Helper()
-	eventually(t, 20*time.Second, "the machine is called "+name, func() error {
+	eventually(t, time.Minute, "the machine is called "+name, func() error {
 		if now := login(t, l); !strings.Contains(now, `"DNSName": "`+name+`.`) {
 			return errors.New(now)
 		}
