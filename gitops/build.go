@@ -102,6 +102,10 @@ func (e *environment) substitute(layer string, text []byte) ([]byte, error) {
 	if match := undefined.FindStringSubmatch(err.Error()); match != nil && !knows(layer, match[1]) {
 		return nil, fmt.Errorf("${%s} is known in the layers %s alone: Flux would put nothing in its place: move the object "+
 			"there", match[1], strings.Join(restoredLayers, " and "))
+	} else if match != nil && strings.HasPrefix(match[1], ofHostnames) {
+		return nil, fmt.Errorf("${%s} is not defined, for no hostname of cloudflare.ingress leads to one Service %s: Flux would "+
+			"put nothing in its place: add the hostname, or the variable to tinyrack:flux variables in Pulumi.%s.yaml", match[1],
+			strings.ReplaceAll(strings.TrimPrefix(match[1], ofHostnames), "_", "-"), e.name)
 	} else if match != nil {
 		return nil, fmt.Errorf("${%s} is not defined: Flux would put nothing in its place: add it to tinyrack:flux "+
 			"variables in Pulumi.%s.yaml", match[1], e.name)

@@ -84,6 +84,23 @@ func TestRefusals(t *testing.T) {
 				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: image "docker.io/bitnami/sealed-secrets-controller:0.40.0" has no digest: its registry could serve something else under the same tag: pin it, or list it in docs/images.md`,
 			},
 		},
+		"application that calls itself by the hostname that leads to it": {
+			edits: []edit{{deployment, "notes.${zone}", "${hostname_memos}"}},
+		},
+		"application that calls itself by a hostname below a wildcard": {
+			edits: []edit{
+				{deployment, "notes.${zone}", "${hostname_memos}"}, {settings, "hostname: notes.lab.test", "hostname: \"*.lab.test\""},
+				{settings, "    variables:\n", "    variables:\n      hostname_memos: notes.lab.test\n"},
+			},
+		},
+		"application that calls itself by a hostname that nobody defines": {
+			edits: []edit{
+				{deployment, "notes.${zone}", "${hostname_memos}"}, {settings, "hostname: notes.lab.test", "hostname: \"*.lab.test\""},
+			},
+			want: []string{
+				`lab: apps: Deployment memos: ${hostname_memos} is not defined, for no hostname of cloudflare.ingress leads to one Service memos: Flux would put nothing in its place: add the hostname, or the variable to tinyrack:flux variables in Pulumi.lab.yaml`,
+			},
+		},
 		"substitution that does not parse": {
 			edits: []edit{{deployment, "${zone}", "${zone"}},
 			want: []string{

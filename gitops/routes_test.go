@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -29,5 +30,23 @@ func TestAServiceThatOnlyTheLabMayLack(t *testing.T) {
 				t.Errorf("refused should be %t:\n%s", refused, said)
 			}
 		})
+	}
+}
+
+// TestHostnames shows by which address an application knows itself.
+func TestHostnames(t *testing.T) {
+	got := hostnames([]route{
+		{Hostname: "a.lab.test", Path: "/admin", Service: "http://blog.blog-system.svc.cluster.local:2368"},
+		{Hostname: "*.lab.test", Service: "http://blog.blog-system.svc.cluster.local:2368"},
+		{Hostname: "b.lab.test", Service: "http://blog.blog-system.svc.cluster.local:2368"},
+		{Hostname: "c.lab.test", Service: "https://blog.blog-system.svc/"},
+		{Hostname: "d.lab.test", Service: "http://my-wiki.wiki.svc.cluster.local"},
+		{Hostname: "e.lab.test", Service: "http://twice.one.svc.cluster.local"},
+		{Hostname: "f.lab.test", Service: "http://twice.two.svc.cluster.local"},
+		{Hostname: "g.lab.test", Service: "http://twice.one.svc.cluster.local"},
+		{Hostname: "h.lab.test", Service: "http://192.0.2.1:8080"},
+	})
+	if want := map[string]string{"hostname_blog": "b.lab.test", "hostname_my_wiki": "d.lab.test"}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 )
 
 // ProgramVariables are the keys of the cluster-vars ConfigMap that the Pulumi program
-// sets itself in every environment, and those of restoredLayers. The tree may use these and the stack's own
-// flux.variables, nothing else.
+// sets itself in every environment, and those of restoredLayers. The tree may use these, those of hostnames and the
+// stack's own flux.variables, nothing else.
 var ProgramVariables = []string{
 	"environment", "zone", "cluster_cidr", "service_cidr", "tunnel_fingerprint",
 	"git_host", "webhook_type", "commit_status_suspended",
@@ -95,6 +96,7 @@ func (s *stack) variables(environment string) map[string]string {
 			"incarnation": "1", "restore_from": "none",
 		})
 	}
+	maps.Copy(facts, hostnames(s.Config.Cloudflare.Ingress))
 	// As in the program, its own facts win over the stack's variables.
 	for key, value := range facts {
 		// An empty one stays undefined, so that its use is reported.
@@ -103,4 +105,27 @@ func (s *stack) variables(environment string) map[string]string {
 		}
 	}
 	return variables
+}
+
+// ofHostnames begins the names of the variables by which applications know their own address; a Service's name follows.
+const ofHostnames = "hostname_"
+
+// hostnames are those variables, as the program makes them: of the routes that lead to a Service, the first that is a
+// whole hostname. Two Services of one name have none.
+func hostnames(routes []route) map[string]string {
+	known, namespaces := map[string]string{}, map[string]string{}
+	for _, r := range routes {
+		service := clusterService.FindStringSubmatch(r.Service)
+		if service == nil || r.Path != "" || strings.HasPrefix(r.Hostname, "*.") {
+			continue
+		}
+		name := ofHostnames + strings.ReplaceAll(service[2], "-", "_")
+		switch namespace, before := namespaces[name]; {
+		case !before:
+			known[name], namespaces[name] = r.Hostname, service[3]
+		case namespace != service[3]:
+			delete(known, name)
+		}
+	}
+	return known
 }

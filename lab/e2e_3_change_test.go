@@ -24,11 +24,10 @@ func replaceIn(name, from, to string) map[string]func(string) string {
 	return map[string]func(string) string{name: func(text string) string { return strings.Replace(text, from, to, 1) }}
 }
 
-// addHostname is one hostname more, for the team.
+// addHostname is one hostname more, for the team. It comes after memos' own, which memos goes on to know itself by.
 func addHostname(label string) map[string]func(string) string {
-	return replaceIn(stackFile, "    ingress:\n", "    ingress:\n    - access: team\n      hostname: "+label+"."+
-		layout.Zone+
-		"\n      service: http://memos.memos-system.svc.cluster.local:5230\n")
+	const service = "      service: http://memos.memos-system.svc.cluster.local:5230\n"
+	return replaceIn(stackFile, service, service+"    - access: team\n      hostname: "+label+"."+layout.Zone+"\n"+service)
 }
 
 // spy is a program that tries to give away what it can reach, in a message that its pull request is told. It knows the

@@ -301,8 +301,9 @@ type Flux struct {
 	// Revision is the commit `up` waits for.
 	Revision string `json:"revision" example:"main@sha1:0123456789abcdef0123456789abcdef01234567" unset:"the branch's newest"`
 	// Variables are more variables for the manifests, beside environment, zone, cluster_cidr, service_cidr,
-	// tunnel_fingerprint, git_host, webhook_type, commit_status_suspended, incarnation, restore_from and those that begin
-	// with backups_. The tree takes addresses of charts and versions of databases.
+	// tunnel_fingerprint, git_host, webhook_type, commit_status_suspended, incarnation, restore_from, those that begin
+	// with backups_, and hostname_<Service>, the first hostname of `ingress` that leads to that Service. The tree takes
+	// addresses of charts and versions of databases.
 	Variables map[string]string `json:"variables" example:"{load_balancer_pool: 10.57.0.0/24}"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -182,6 +183,24 @@ func TestLoad(t *testing.T) {
 	ssh := readStackFile(t, "testdata/valid/ssh.yaml").over(minimal(t)).source("test", root)
 	if cfg, err = Load(ssh); err != nil || cfg.Flux.URL != "ssh://git@git.example.com/owner/repository.git" {
 		t.Errorf("got %q, %v", cfg.Flux.URL, err)
+	}
+}
+
+// TestHostnames shows by which address an application knows itself.
+func TestHostnames(t *testing.T) {
+	got := hostnames([]Route{
+		{Hostname: "a.lab.test", Path: "/admin", Service: "http://blog.blog-system.svc.cluster.local:2368"},
+		{Hostname: "*.lab.test", Service: "http://blog.blog-system.svc.cluster.local:2368"},
+		{Hostname: "b.lab.test", Service: "http://blog.blog-system.svc.cluster.local:2368"},
+		{Hostname: "c.lab.test", Service: "https://blog.blog-system.svc/"},
+		{Hostname: "d.lab.test", Service: "http://my-wiki.wiki.svc.cluster.local"},
+		{Hostname: "e.lab.test", Service: "http://twice.one.svc.cluster.local"},
+		{Hostname: "f.lab.test", Service: "http://twice.two.svc.cluster.local"},
+		{Hostname: "g.lab.test", Service: "http://twice.one.svc.cluster.local"},
+		{Hostname: "h.lab.test", Service: "http://192.0.2.1:8080"},
+	})
+	if want := map[string]string{"hostname_blog": "b.lab.test", "hostname_my_wiki": "d.lab.test"}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

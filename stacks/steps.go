@@ -6,8 +6,10 @@ import (
 	"maps"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi-tailscale/sdk/go/tailscale"
@@ -488,6 +490,30 @@ func facts(c Config) map[string]string {
 	}
 	if c.Backups != nil {
 		maps.Copy(known, (*databases.Backups)(c.Backups).Variables())
+	}
+	maps.Copy(known, hostnames(c.Cloudflare.Ingress))
+	return known
+}
+
+// clusterService is a Service of the cluster as a route names it: its name, then its namespace.
+var clusterService = regexp.MustCompile(`^https?://([^./]+)\.([^./]+)\.svc(?:\.cluster\.local)?(?::[0-9]+)?/?$`)
+
+// hostnames are the variables by which applications know their own address, hostname_<Service>: of the routes that lead
+// to that Service, the first that is a whole hostname. Two Services of one name have none, for it would be either's.
+func hostnames(routes []Route) map[string]string {
+	known, namespaces := map[string]string{}, map[string]string{}
+	for _, r := range routes {
+		service := clusterService.FindStringSubmatch(r.Service)
+		if service == nil || r.Path != "" || strings.HasPrefix(r.Hostname, "*.") {
+			continue
+		}
+		name := "hostname_" + strings.ReplaceAll(service[1], "-", "_")
+		switch namespace, before := namespaces[name]; {
+		case !before:
+			known[name], namespaces[name] = r.Hostname, service[2]
+		case namespace != service[2]:
+			delete(known, name)
+		}
 	}
 	return known
 }
