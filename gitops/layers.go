@@ -118,7 +118,7 @@ func (e *environment) checkLayer(l layer, names []string) {
 	}
 	if !slices.Contains(s.PostBuild.SubstituteFrom, reference{Kind: "ConfigMap", Name: "cluster-vars"}) {
 		e.problem(l.Name, "postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it "+
-			"variables would silently be empty")
+			"variables would have no value")
 	}
 	if len(s.PostBuild.Substitute) > 0 || len(s.PostBuild.SubstituteFrom) > 1 {
 		e.problem(l.Name, "postBuild has variables besides ConfigMap cluster-vars: they would hide facts of the program: "+

@@ -73,13 +73,13 @@ func TestRefusals(t *testing.T) {
 		"variable nobody defines": {
 			edits: []edit{{deployment, "${zone}", "${zon}"}},
 			want: []string{
-				`lab: apps: Deployment memos: ${zon} is not defined: Flux would put nothing in its place: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
+				`lab: apps: Deployment memos: ${zon} is not defined: Flux would refuse the layer: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
 			},
 		},
 		"variable the stack leaves empty": {
 			edits: []edit{{"Pulumi.lab.yaml", "zone: lab.test", "zone: \"\""}},
 			want: []string{
-				`lab: apps: Deployment memos: ${zone} is not defined: Flux would put nothing in its place: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
+				`lab: apps: Deployment memos: ${zone} is not defined: Flux would refuse the layer: add it to tinyrack:flux variables in Pulumi.lab.yaml`,
 				// By its zone the lab is known.
 				`lab: infrastructure-controllers: HelmRelease sealed-secrets/sealed-secrets: image "docker.io/bitnami/sealed-secrets-controller:0.40.0" has no digest: its registry could serve something else under the same tag: pin it, or list it in docs/images.md`,
 			},
@@ -98,7 +98,7 @@ func TestRefusals(t *testing.T) {
 				{deployment, "notes.${zone}", "${hostname_memos}"}, {settings, "hostname: notes.lab.test", "hostname: \"*.lab.test\""},
 			},
 			want: []string{
-				`lab: apps: Deployment memos: ${hostname_memos} is not defined, for no hostname of cloudflare.ingress leads to one Service memos: Flux would put nothing in its place: add the hostname, or the variable to tinyrack:flux variables in Pulumi.lab.yaml`,
+				`lab: apps: Deployment memos: ${hostname_memos} is not defined, for no hostname of cloudflare.ingress leads to one Service memos: Flux would refuse the layer: add the hostname, or the variable to tinyrack:flux variables in Pulumi.lab.yaml`,
 			},
 		},
 		"substitution that does not parse": {
@@ -208,7 +208,7 @@ func TestRefusals(t *testing.T) {
 			edits: []edit{{applications, "        name: cluster-vars\n", "        name: cluster-vars\n        optional: " +
 				"true\n"}},
 			want: []string{
-				`lab: apps: postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it variables would silently be empty`,
+				`lab: apps: postBuild does not substitute from ConfigMap cluster-vars, or only optionally: without it variables would have no value`,
 			},
 		},
 		"variables beside cluster-vars": {
@@ -400,7 +400,7 @@ func TestRefusals(t *testing.T) {
 		"incarnation in a layer that does not know it": {
 			edits: []edit{{canary, "metadata:\n", "metadata:\n  labels:\n    of: incarnation-${incarnation}\n"}},
 			want: []string{
-				`lab: infrastructure-configs: SealedSecret canary: ${incarnation} is known in the layers databases and apps alone: Flux would put nothing in its place: move the object there`,
+				`lab: infrastructure-configs: SealedSecret canary: ${incarnation} is known in the layers databases and apps alone: Flux would refuse the layer: move the object there`,
 			},
 		},
 		"MariaDB that a restore could not find": {
