@@ -89,8 +89,8 @@ func (e *environment) render(l layer, res *resource.Resource) (object, error) {
 // undefined is how envsubst words a strict failure.
 var undefined = regexp.MustCompile(`variable not set \(strict mode\): "([^"]+)"`)
 
-// substitute does what spec.postBuild does: a variable without a value is an error there, too, since kustomize-controller
-// 1.9.
+// substitute does what spec.postBuild does: a variable without a value is an error there, too, since
+// kustomize-controller 1.9.
 func (e *environment) substitute(layer string, text []byte) ([]byte, error) {
 	out, err := envsubst.Eval(string(text), func(name string) (string, bool) {
 		value, ok := e.variables[name]
@@ -103,8 +103,8 @@ func (e *environment) substitute(layer string, text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("${%s} is known in the layers %s alone: Flux would refuse the layer: move the object "+
 			"there", match[1], strings.Join(restoredLayers, " and "))
 	} else if match != nil && strings.HasPrefix(match[1], ofHostnames) {
-		return nil, fmt.Errorf("${%s} is not defined, for no hostname of cloudflare.ingress leads to one Service %s: Flux would "+
-			"refuse the layer: add the hostname, or the variable to tinyrack:flux variables in Pulumi.%s.yaml", match[1],
+		return nil, fmt.Errorf("${%s} is not defined, for no hostname of cloudflare.ingress leads to one Service %s: Flux "+
+			"would refuse the layer: add the hostname, or the variable to tinyrack:flux variables in Pulumi.%s.yaml", match[1],
 			strings.ReplaceAll(strings.TrimPrefix(match[1], ofHostnames), "_", "-"), e.name)
 	} else if match != nil {
 		return nil, fmt.Errorf("${%s} is not defined: Flux would refuse the layer: add it to tinyrack:flux "+

@@ -89,7 +89,8 @@ func TestRefusals(t *testing.T) {
 		},
 		"application that calls itself by a hostname below a wildcard": {
 			edits: []edit{
-				{deployment, "notes.${zone}", "${hostname_memos}"}, {settings, "hostname: notes.lab.test", "hostname: \"*.lab.test\""},
+				{deployment, "notes.${zone}", "${hostname_memos}"},
+				{settings, "hostname: notes.lab.test", "hostname: \"*.lab.test\""},
 				{settings, "    variables:\n", "    variables:\n      hostname_memos: notes.lab.test\n"},
 			},
 		},

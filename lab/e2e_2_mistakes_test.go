@@ -36,7 +36,10 @@ func TestAMistakeInGitHurtsNobody(t *testing.T) {
 			"automountServiceAccountToken: false", "automountServiceAccountToken: no-text",
 			[]string{"apps|automountServiceAccountToken"},
 		},
-		{"a variable that nobody defines", deployment, "${hostname_memos}", "${hostname_memo}", []string{"apps|hostname_memo"}},
+		{
+			"a variable that nobody defines", deployment, "${hostname_memos}", "${hostname_memo}",
+			[]string{"apps|hostname_memo"},
+		},
 		{
 			"an image that is nowhere", deployment, "docker.io/neosmemo/memos:", "docker.io/neosmemo/memos:9",
 			[]string{"memos-system/memos-|memos:9"},

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tinyrack-net/infrastructure/lab/layout"
 )
@@ -75,6 +76,40 @@ func TestCloudHoldsTheIngressList(t *testing.T) {
 			t.Errorf("records %v, want %v", got, step.records)
 		}
 	}
+}
+
+// TestMemosMoves gives memos another one, by a line of the settings, and back: visitors find it there, and it knows
+// itself by it.
+func TestMemosMoves(t *testing.T) {
+	l := running(t)
+	client := browser(t, l)
+	const another = "https://memos." + layout.Zone
+	knowsItself := func(address string) {
+		t.Helper()
+		eventually(t, 2*time.Minute, "memos calls itself "+address, func() error {
+			profile, err := ask(t.Context(), client, address+"/api/v1/instance/profile")
+			if err == nil && !strings.Contains(profile.body, `"instanceUrl":"`+address+`"`) {
+				err = fmt.Errorf("it is said to be at another: %s", profile)
+			}
+			return err
+		})
+	}
+	knowsItself(notes)
+	putBack := change(t, l, func(config map[string]map[string]any) {
+		for _, item := range config["tinyrack:cloudflare"]["ingress"].([]any) {
+			if route := item.(map[string]any); "https://"+route["hostname"].(string) == notes {
+				route["hostname"] = strings.TrimPrefix(another, "https://")
+			}
+		}
+	})
+	upOrFail(t, l)
+	knowsItself(another)
+	if got := visited(t, client, notes+"/"); got.status != http.StatusNotFound {
+		t.Errorf("the former hostname: %s, want nothing", got)
+	}
+	putBack()
+	upOrFail(t, l)
+	knowsItself(notes)
 }
 
 func fetch(t *testing.T, method, url string, into any) {
