@@ -20,7 +20,7 @@ import (
 )
 
 // client is a pod that does nothing until it is asked to connect. Every namespace of the site admits it.
-const client = `{"spec": {"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+const client = `{"spec": {"nodeName": "NODE", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
 	"securityContext": {"runAsNonRoot": true, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
 	"containers": [{"name": "client", "image": "` + artifacts.Busybox + `", "command": ["sleep", "3600"],
 		"securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}`
@@ -143,7 +143,14 @@ func TestALoadBalancerIsForInside(t *testing.T) {
 
 func startClient(t *testing.T, l *lab, namespace, name, label string) {
 	t.Helper()
-	kube(t, l, "-n", namespace, "run", name, "--image="+artifacts.Busybox, "--labels="+label, "--overrides="+client)
+	startClientOn(t, l, "", namespace, name, label)
+}
+
+// startClientOn starts it on a node.
+func startClientOn(t *testing.T, l *lab, node, namespace, name, label string) {
+	t.Helper()
+	kube(t, l, "-n", namespace, "run", name, "--image="+artifacts.Busybox, "--labels="+label,
+		"--overrides="+strings.Replace(client, "NODE", node, 1))
 	eventually(t, time.Minute, namespace+"/"+name+" runs", func() error {
 		phase, err := kubectl.Run(t.Context(), l.Layout, "-n", namespace, "get", "pod", name,
 			"-o", "jsonpath={.status.phase}")
