@@ -99,18 +99,23 @@ func (e *environment) substitute(layer string, text []byte) ([]byte, error) {
 	if err == nil {
 		return []byte(out), nil
 	}
-	if match := undefined.FindStringSubmatch(err.Error()); match != nil && !knows(layer, match[1]) {
-		return nil, fmt.Errorf("${%s} is known in the layers %s alone: Flux would refuse the layer: move the object "+
-			"there", match[1], strings.Join(restoredLayers, " and "))
-	} else if match != nil && strings.HasPrefix(match[1], ofHostnames) {
-		return nil, fmt.Errorf("${%s} is not defined, for no hostname of cloudflare.ingress leads to one Service %s: Flux "+
-			"would refuse the layer: add the hostname, or the variable to tinyrack:flux variables in Pulumi.%s.yaml", match[1],
-			strings.ReplaceAll(strings.TrimPrefix(match[1], ofHostnames), "_", "-"), e.name)
-	} else if match != nil {
-		return nil, fmt.Errorf("${%s} is not defined: Flux would refuse the layer: add it to tinyrack:flux "+
-			"variables in Pulumi.%s.yaml", match[1], e.name)
+	match := undefined.FindStringSubmatch(err.Error())
+	if match == nil {
+		return nil, fmt.Errorf("substitution: %w: Flux would refuse the whole layer", err)
 	}
-	return nil, fmt.Errorf("substitution: %w: Flux would refuse the whole layer", err)
+	name := match[1]
+	service, isHostname := strings.CutPrefix(name, ofHostnames)
+	switch {
+	case !knows(layer, name):
+		return nil, fmt.Errorf("${%s} is known in the layers %s alone: Flux would refuse the layer: move the object "+
+			"there", name, strings.Join(restoredLayers, " and "))
+	case isHostname:
+		return nil, fmt.Errorf("${%s} is not defined, for no hostname of cloudflare.ingress leads to one Service %s: Flux "+
+			"would refuse the layer: add the hostname, or the variable to tinyrack:flux variables in Pulumi.%s.yaml", name,
+			strings.ReplaceAll(service, "_", "-"), e.name)
+	}
+	return nil, fmt.Errorf("${%s} is not defined: Flux would refuse the layer: add it to tinyrack:flux "+
+		"variables in Pulumi.%s.yaml", name, e.name)
 }
 
 // recorder remembers which files the builds read, so that the ones nothing reads show.

@@ -78,12 +78,12 @@ func TestCloudHoldsTheIngressList(t *testing.T) {
 	}
 }
 
-// TestMemosMoves gives memos another one, by a line of the settings, and back: visitors find it there, and it knows
-// itself by it.
+// TestMemosMoves gives memos another hostname, by a line of the settings, and its own again: visitors find it there,
+// and it knows itself by it.
 func TestMemosMoves(t *testing.T) {
 	l := running(t)
 	client := browser(t, l)
-	const another = "https://memos." + layout.Zone
+	const own, other = "notes." + layout.Zone, "memos." + layout.Zone
 	knowsItself := func(address string) {
 		t.Helper()
 		eventually(t, 2*time.Minute, "memos calls itself "+address, func() error {
@@ -97,13 +97,13 @@ func TestMemosMoves(t *testing.T) {
 	knowsItself(notes)
 	putBack := change(t, l, func(config map[string]map[string]any) {
 		for _, item := range config["tinyrack:cloudflare"]["ingress"].([]any) {
-			if route := item.(map[string]any); "https://"+route["hostname"].(string) == notes {
-				route["hostname"] = strings.TrimPrefix(another, "https://")
+			if route := item.(map[string]any); route["hostname"] == own {
+				route["hostname"] = other
 			}
 		}
 	})
 	upOrFail(t, l)
-	knowsItself(another)
+	knowsItself("https://" + other)
 	if got := visited(t, client, notes+"/"); !strings.Contains(got.body, "1001") {
 		t.Errorf("the former hostname, which has no record: %s, want 1001", got)
 	}

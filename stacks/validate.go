@@ -257,9 +257,10 @@ var clusterPath = regexp.MustCompile(`^\./clusters/[a-z0-9-]+$`)
 
 // validateFlux reports what Flux' own component cannot know: the variables of the program and the checkout's folders.
 func validateFlux(r *Report, c Config, root string) {
+	known, origins := facts(Config{Backups: &Backups{}, Cloudflare: c.Cloudflare}), databases.Origins{}.Variables()
 	for _, name := range sortedKeys(c.Flux.Variables) {
-		_, fact := facts(Config{Backups: &Backups{}, Cloudflare: c.Cloudflare})[name]
-		_, restored := databases.Origins{}.Variables()[name]
+		_, fact := known[name]
+		_, restored := origins[name]
 		if fact || restored || name == tunnelVariable {
 			r.invalid("flux.variables", name, "is set by the program", "there would be two values for it", "remove it")
 		}
